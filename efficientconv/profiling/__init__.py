@@ -1,0 +1,6 @@
+"""What a network costs: parameters, multiply-adds, activations, by module and by the conventions of the papers."""
+
+from efficientconv.profiling.conventions import CONVENTIONS, Convention
+from efficientconv.profiling.profile import ModuleProfile, Profile, complexity
+
+__all__ = ["CONVENTIONS", "Convention", "ModuleProfile", "Profile", "complexity"]

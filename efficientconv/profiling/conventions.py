@@ -1,0 +1,106 @@
+"""How published counts were counted: each convention by name, as a function over what one forward pass recorded.
+
+Papers print "FLOPs", but each count came from some tool with rules of its own, and they differ by up to 42% on the same
+network. A convention counts what its tool counted and no more; 1 is one multiply-add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+from torch import nn
+
+from efficientconv.profiling.trace import Call, Operator, Trace
+
+Convention = Callable[[Trace], Iterator[tuple[str, int]]]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_ADAPTIVE_AVERAGE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_ADAPTIVE_MAX_POOLS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+_POOLS = (*_AVERAGE_POOLS, *_ADAPTIVE_AVERAGE_POOLS, *_MAX_POOLS, *_ADAPTIVE_MAX_POOLS)
+
+
+def macs(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Multiply-adds of convolutions and linear layers on the image, without biases.
+
+    Products of weights alone (a kernel that is composed before it is used) cost nothing per image and are not counted;
+    nor are products of two activations (attention). The count of timm, fvcore and most papers since 2020.
+    """
+    for op in _on_image(trace):
+        yield op.module, op.macs
+
+
+def bsconv(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as the profiler in the repository of BSConv (v0.4.0) does, hence all tables of its README.
+
+    Convolutions and linear layers with one for each biased output; 2 for each input of an affine batch norm (1 without
+    affine); 1 for each output of an ``nn.ReLU`` and each input of a pooling layer. Other activations and sums: nothing.
+    """
+    for op in _on_image(trace):
+        yield op.module, op.macs + _bias(op)
+    for call in trace.calls:
+        if isinstance(call.module, _BATCH_NORMS):
+            yield call.name, prod(call.input) * (2 if call.module.affine else 1)
+        elif isinstance(call.module, nn.ReLU):
+            yield call.name, prod(call.output)
+        elif isinstance(call.module, _POOLS):
+            yield call.name, prod(call.input)
+
+
+def thop2020(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as thop (pytorch-OpCounter) did in early 2020, hence the tables of SPConv.
+
+    Convolutions with one for each biased output; 2 · in · out for a linear layer; 4 for each input of a batch norm;
+    average pooling (k + 1) for each output, where thop took k for the kernel size as it was given (a number: k, a pair:
+    k · k), and an adaptive one (window + 1). Activations and maxima: nothing.
+    """
+    for op in _on_image(trace):
+        yield op.module, op.macs + _bias(op) if op.name == "convolution" else 2 * op.macs
+    for call in trace.calls:
+        if isinstance(call.module, _BATCH_NORMS):
+            yield call.name, 4 * prod(call.input)
+        elif isinstance(call.module, _AVERAGE_POOLS):
+            yield call.name, (_kernel_area(call.module) + 1) * prod(call.output)
+        elif isinstance(call.module, _ADAPTIVE_AVERAGE_POOLS):
+            yield call.name, (_window(call) + 1) * prod(call.output)
+
+
+def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as ptflops did in 2020, hence the 4.87 G of SlimConv's abstract.
+
+    Convolutions with one for each biased output; linear layers; 2 for each input of a batch norm; 1 for each output of
+    a ReLU-like activation and each input of a pooling layer. Modules only: functional calls of these were not seen.
+    """
+    for op in _on_image(trace):
+        yield op.module, op.macs + _bias(op) if op.name == "convolution" else op.macs
+    for call in trace.calls:
+        if isinstance(call.module, _BATCH_NORMS):
+            yield call.name, prod(call.input) * (2 if call.module.affine else 1)
+        elif isinstance(call.module, (nn.ReLU, nn.ReLU6, nn.PReLU, nn.ELU, nn.LeakyReLU)):
+            yield call.name, prod(call.output)
+        elif isinstance(call.module, _POOLS):
+            yield call.name, prod(call.input)
+
+
+CONVENTIONS: dict[str, Convention] = {f.__name__: f for f in (macs, bsconv, thop2020, ptflops2020)}
+
+
+def _on_image(trace: Trace) -> Iterator[Operator]:
+    return (op for op in trace.operators if op.macs and op.of_image)
+
+
+def _bias(op: Operator) -> int:
+    return prod(op.output) if op.has_bias else 0
+
+
+def _kernel_area(pool: nn.Module) -> int:
+    size: Any = pool.kernel_size
+    return size if isinstance(size, int) else prod(size)
+
+
+def _window(call: Call) -> int:
+    return prod(i // o for i, o in zip(call.input[2:], call.output[2:], strict=True))

@@ -1,0 +1,113 @@
+"""What a network costs: parameters, multiply-adds and activations, in all and by module."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+from torch import nn
+
+from efficientconv.profiling.conventions import CONVENTIONS
+from efficientconv.profiling.trace import Trace, trace
+
+
+@dataclass(frozen=True)
+class ModuleProfile:
+    """One module with everything below it; the numbers are those of :class:`Profile`."""
+
+    name: str
+    kind: str
+    params: int
+    trainable_params: int
+    macs: int
+    activations: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The cost of one forward pass in eval mode, for one image.
+
+    Attributes:
+        model: name of the model's class.
+        input_size: channels, height and width of the image.
+        params: number of parameters, each counted once.
+        trainable_params: those of them that require a gradient.
+        macs: multiply-adds of convolutions and linear layers.
+        activations: elements that convolutions and linear layers put out.
+        peak_activation_bytes: most memory that activations take at one time, in the model's own data type.
+        totals: count by each convention of :data:`CONVENTIONS`.
+        modules: the same for each module, by dotted name, parents before children; the whole model is ``""``.
+    """
+
+    model: str
+    input_size: tuple[int, int, int]
+    params: int
+    trainable_params: int
+    macs: int
+    activations: int
+    peak_activation_bytes: int
+    totals: dict[str, int]
+    modules: dict[str, ModuleProfile]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings, lists and dicts, as JSON has them."""
+        return asdict(self) | {"input_size": list(self.input_size)}
+
+
+def complexity(model: nn.Module, input_size: tuple[int, int, int]) -> Profile:
+    """Count what ``model`` costs for one image; nothing is computed and the model stays as it is.
+
+    Args:
+        model: any network that takes a batch of images (N, C, H, W).
+        input_size: channels, height and width of the image.
+
+    Raises:
+        ValueError: ``input_size`` is not three positive numbers, or the model does not run on such an image.
+    """
+    size = tuple(input_size)
+    if len(size) != 3 or any(not isinstance(n, int) or n < 1 for n in size):
+        raise ValueError(f"input_size={input_size}: channels, height and width are needed, as in (3, 32, 32)")
+    recorded = trace(model, size)
+    modules = _by_module(model, recorded)
+    whole = modules[""]
+    return Profile(
+        model=whole.kind,
+        input_size=size,
+        params=whole.params,
+        trainable_params=whole.trainable_params,
+        macs=whole.macs,
+        activations=whole.activations,
+        peak_activation_bytes=recorded.peak_bytes,
+        totals={name: sum(n for _, n in convention(recorded)) for name, convention in CONVENTIONS.items()},
+        modules=modules,
+    )
+
+
+def _by_module(model: nn.Module, recorded: Trace) -> dict[str, ModuleProfile]:
+    macs = _with_parents(CONVENTIONS["macs"](recorded))
+    outputs = _with_parents((op.module, prod(op.output)) for op in recorded.operators if op.macs and op.of_image)
+    profiles = {}
+    for name, module in model.named_modules():
+        sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
+        trainable = sum(n for n, requires_grad in sizes if requires_grad)
+        kind = type(module).__name__
+        profiles[name] = ModuleProfile(name, kind, sum(n for n, _ in sizes), trainable, macs[name], outputs[name])
+    return profiles
+
+
+def _with_parents(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    totals: dict[str, int] = defaultdict(int)
+    for name, count in counts:
+        for ancestor in _ancestors(name):
+            totals[ancestor] += count
+    return totals
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    yield name
+    while name:
+        name = name.rpartition(".")[0]
+        yield name

@@ -1,0 +1,169 @@
+"""One forward pass, recorded: which operators ran, in which module, on which shapes, and what was alive at once.
+
+Operators are recorded below autograd, so that it does not matter whether a model calls ``nn.Conv2d``,
+``F.conv2d`` or a layer that composes its kernel first. The calls of childless modules are recorded beside them, because
+most published counts come from tools that hooked modules.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+Shape = tuple[int, ...]
+_BIAS_ARGUMENT = {torch.ops.aten.convolution: 2, torch.ops.aten.addmm: 0}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator that ran: in the module ``module`` (dotted name), with the tensor shapes ``inputs`` and ``output``.
+
+    ``of_image`` says whether the input image had any part in it: composing a kernel from weights is not.
+    """
+
+    module: str
+    name: str
+    inputs: tuple[Shape, ...]
+    output: Shape
+    macs: int
+    has_bias: bool
+    of_image: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a module without children, with the shape of its first input and of its output."""
+
+    name: str
+    module: nn.Module
+    input: Shape
+    output: Shape
+
+
+@dataclass
+class Trace:
+    """Everything that was recorded, in the order in which it ran; ``peak_bytes`` counts activations alone."""
+
+    operators: list[Operator] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    peak_bytes: int = 0
+
+
+def trace(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
+    """Run a copy of ``model``, in eval mode, on one image of ``input_size`` (channels, height, width), and record it.
+
+    The copy has no memory behind its tensors (meta device); only a model that needs real values in its forward pass
+    runs on real ones.
+
+    Raises:
+        ValueError: the model does not run on such an image.
+    """
+    try:
+        return _run(_on_meta(model), input_size)
+    except Exception:  # what a model does in its forward pass is its own: whatever fails, real values decide
+        if next(iter(model.parameters()), torch.empty(0)).is_meta:
+            raise
+    try:
+        return _run(copy.deepcopy(model), input_size)
+    except Exception as error:
+        name, size = type(model).__name__, "×".join(map(str, input_size))
+        raise ValueError(f"input_size={input_size}: {name} does not run on an image of {size}: {error}") from error
+
+
+def _run(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
+    recorder = _Recorder(model, image)
+    with torch.no_grad(), recorder.hooked(model.eval()), image.device, recorder:
+        model(image)
+    return recorder.trace
+
+
+def _on_meta(model: nn.Module) -> nn.Module:
+    """Copy the module tree, but not the memory behind parameters, buffers and other tensors of the modules."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()):
+            if isinstance(value, Tensor):
+                memo[id(value)] = _meta(value)
+    return copy.deepcopy(model, memo)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        super().__init__()
+        self.trace = Trace()
+        self._open = [""]  # dotted names of the modules that are running, innermost last
+        self._alive = 0
+        self._weights = weakref.WeakSet(t.untyped_storage() for t in (*model.parameters(), *model.buffers()))
+        self._of_image: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet([image.untyped_storage()])
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet([image.untyped_storage()])
+
+    @contextmanager
+    def hooked(self, model: nn.Module) -> Iterator[None]:
+        """Follow which module is running for as long as the context lasts."""
+        handles = []
+        for name, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._open.append(name)))
+            handles.append(module.register_forward_hook(lambda m, x, y, name=name: self._close(name, m, x, y)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _close(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._open.pop()
+        tensors = [value for value in (*inputs[:1], output) if isinstance(value, Tensor)]
+        if len(tensors) == 2 and next(module.children(), None) is None:
+            self.trace.calls.append(Call(name, module, tuple(inputs[0].shape), tuple(output.shape)))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        of_image = any(tensor.untyped_storage() in self._of_image for tensor in inputs)
+        for tensor in outputs:
+            self._follow(tensor, of_image)
+        if outputs:
+            self._record(func._overloadpacket, args, inputs, outputs[0], of_image)
+        return out
+
+    def _record(self, packet: Any, args: tuple[Any, ...], inputs: list[Tensor], out: Tensor, of_image: bool) -> None:
+        counted = packet in (torch.ops.aten.convolution, torch.ops.aten.mm, torch.ops.aten.addmm)
+        macs = flop_registry[packet](*args, out_val=out) // 2 if counted else 0
+        bias = packet in _BIAS_ARGUMENT and args[_BIAS_ARGUMENT[packet]] is not None
+        shapes = tuple(tuple(tensor.shape) for tensor in inputs)
+        name = str(packet).removeprefix("aten.")
+        self.trace.operators.append(Operator(self._open[-1], name, shapes, tuple(out.shape), macs, bias, of_image))
+
+    def _follow(self, tensor: Tensor, of_image: bool) -> None:
+        storage = tensor.untyped_storage()
+        if of_image and storage not in self._weights:
+            self._of_image.add(storage)
+        if storage in self._known or storage in self._weights:
+            return
+        self._known.add(storage)
+        size = prod(tensor.shape) * tensor.element_size()
+        self._alive += size
+        self.trace.peak_bytes = max(self.trace.peak_bytes, self._alive)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self._alive -= size
