@@ -1,0 +1,124 @@
+"""Every classification network of torchvision and timm, by its name there.
+
+Both libraries are imported in the function that needs them: timm takes about four seconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from efficientconv.backbones.checks import check_count
+from efficientconv.errors import UserError
+
+RESERVED = (
+    "num_classes",
+    "aux_logits",
+    "weights",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+)
+"""Arguments that are no part of the architecture, or would change what the network returns."""
+
+WITH_AUX = ("googlenet", "inception_v3")
+"""Networks of torchvision that also return auxiliary logits while training, unless told not to."""
+
+TAKEN_BEFORE_CLASS = {"reduced_tail", "dilated", "width_mult"}
+"""Arguments that torchvision's MobileNetV3 builders use up before they call the class."""
+
+
+def torchvision_model(
+    num_classes: int, *, name: str, pretrained: bool = False, kwargs: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Return the network that torchvision calls ``name``.
+
+    Args:
+        num_classes: number of logits.
+        name: one of ``torchvision.models.list_models(module=torchvision.models)``.
+        pretrained: start from torchvision's default ImageNet weights, which need 1,000 classes.
+        kwargs: further arguments of the network's constructor.
+
+    Raises:
+        UserError: no such name, an argument that the network does not know, or pretrained weights for other classes.
+    """
+    from torchvision import models
+
+    check_count("num_classes", num_classes)
+    _check_name(name, models.list_models(module=models), "torchvision")
+    given = _checked_kwargs(kwargs)
+    if pretrained and num_classes != 1000:
+        raise UserError(
+            f"model.pretrained=true: torchvision's weights have 1000 classes, not {num_classes}; "
+            f"model=timm gives pretrained networks a new classifier"
+        )
+    fixed: dict[str, Any] = {"weights": "DEFAULT" if pretrained else None, "num_classes": num_classes}
+    if name in WITH_AUX:
+        fixed["aux_logits"] = False
+        given.setdefault("init_weights", not pretrained)  # left out, torchvision warns
+    try:
+        model = models.get_model(name, **fixed, **given)
+    except TypeError as error:
+        raise _refused(name, given, error) from error
+    _check_not_swallowed(name, model, given)
+    return model
+
+
+def timm_model(
+    num_classes: int, *, name: str, pretrained: bool = False, kwargs: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Return the network that timm calls ``name``, with a classifier of ``num_classes``.
+
+    Args:
+        num_classes: number of logits.
+        name: one of ``timm.list_models()``, with or without the tag of its weights (``resnet50.a1_in1k``).
+        pretrained: start from timm's weights, with a new classifier where the number of classes differs.
+        kwargs: further arguments of the network's constructor.
+
+    Raises:
+        UserError: no such name, or an argument that the network does not know.
+    """
+    import timm
+
+    check_count("num_classes", num_classes)
+    _check_name(name.split(".")[0], timm.list_models(), "timm")
+    given = _checked_kwargs(kwargs)
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
+    except TypeError as error:
+        raise _refused(name, given, error) from error
+
+
+def _check_name(name: str, names: Sequence[str], library: str) -> None:
+    if name not in names:
+        nearest = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0))
+        raise UserError(f"model.name={name}: {library} has no such network; the nearest of its {len(names)}: {nearest}")
+
+
+def _checked_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    given = dict(kwargs or {})
+    for name in RESERVED:
+        if name in given:
+            raise UserError(
+                f"model.kwargs.{name}: cannot be set here; the data set num_classes, model.pretrained loads weights, "
+                f"and networks return their logits alone"
+            )
+    return given
+
+
+def _refused(name: str, given: Mapping[str, Any], error: TypeError) -> UserError:
+    return UserError(f"model.kwargs={dict(given)}: {name} does not take them: {error}")
+
+
+def _check_not_swallowed(name: str, model: nn.Module, given: Mapping[str, Any]) -> None:
+    """Refuse what ConvNeXt and MobileNetV3, whose constructors end in a sink for keywords, take without complaint."""
+    known = set(inspect.signature(type(model).__init__).parameters) | TAKEN_BEFORE_CLASS
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise UserError(f"model.kwargs={dict(given)}: {name} has no argument {', '.join(unknown)}")
