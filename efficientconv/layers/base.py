@@ -6,29 +6,33 @@ A variant is a class with ``nn.Conv2d``'s own signature followed by keyword-only
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
+
+from efficientconv.layers.batch_norm import BATCH_NORMS
 
 Size2 = int | tuple[int, int]
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class ConvVariant(nn.Module, ABC):
     """Abstract base of the layers that replace ``nn.Conv2d``; leaves are concrete and never subclassed.
 
     ``forward`` maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``, with H' and W' exactly those of the
-    ``nn.Conv2d`` of the same geometry.
+    ``nn.Conv2d`` of the same geometry. ``bias`` is the bias of the k×k convolution, or None where the layer makes no
+    parameter of it.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels really produced.
+        out_channels: channels of the output; a layer that produces fewer sets the attribute to what it produces.
         kernel_size: height and width of the kernel, in pixels.
         stride: of the output grid, in input pixels.
-        padding: added to each side, in pixels (a number or a pair; not a word).
+        padding: added to each side, in pixels; ``"same"`` and ``"valid"`` are turned into pixels.
         dilation: distance of the kernel's taps, in pixels.
         groups: blocks of connections from inputs to outputs.
         padding_mode: ``zeros``, ``reflect``, ``replicate`` or ``circular``.
@@ -43,57 +47,88 @@ class ConvVariant(nn.Module, ABC):
         out_channels: int,
         kernel_size: Size2,
         stride: Size2 = 1,
-        padding: Size2 = 0,
+        padding: Size2 | str = 0,
         dilation: Size2 = 1,
         groups: int = 1,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size: tuple[int, int] = _pair(kernel_size)
-        self.stride: tuple[int, int] = _pair(stride)
-        self.padding: tuple[int, int] = _pair(padding)
-        self.dilation: tuple[int, int] = _pair(dilation)
+        self.kernel_size = whole_pair("kernel_size", kernel_size)
+        self.stride = whole_pair("stride", stride)
+        self.dilation = whole_pair("dilation", dilation)
+        self.padding = self._padding_in_pixels(padding)
         self.groups = groups
-        self.padding_mode = padding_mode
-        self._check_geometry()
+        self.padding_mode: PaddingMode = padding_mode
+        self._check_channels()
+        if padding_mode not in get_args(PaddingMode):
+            raise ValueError(f"padding_mode={padding_mode!r}: must be one of {', '.join(get_args(PaddingMode))}")
 
-    def _check_geometry(self) -> None:
+    def _padding_in_pixels(self, padding: Size2 | str) -> tuple[int, int]:
+        if not isinstance(padding, str):
+            return whole_pair("padding", padding, least=0)
+        if padding == "valid":
+            return 0, 0
+        rows, columns = (d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True))
+        if padding != "same" or self.stride != (1, 1) or rows % 2 or columns % 2:
+            raise ValueError(
+                f"padding={padding!r}: must be 'valid', pixels, or, with stride 1 and an even "
+                f"dilation·(kernel_size − 1), 'same'; stride={self.stride}, dilation·(kernel_size − 1)={rows, columns}"
+            )
+        return rows // 2, columns // 2
+
+    def _check_channels(self) -> None:
         for name in ("in_channels", "out_channels", "groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        for name, least in (("kernel_size", 1), ("stride", 1), ("dilation", 1), ("padding", 0)):
-            value = getattr(self, name)
-            if any(not isinstance(v, int) or v < least for v in value):
-                raise ValueError(f"{name}={value}: two whole numbers of at least {least} are needed")
+            require_whole(name, getattr(self, name))
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % self.groups:
                 raise ValueError(f"groups={self.groups}: must divide {name}={getattr(self, name)}")
-        if self.padding_mode not in PADDING_MODES:
-            raise ValueError(f"padding_mode={self.padding_mode!r}: must be one of {', '.join(PADDING_MODES)}")
 
     def _require_same_padding(self) -> None:
         """For layers with pooled or 1×1 side branches: their output is ceil(H/s), the main branch's must be too."""
-        for k, p, d in zip(self.kernel_size, self.padding, self.dilation, strict=True):
-            if 2 * p != d * (k - 1):
-                fitting = f"padding={d * (k - 1) // 2} would fit" if d * (k - 1) % 2 == 0 else "an odd kernel would fit"
-                raise ValueError(
-                    f"padding={self.padding}: {type(self).__name__} needs 2·padding = dilation·(kernel_size − 1), "
-                    f"with kernel_size={self.kernel_size} and dilation={self.dilation}; {fitting}"
-                )
+        margins = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation, strict=True)]
+        if any(2 * p != margin for p, margin in zip(self.padding, margins, strict=True)):
+            odd = any(margin % 2 for margin in margins)
+            fitting = "an odd kernel_size" if odd else f"padding={tuple(margin // 2 for margin in margins)}"
+            raise ValueError(
+                f"padding={self.padding}: {type(self).__name__} needs 2·padding = dilation·(kernel_size − 1), "
+                f"with kernel_size={self.kernel_size} and dilation={self.dilation}; {fitting} would fit"
+            )
 
     def _require_dense(self) -> None:
         if self.groups != 1:
             raise ValueError(f"groups={self.groups}: {type(self).__name__} is defined for groups=1 only")
 
+    def _convolution(self, in_channels: int, out_channels: int, groups: int, bias: bool, **factory: Any) -> nn.Conv2d:
+        """Make a convolution of this layer's geometry for one of its branches."""
+        return nn.Conv2d(
+            in_channels,
+            out_channels,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            groups,
+            bias,
+            self.padding_mode,
+            **factory,
+        )
+
     @abstractmethod
     def reset_parameters(self) -> None:
         """Initialise every parameter and buffer as the paper's code does, also after ``to_empty``."""
 
-    @abstractmethod
     def fold(self) -> nn.Module:
         """Return a new module for inference that computes the same in eval mode, to 1e-5 in float32."""
+        folded = copy.deepcopy(self).eval()
+        if any(isinstance(module, BATCH_NORMS) for module in folded.modules()):
+            folded._fold_batch_norms()
+        return folded
+
+    def _fold_batch_norms(self) -> None:
+        """Move this layer's batch norms into its convolutions, in place; called on a copy, in eval mode."""
+        raise NotImplementedError(f"{type(self).__name__} has batch norms and does not say how they fold")
 
     def regularization_loss(self) -> Tensor:
         """Return the paper's penalty on this layer's weights, a scalar; zero where the paper has none."""
@@ -113,7 +148,38 @@ class ConvVariant(nn.Module, ABC):
         return text
 
 
+def penalized_layers(model: nn.Module) -> list[ConvVariant]:
+    """List the layers in ``model`` that have a penalty, so that a training loop collects them once, not each step."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, ConvVariant) and type(module).regularization_loss is not ConvVariant.regularization_loss
+    ]
+
+
 def regularization_loss(model: nn.Module) -> Tensor:
     """Sum the penalties of all convolution variants in ``model``: a scalar, zero where there is none."""
-    losses = [module.regularization_loss() for module in model.modules() if isinstance(module, ConvVariant)]
+    losses = [layer.regularization_loss() for layer in penalized_layers(model)]
     return torch.stack(losses).sum() if losses else torch.zeros(())
+
+
+def require_whole(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is not a whole number of at least ``least``.
+
+    Raises:
+        ValueError: names the argument, its value and the rule.
+    """
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}")
+
+
+def whole_pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
+    """Return a number twice, or a pair as a tuple, as ``nn.Conv2d`` reads its sizes.
+
+    Raises:
+        ValueError: not one or two whole numbers of at least ``least``.
+    """
+    pair = tuple(value) if isinstance(value, Iterable) else (value, value)
+    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+        raise ValueError(f"{name}={value!r}: one or two whole numbers of at least {least} are needed")
+    return pair

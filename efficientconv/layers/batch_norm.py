@@ -1,0 +1,74 @@
+"""Batch norm in eval mode is a scale and a shift a channel, which a convolution in front of it can take over."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+BATCH_NORMS = (_BatchNorm,)
+
+
+def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return (scale, shift), each (C,), with ``norm(x) = scale·x + shift`` in eval mode.
+
+    Args:
+        norm: a batch norm with running statistics, with or without its affine parameters.
+
+    Raises:
+        ValueError: ``norm`` is no batch norm, or keeps no running statistics.
+    """
+    if not isinstance(norm, BATCH_NORMS) or norm.running_mean is None or norm.running_var is None:
+        raise ValueError(f"norm={norm}: only a batch norm with running statistics is a fixed scale and shift")
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().double()
+    shift = -norm.running_mean.double() * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.detach().double()
+    return scale.to(norm.running_var.dtype), shift.to(norm.running_mean.dtype)
+
+
+def rescaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:
+    """Return a new convolution that computes ``scale·conv(x) + shift``.
+
+    Args:
+        conv: the convolution; it stays as it is.
+        scale: (out_channels,), for each output channel.
+        shift: (out_channels,); None for nothing to add, which leaves a convolution without bias without bias.
+    """
+    result = copy.deepcopy(conv)
+    result.weight = nn.Parameter(conv.weight.detach() * scale.view(-1, 1, 1, 1))
+    terms = [] if conv.bias is None else [conv.bias.detach() * scale]
+    if shift is not None:
+        terms.append(shift)
+    if terms:
+        result.bias = nn.Parameter(torch.stack(terms).sum(0))
+    return result
+
+
+def folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    """Return a new convolution that computes ``norm(conv(x))`` as in eval mode."""
+    return rescaled(conv, *scale_and_shift(norm))
+
+
+class ScaleShift(nn.Module):
+    """``scale·x + shift`` for each channel: what stays of a batch norm in front of a padded convolution.
+
+    The padding's zeros are not shifted, so the shift cannot go into the convolution behind.
+
+    Args:
+        norm: the batch norm whose place it takes.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        scale, shift = scale_and_shift(norm)
+        self.scale = nn.Parameter(scale.view(-1, 1, 1))
+        self.shift = nn.Parameter(shift.view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        return x * self.scale + self.shift

@@ -1,0 +1,260 @@
+"""BSConv: blueprint separable convolutions, pointwise first, depthwise after.
+
+Haase and Amthor, "Rethinking Depthwise Separable Convolutions: How Intra-Kernel Correlations Lead to Improved
+MobileNets", CVPR 2020, arXiv:2003.13549, section 3 (BSConv-U and BSConv-S) and section 4 (MobileNets).
+
+The k×k kernels of a trained filter are nearly multiples of one another. So a filter is one k×k blueprint times one
+weight for each input channel: a 1×1 convolution followed by a depthwise one.
+
+The authors' code and the paper differ, and this file keeps both:
+
+- The paper has no batch norm inside; the code adds one after each pointwise convolution by ``with_bn=True``, because it
+  steadies the training of ResNets and WRNs with BSConv-S.
+- The penalty is the Frobenius norm itself, not its square, of the first pointwise weight alone.
+
+The code's ``bn_kwargs`` are left out, and ``groups`` other than 1, which it does not know, is refused here.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
+from efficientconv.layers.batch_norm import folded
+from efficientconv.layers.initialization import reset_to_default
+
+
+class _BSConv(ConvVariant):
+    """What both have in common: they end in the depthwise convolution ``dw``, which has the geometry and the bias."""
+
+    dw: nn.Conv2d
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The depthwise convolution's bias, (out_channels,), or None."""
+        return self.dw.bias
+
+    def reset_parameters(self) -> None:
+        """Torch's default: the authors put these layers into a model after its own initialisation."""
+        reset_to_default(self)
+
+    @staticmethod
+    def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state unchanged: the keys are the same."""
+        return dict(state_dict)
+
+
+class BSConvU(_BSConv):
+    """Unconstrained blueprint separable convolution.
+
+    ::
+
+        x (i) ── 1×1 ── [BN] ── k×k depthwise ── y (o)
+
+    i·o + k²·o weights in place of k²·i·o.
+
+    Args:
+        in_channels: i.
+        out_channels: o.
+        kernel_size: of the depthwise convolution, in pixels.
+        stride: of the depthwise convolution; the 1×1 sees the whole resolution.
+        padding: of the depthwise convolution, in pixels.
+        dilation: of the depthwise convolution, in pixels.
+        groups: 1.
+        bias: whether the depthwise convolution has one; the 1×1 has none.
+        padding_mode: of the depthwise convolution.
+        device: of the parameters.
+        dtype: of the parameters.
+        with_bn: a batch norm between the two.
+
+    Raises:
+        ValueError: ``groups`` is not 1, or the geometry is none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size2,
+        stride: Size2 = 1,
+        padding: Size2 | str = 0,
+        dilation: Size2 = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        with_bn: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
+        self._require_dense()
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.pw = nn.Conv2d(in_channels, out_channels, 1, bias=False, **factory)
+        self.bn = nn.BatchNorm2d(out_channels, **factory) if with_bn else nn.Identity()
+        self.dw = self._convolution(out_channels, out_channels, out_channels, bias, **factory)
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        return self.dw(self.bn(self.pw(x)))
+
+    def _fold_batch_norms(self) -> None:
+        self.pw, self.bn = folded(self.pw, self.bn), nn.Identity()
+
+
+class BSConvS(_BSConv):
+    """Subspace blueprint separable convolution: BSConv-U whose 1×1 weight is a product of two thin ones.
+
+    ::
+
+        x (i) ── 1×1 ── [BN] ── (m) ── 1×1 ── [BN] ── k×k depthwise ── y (o)
+
+        m = min(i, max(min_mid_channels, ⌈p·i⌉))
+
+    i·m + m·o + k²·o weights in place of k²·i·o. The rows of the first 1×1 weight are pushed towards orthonormal ones by
+    ``regularization_loss``.
+
+    Args:
+        in_channels: i.
+        out_channels: o.
+        kernel_size: of the depthwise convolution, in pixels.
+        stride: of the depthwise convolution; the 1×1s see the whole resolution.
+        padding: of the depthwise convolution, in pixels.
+        dilation: of the depthwise convolution, in pixels.
+        groups: 1.
+        bias: whether the depthwise convolution has one; the 1×1s have none.
+        padding_mode: of the depthwise convolution.
+        device: of the parameters.
+        dtype: of the parameters.
+        p: width of the subspace relative to i, from 0 to 1.
+        min_mid_channels: the least width of the subspace, where i allows.
+        with_bn: a batch norm after each 1×1.
+
+    Raises:
+        ValueError: ``groups`` is not 1, ``p`` lies outside [0, 1], ``min_mid_channels`` is below 1, or the geometry is
+            none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size2,
+        stride: Size2 = 1,
+        padding: Size2 | str = 0,
+        dilation: Size2 = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        p: float = 0.25,
+        min_mid_channels: int = 4,
+        with_bn: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
+        self._require_dense()
+        if not 0 <= p <= 1:
+            raise ValueError(f"p={p}: must lie between 0 and 1; the paper uses 0.25")
+        require_whole("min_mid_channels", min_mid_channels)
+        self.mid_channels = min(in_channels, max(min_mid_channels, math.ceil(p * in_channels)))
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.pw1 = nn.Conv2d(in_channels, self.mid_channels, 1, bias=False, **factory)
+        self.bn1 = nn.BatchNorm2d(self.mid_channels, **factory) if with_bn else nn.Identity()
+        self.pw2 = nn.Conv2d(self.mid_channels, out_channels, 1, bias=False, **factory)
+        self.bn2 = nn.BatchNorm2d(out_channels, **factory) if with_bn else nn.Identity()
+        self.dw = self._convolution(out_channels, out_channels, out_channels, bias, **factory)
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        x = self.bn1(self.pw1(x))  # (N, m, H, W)
+        return self.dw(self.bn2(self.pw2(x)))
+
+    def regularization_loss(self) -> Tensor:
+        """Return ‖W·Wᵀ − I‖_F of the first 1×1 weight W, (m, i)."""
+        return _distance_from_orthonormal(self.pw1.weight)
+
+    def _fold_batch_norms(self) -> None:
+        self.pw1, self.bn1 = folded(self.pw1, self.bn1), nn.Identity()
+        self.pw2, self.bn2 = folded(self.pw2, self.bn2), nn.Identity()
+
+
+@ConvVariant.register
+class OrthonormalConv2d(nn.Conv2d):
+    """A 1×1 ``nn.Conv2d`` with ‖W·Wᵀ − I‖_F as its ``regularization_loss``, and nothing else new.
+
+    It stands for the projection of MobileNetV2, MobileNetV3 and EfficientNet, where BSConv-S needs no other layer: the
+    expansion of one block, the projection of the block before and the depthwise convolution already have its form
+    (paper, section 4), so only the penalty is new. Keys, weights and outputs are those of the plain convolution.
+
+    Args:
+        in_channels: i.
+        out_channels: o.
+        kernel_size: 1.
+        stride: as ``nn.Conv2d``'s.
+        padding: as ``nn.Conv2d``'s.
+        dilation: as ``nn.Conv2d``'s.
+        groups: 1.
+        bias: whether there is one.
+        padding_mode: as ``nn.Conv2d``'s.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: ``kernel_size`` or ``groups`` is not 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size2,
+        stride: Size2 = 1,
+        padding: Size2 | str = 0,
+        dilation: Size2 = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        if self.kernel_size != (1, 1):
+            raise ValueError(f"kernel_size={self.kernel_size}: OrthonormalConv2d is a 1×1 convolution; 1 would fit")
+        if groups != 1:
+            raise ValueError(f"groups={groups}: OrthonormalConv2d is defined for groups=1 only")
+
+    def regularization_loss(self) -> Tensor:
+        """Return ‖W·Wᵀ − I‖_F of the weight W, (out_channels, in_channels)."""
+        return _distance_from_orthonormal(self.weight)
+
+    def fold(self) -> nn.Conv2d:
+        """Return a copy: there is nothing to fold."""
+        return copy.deepcopy(self).eval()
+
+    @staticmethod
+    def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state unchanged: the authors keep an ``nn.Conv2d``."""
+        return dict(state_dict)
+
+
+def _distance_from_orthonormal(weight: Tensor) -> Tensor:
+    """Return ‖W·Wᵀ − I‖_F for W of (rows, columns, 1, 1), in float32 at least: under bf16 the unit diagonal drowns."""
+    device = weight.device.type
+    autocast_off = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    with autocast_off:
+        rows = weight.flatten(1).to(torch.promote_types(weight.dtype, torch.float32))
+        gram = rows @ rows.T
+        return torch.linalg.matrix_norm(gram - torch.eye(len(rows), device=gram.device, dtype=gram.dtype))
