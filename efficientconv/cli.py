@@ -1,0 +1,133 @@
+"""Every tool's front door: Hydra's grammar, one-line errors, exit codes. Heavy imports happen inside the tools.
+
+Exit codes: 0 done, 1 an error (also where only some jobs of a sweep failed), 2 an unknown tool, 130 and 143 after
+SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from efficientconv import run_names
+from efficientconv.config_path import CONFIGS
+from efficientconv.errors import UserError
+from efficientconv.messages import one_line
+
+log = logging.getLogger("efficientconv")
+Task = Callable[[DictConfig], Any]
+
+
+def main() -> None:
+    """Run ``efficientconv <tool> ...``."""
+    tools: dict[str, Callable[[], None]] = {"train": train, "eval": evaluate}
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: efficientconv <tool> [key=value ...]\ntools: {', '.join(tools)}; each has --help")
+        raise SystemExit(0 if words else 2)
+    if words[0] not in tools:
+        print(f"efficientconv: there is no tool {words[0]!r}; the tools are {', '.join(tools)}", file=sys.stderr)
+        raise SystemExit(2)
+    sys.argv = [f"efficientconv {words[0]}", *words[1:]]
+    tools[words[0]]()
+
+
+def train() -> None:
+    """Train a network: ``python train.py model=resnet56 conv=bdrconv``."""
+    _run("train", _train_job)
+
+
+def evaluate() -> None:
+    """Evaluate a run from its directory alone: ``python eval.py run=outputs/runs/...``."""
+    # The run's own data is the default, so a key of it is always an addition to an empty group.
+    sys.argv[1:] = [f"++{word}" if word.startswith("data.") else word for word in sys.argv[1:]]
+    _run("eval", _evaluate_job)
+
+
+def _run(name: str, task: Task) -> None:
+    """Let Hydra compose the configuration and run the job or jobs; end the process with the status that fits."""
+    run_names.register_resolvers()
+    failures: list[Exception] = []
+
+    def job(config: DictConfig) -> Any:
+        try:
+            return task(config)
+        except Exception as error:
+            _report(error)
+            if os.getpid() != parent:
+                raise  # a launcher's own process: the launcher carries the news
+            failures.append(error)
+
+    parent = os.getpid()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them in its own way
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)()
+    except Exception as error:
+        if wants_traceback:
+            raise
+        print(one_line(error, name), file=sys.stderr)
+        raise SystemExit(1) from None
+    except BaseException as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        print(f"interrupted ({error})", file=sys.stderr)
+        raise SystemExit(code) from None
+    if failures:
+        if HydraConfig.initialized() and len(failures) > 1:
+            print(f"{len(failures)} jobs failed", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _report(error: Exception) -> None:
+    """Tell the user in one line; keep the traceback for the log (or for all to see with HYDRA_FULL_ERROR=1)."""
+    print(one_line(error), file=sys.stderr)
+    log.debug("", exc_info=error)
+    trace = "".join(traceback.format_exception(error))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(logging.makeLogRecord({"name": "efficientconv", "levelname": "ERROR", "msg": trace}))
+
+
+def _train_job(config: DictConfig) -> float | None:
+    from efficientconv.training.job import train_job
+
+    hydra_config = HydraConfig.get()
+    return train_job(
+        config,
+        directory=hydra_config.runtime.output_dir,
+        choices={group: option for group, option in hydra_config.runtime.choices.items() if "/" not in group},
+        overrides=list(hydra_config.overrides.task),
+        is_sweep=hydra_config.mode is not None and hydra_config.mode.name == "MULTIRUN",
+    )
+
+
+def _evaluate_job(config: DictConfig) -> None:
+    from rich.console import Console
+
+    from efficientconv.training.evaluate import evaluate as evaluate_run
+    from efficientconv.training.run_directory import RunDirectory
+
+    missing = [key for key in ("run",) if OmegaConf.is_missing(config, key)]
+    if missing:
+        raise UserError("run is missing: python eval.py run=outputs/runs/<data>/<model>-<conv>/<time>")
+    found = evaluate_run(
+        RunDirectory(config.run),
+        OmegaConf.to_container(config.trainer, resolve=True),
+        data=OmegaConf.to_container(config.data, resolve=False) if config.get("data") else None,
+        weights=config.weights,
+        allow=list(config.allow),
+    )
+    text = f"top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}  loss {found['loss']:.4f}  ({found['weights']} weights)"
+    Console().print(text, highlight=False)
+    if found["note"]:
+        print(found["note"])

@@ -1,0 +1,97 @@
+"""One line for the user, whatever went wrong: ours, Hydra's, OmegaConf's or the system's."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+
+from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from efficientconv.errors import UserError
+
+
+def one_line(error: BaseException, config_name: str | None = None) -> str:
+    """Say what was wrong, in one line.
+
+    Args:
+        error: what was raised.
+        config_name: the root configuration that was being composed, whose keys are offered for a mistyped one.
+    """
+    known = next((e for e in _chain(error) if isinstance(e, UserError)), None)
+    if known is not None:
+        return _joined(str(known))
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        return _unknown_option(error.missing_cfg_file or "", error.options)
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error, config_name)
+    if isinstance(error, InstantiationException):
+        return _instantiation(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key or error.key} is missing: give it as {error.full_key or error.key}=<value>"
+    if isinstance(error, OmegaConfBaseException):
+        return _joined(str(error).splitlines()[0])
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    if isinstance(error, ValueError):
+        return _joined(str(error))
+    return f"{type(error).__name__}: {_joined(str(error))} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def nearest(word: str, words: Sequence[str], most: int = 5) -> list[str]:
+    """List the words most like ``word``, nearest first."""
+    return difflib.get_close_matches(word, words, n=max(1, most), cutoff=0.0)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _joined(text: str) -> str:
+    return re.sub(r"\s*\n\s*", " ", text.strip())
+
+
+def _unknown_option(missing: str, options: Sequence[str]) -> str:
+    group, _, name = missing.rpartition("/")
+    ordered = nearest(name, options, most=len(options))
+    return f"{group}={name}: there is no such {group}; nearest first: {', '.join(ordered)}"
+
+
+def _composition(error: ConfigCompositionException, config_name: str | None) -> str:
+    text = _joined(f"{error} {error.__cause__ or ''}")
+    match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Could not find '([^']+)'", text)
+    if match is None or config_name is None:
+        return text
+    key = match[1]
+    return f"{key}: there is no such key; nearest: {', '.join(nearest(key, _keys(config_name)))}"
+
+
+def _keys(config_name: str) -> list[str]:
+    """List every key of a root configuration as it stands without overrides, groups included."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from efficientconv.config_path import CONFIGS
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return list(_flat(compose(config_name)))
+
+
+def _flat(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        yield f"{prefix}{key}"
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not OmegaConf.is_missing(config, str(key)) and not node._is_none():
+            yield from _flat(node, f"{prefix}{key}.")
+
+
+def _instantiation(error: InstantiationException) -> str:
+    cause = error.__cause__
+    where = re.search(r"full_key: (\S+)", str(error))
+    text = one_line(cause) if cause is not None else _joined(str(error).splitlines()[0])
+    return f"{where[1]}: {text}" if where else text

@@ -1,0 +1,1 @@
+"""Training, evaluation, and the run directory that every later tool reads."""

@@ -1,0 +1,138 @@
+"""When a run's state is saved, and what of it Lightning leaves out: the states of the random number generators."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from efficientconv.errors import UserError
+from efficientconv.training.monitor import require_finite
+from efficientconv.training.run_directory import RunDirectory, first_line
+from efficientconv.training.signals import StopRequest
+
+SECONDS_PER_MINUTE = 60
+
+
+class Checkpoints(Checkpoint):
+    """Saves ``last.ckpt`` after every epoch, every so often within one and when asked to stop; ``best.ckpt`` by ``val/top1``.
+
+    Lightning's own ``ModelCheckpoint`` needs three instances for this, and saves on Ctrl+C in the middle of a step,
+    when the weights have moved and the loop's counters have not.
+
+    Args:
+        run: where to save.
+        stop: the stop signal to obey at the end of a step.
+        every_n_minutes: the longest time within an epoch between two saves; ``None`` saves only after epochs.
+        every_n_steps: save within an epoch whenever so many optimizer steps were taken; ``None`` is never.
+    """
+
+    def __init__(
+        self, run: RunDirectory, stop: StopRequest, every_n_minutes: float | None, every_n_steps: int | None
+    ) -> None:
+        self.run, self.stop = run, stop
+        self.every_n_minutes, self.every_n_steps = every_n_minutes, every_n_steps
+        self.best: float | None = None
+        self.saved_at = time.monotonic()
+
+    def on_train_start(self, *args: Any) -> None:
+        """Take the signals back from Lightning, whose handler ends the run without a checkpoint and with status 0."""
+        self.stop.take_signals()
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        """Save where it is time to, and stop where that was asked for."""
+        if self.stop.signum is not None or self._is_due(trainer.global_step):
+            self._save(trainer, "last")
+        self.stop.check()
+
+    def _is_due(self, step: int) -> bool:
+        if self.every_n_steps and step % self.every_n_steps == 0:
+            return True
+        if self.every_n_minutes is None:
+            return False
+        return time.monotonic() - self.saved_at > self.every_n_minutes * SECONDS_PER_MINUTE
+
+    def on_validation_batch_end(self, *args: Any) -> None:
+        """Stop where that was asked for; the epoch is taken up again from the last save."""
+        self.stop.check()
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save the epoch, as the best one too where it is."""
+        top1 = trainer.callback_metrics.get("val/top1")
+        if top1 is not None and (self.best is None or float(top1) > self.best):
+            self.best = float(top1)
+            self._save(trainer, "best")
+        self._save(trainer, "last")
+        self.stop.check()
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        require_finite(trainer)  # the last good checkpoint stays
+        trainer.save_checkpoint(self.run.checkpoint(name))
+        self.saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best accuracy so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best accuracy so far."""
+        self.best = state["best"]
+
+
+class RandomState(Callback):
+    """Carries the random number generators over a restart, as tensors, numbers and lists (``weights_only=True``)."""
+
+    def __init__(self) -> None:
+        self.restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of torch's, CUDA's, numpy's and Python's generators."""
+        version, numbers, gauss = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+            "python": [version, list(numbers), gauss],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep the states until training starts, so that nothing draws from them before."""
+        self.restored = state
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Set the generators to where the checkpoint left them."""
+        if self.restored is None:
+            return
+        torch.set_rng_state(self.restored["torch"])
+        if len(self.restored["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(self.restored["cuda"])
+        name, keys, *rest = self.restored["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        version, numbers, gauss = self.restored["python"]
+        random.setstate((version, tuple(numbers), gauss))
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, as data: nothing in it is run.
+
+    Raises:
+        UserError: there is none, it is cut off, or it holds anything but tensors and plain values.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{file} is cut off, or holds more than tensors and plain values, and was not loaded ({first_line(error)})"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"{file} is not a checkpoint of this program: it has no state_dict")
+    return checkpoint

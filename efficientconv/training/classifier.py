@@ -1,0 +1,190 @@
+"""The one LightningModule: image classification with any network, its penalties and its bookkeeping.
+
+``Trainer`` with ``self.log`` in the training step doubles the cost of a short step, so the training step only adds to a
+few sums on the device; whoever wants them (`efficientconv.training.monitor`) reads them seldom, in one transfer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from efficientconv.layers.base import penalized_layers
+from efficientconv.training.optim import constant, parameter_groups
+
+
+class TrainSums(NamedTuple):
+    """Sums over the training steps of an epoch so far, read from the device."""
+
+    steps: float
+    images: float
+    loss: float  # cross-entropy × images
+    correct: float  # images whose likeliest class is the label
+    penalty: float  # weighted regularisation loss × steps
+    finite_steps: float  # steps before the first loss that was not a number
+
+
+class Classifier(LightningModule):
+    """A network with its loss, optimizer and metrics.
+
+    Args:
+        model: maps images (N, 3, H, W) to logits (N, num_classes).
+        num_classes: number of classes.
+        optimizer: called with parameter groups.
+        schedule: called with the optimizer and ``total_steps=``.
+        regularization_weight: factor of the layers' own penalties, such as BSConv-S's orthonormality.
+        label_smoothing: share of the target spread over all classes, 0 to 1. Training only.
+        mixup: alpha of mixup's Beta distribution; 0 is off.
+        cutmix: alpha of CutMix's Beta distribution; 0 is off. With both, each batch draws one of them.
+        decay_norm_and_bias: whether weight decay reaches batch norms and biases.
+        channels_last: memory format of weights and images.
+        compile: compile the network in place, so that the keys of its state stay as they are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        *,
+        optimizer: Callable[..., Optimizer] = SGD,
+        schedule: Callable[..., LRScheduler] = constant,
+        regularization_weight: float = 0.0,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        decay_norm_and_bias: bool = True,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=self.memory_format)
+        self.penalized = penalized_layers(model) if regularization_weight else ()
+        self.optimizer, self.schedule = optimizer, schedule
+        self.regularization_weight = regularization_weight
+        self.label_smoothing = label_smoothing
+        self.decay_norm_and_bias = decay_norm_and_bias
+        self.mix = batch_mixer(num_classes, mixup, cutmix)
+        self.sums = torch.zeros(len(TrainSums._fields))
+        accuracies = {
+            name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False)
+            for name, k in (("top1", 1), ("top5", min(5, num_classes)))
+        }
+        self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
+        if compile:
+            self.model.compile()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, 3, H, W) to logits (N, num_classes)."""
+        return self.model(images.contiguous(memory_format=self.memory_format))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss to minimise: cross-entropy plus the layers' weighted penalties."""
+        images, targets = self.mix(*batch)
+        logits = self(images)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        penalty = self._penalty(loss)
+        self._add_to_sums(logits.detach(), targets, loss.detach(), penalty.detach())
+        return loss + penalty
+
+    def _penalty(self, like: Tensor) -> Tensor:
+        if not self.penalized:
+            return torch.zeros_like(like)
+        return self.regularization_weight * torch.stack([layer.regularization_loss() for layer in self.penalized]).sum()
+
+    @torch.no_grad()
+    def _add_to_sums(self, logits: Tensor, targets: Tensor, loss: Tensor, penalty: Tensor) -> None:
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        images = len(labels)
+        correct = (logits.argmax(1) == labels).sum()
+        steps = self.sums[0]
+        still_finite = torch.isfinite(loss + penalty) & (self.sums[5] == steps)
+        one = torch.ones_like(steps)
+        self.sums += torch.stack([one, one * images, loss * images, correct, penalty, still_finite.to(one.dtype)])
+
+    def on_train_start(self) -> None:
+        """Bring the sums, which a resumed checkpoint may have filled, to the training device."""
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        self.sums = self.sums.to(self.device, dtype)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin new sums (Lightning does not call this where an epoch goes on after a restart)."""
+        self.sums.zero_()
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the sums, so that an epoch that is interrupted reports the whole of itself."""
+        checkpoint["train_sums"] = self.sums.tolist()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the sums up again."""
+        self.sums = torch.tensor(checkpoint["train_sums"], dtype=torch.float64)
+
+    def read_sums(self) -> TrainSums:
+        """Read the sums of this epoch: one transfer from the device."""
+        return TrainSums(*self.sums.tolist())
+
+    def _evaluate_batch(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self(images).float()
+        self.metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
+        for name in self.metrics.keys() - {"loss"}:
+            self.metrics[name].update(logits, labels)
+
+    def _log_evaluation(self, stage: str) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in self.metrics.compute().items()})
+        self.metrics.reset()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Add one batch to the metrics: cross-entropy without smoothing or penalties, and accuracy, over all images."""
+        self._evaluate_batch(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/loss``, ``val/top1`` and ``val/top5`` (of at most as many classes as there are)."""
+        self._log_evaluation("val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """As in validation."""
+        self._evaluate_batch(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/loss``, ``test/top1`` and ``test/top5``."""
+        self._log_evaluation("test")
+
+    def configure_optimizers(self) -> dict:
+        """Build the optimizer and its schedule, which steps with every optimizer step."""
+        optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias))
+        total_steps = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = self.schedule(optimizer, total_steps=total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def batch_mixer(num_classes: int, mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return mixup, CutMix, a fair draw between the two, or nothing, as a function of images and labels.
+
+    The function maps images (N, C, H, W) and labels (N,) to images and, where it mixes, targets (N, num_classes).
+
+    Raises:
+        ValueError: a negative alpha.
+    """
+    for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
+        if alpha < 0:
+            raise ValueError(f"{name}={alpha}: alpha of a Beta distribution is above 0, or 0 for off")
+    if not mixup and not cutmix:
+        return lambda images, labels: (images, labels)
+    from torchvision.transforms import v2  # three seconds that only mixing costs
+
+    mixers: list[nn.Module] = []
+    if mixup:
+        mixers.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
+    if cutmix:
+        mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
+    return mixers[0] if len(mixers) == 1 else v2.RandomChoice(mixers)

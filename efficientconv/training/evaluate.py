@@ -1,0 +1,144 @@
+"""``evaluate()``: what a run's weights score, from its directory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from efficientconv.compose import create_model
+from efficientconv.errors import UserError
+from efficientconv.training.checkpoints import read_checkpoint
+from efficientconv.training.classifier import Classifier
+from efficientconv.training.precision import resolve_precision
+from efficientconv.training.run_directory import RunDirectory, first_line
+from efficientconv.training.trusted import trust
+
+WEIGHTS = ("last", "best", "ema")
+
+
+def evaluate(
+    run: RunDirectory,
+    trainer: Mapping[str, Any],
+    *,
+    data: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    allow: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Rebuild a run's network, load its weights, score them on its data, and write ``eval.json``.
+
+    Args:
+        run: the run directory; only its model, conv and data are built, and only from trusted targets.
+        trainer: device settings, as ``configs/trainer/default.yaml`` names them.
+        data: another data configuration, or the keys of the run's to change.
+        weights: ``last``, ``best`` or ``ema``; ``None`` is ``ema`` where the run averaged its weights, else ``last``.
+        allow: packages whose targets the run's configuration may name.
+
+    Returns:
+        ``top1``, ``top5`` (fractions of 1), ``loss``, and what was measured: weights, split, images, notes.
+
+    Raises:
+        UserError: not a run directory, an untrusted target, a damaged checkpoint, data of other classes, …
+    """
+    config = trust(run.read_config(), allow, str(run.config_file))
+    node = data_config(config, data)
+    dataset = instantiate(trust(node, allow, "data"), _convert_="all")
+    dataset.prepare_data()
+    dataset.setup("fit")
+    num_classes = trained_classes(run, dataset.num_classes)
+    model, _ = create_model(
+        instantiate(config["model"], _convert_="all"),
+        instantiate(config["conv"], _convert_="all"),
+        num_classes,
+        dataset.input_size,
+    )
+    chosen, state = choose_weights(run, weights)
+    load_weights(model, state, run)
+    result = _score(model, num_classes, dataset, trainer)
+    found = result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, dataset.evaluated_on)}
+    run.write_json("eval.json", found)
+    return found
+
+
+def note(weights: str, evaluated_on: str) -> str | None:
+    """Say where a figure is more flattering than it looks."""
+    if weights == "best" and evaluated_on == "test":
+        return "the best epoch was chosen on this same test set (data.val_split=0), so this figure is optimistic"
+    return None
+
+
+def data_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the data configuration to use: the run's, with some keys changed, or another one, with the run's recipe."""
+    stored = dict(config["data"])
+    if changes and "_target_" not in changes:
+        unknown = sorted(set(changes) - set(stored))
+        if unknown:
+            raise UserError(f"data.{unknown[0]}: the run's data has no such key; it has {', '.join(stored)}")
+    merged = dict(changes) if changes and "_target_" in changes else stored | dict(changes or {})
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create({**config, "data": merged}), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"data: {first_line(error)}") from error
+    assert isinstance(resolved, dict)
+    return resolved["data"]
+
+
+def trained_classes(run: RunDirectory, found: int) -> int:
+    """Return the number of classes the network was trained for, which the data must have."""
+    trained = run.read_summary().get("num_classes", found)
+    if trained != found:
+        raise UserError(f"the run was trained on {trained} classes, and this data has {found}")
+    return trained
+
+
+def choose_weights(run: RunDirectory, weights: str | None) -> tuple[str, dict[str, Tensor]]:
+    """Return the name and the state of the weights asked for.
+
+    Raises:
+        UserError: an unknown name, no such checkpoint, or averaged weights of a run that averaged none.
+    """
+    if weights is not None and weights not in WEIGHTS:
+        raise UserError(f"weights={weights}: must be one of {', '.join(WEIGHTS)}")
+    checkpoint = read_checkpoint(run.checkpoint("best" if weights == "best" else "last"))
+    averaged = "averaging_state" in checkpoint
+    if weights == "ema" and not averaged:
+        raise UserError(f"weights=ema: {run.path} was trained without callbacks=ema; use weights=last or weights=best")
+    if weights is None:
+        weights = "ema" if averaged else "last"
+    key = "current_model_state" if averaged and weights == "last" else "state_dict"
+    return weights, checkpoint[key]
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], run: RunDirectory) -> None:
+    """Load a Classifier's state into its network.
+
+    Raises:
+        UserError: the weights are of another network.
+    """
+    prefix = "model."
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    try:
+        model.load_state_dict(own)
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"the weights in {run.path} are not those of the network in its config.yaml: {detail}") from error
+
+
+def _score(model: nn.Module, num_classes: int, dataset: Any, trainer: Mapping[str, Any]) -> dict[str, float]:
+    classifier = Classifier(model, num_classes)
+    runner = Trainer(
+        accelerator=trainer["accelerator"],
+        devices=trainer["devices"],
+        precision=resolve_precision(trainer["precision"], trainer["accelerator"]),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    (values,) = runner.test(classifier, datamodule=dataset, verbose=False)
+    return {name.removeprefix("test/"): value for name, value in values.items()}

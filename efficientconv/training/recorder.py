@@ -1,0 +1,132 @@
+"""What a run leaves behind after each epoch: a row of metrics.csv, and the figures of summary.json."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from efficientconv.training.classifier import TrainSums
+from efficientconv.training.monitor import require_finite
+from efficientconv.training.run_directory import RunDirectory
+
+
+class Recorder(Callback):
+    """Writes a row for each epoch, and adds up images and seconds over restarts.
+
+    Args:
+        run: where to write.
+    """
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self.epochs = 0
+        self.images = 0.0
+        self.train_seconds = 0.0
+        self.wall_before = 0.0
+        self.started = time.monotonic()
+        self.epoch_started = self.epoch_ended = 0.0
+        self.epoch_seconds_before = 0.0
+        self.best: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+
+    @property
+    def wall_seconds(self) -> float:
+        """Return the seconds since the run began, without those between a stop and a restart."""
+        return self.wall_before + time.monotonic() - self.started
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Drop the rows that a run killed after its last checkpoint had written, and write again from there."""
+        self.run.cut_metrics(self.epochs)
+        self.epoch_started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.epoch_started, self.epoch_seconds_before = time.monotonic(), 0.0
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Stop the epoch's clock: images/s are those of training (reading the sums waits for the device)."""
+        require_finite(trainer)
+        self.epoch_ended = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write the epoch's row and what the summary says of it."""
+        sums = require_finite(trainer)
+        seconds = self._epoch_seconds()
+        self.epochs = trainer.current_epoch + 1
+        self.images += sums.images
+        self.train_seconds += seconds
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._keep(values)
+        row = self._row(trainer, sums, seconds) | values
+        self.run.append_metrics(row)
+        self.run.update_summary(**self.figures())
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step)
+
+    def _epoch_seconds(self) -> float:
+        end = self.epoch_ended if self.epoch_ended > self.epoch_started else time.monotonic()
+        return self.epoch_seconds_before + end - self.epoch_started
+
+    def _row(self, trainer: Trainer, sums: TrainSums, seconds: float) -> dict[str, Any]:
+        return {
+            "epoch": self.epochs,
+            "step": trainer.global_step,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/loss": sums.loss / sums.images,
+            "train/top1": sums.correct / sums.images,
+            "train/penalty": sums.penalty / sums.steps,
+            "images_per_second": round(sums.images / seconds, 1),
+        }
+
+    def _keep(self, values: dict[str, float]) -> None:
+        evaluated = {name.removeprefix("val/"): value for name, value in values.items() if name.startswith("val/")}
+        if not evaluated:
+            return
+        self.last = evaluated | {"epoch": self.epochs}
+        if not self.best or evaluated["top1"] > self.best["top1"]:
+            self.best = dict(self.last)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the summary says so far: accuracies as fractions of 1, times in seconds, memory in bytes."""
+        return {
+            "epochs": self.epochs,
+            "best": self.best,
+            "last": self.last,
+            "train_images": int(self.images),
+            "train_seconds": round(self.train_seconds, 3),
+            "images_per_second": round(self.images / self.train_seconds, 1) if self.train_seconds else None,
+            "wall_seconds": round(self.wall_seconds, 3),
+            "peak_memory_bytes": peak_memory(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that adds up over a restart, within an epoch too."""
+        return {
+            "epochs": self.epochs,
+            "images": self.images,
+            "train_seconds": self.train_seconds,
+            "epoch_seconds": self.epoch_seconds_before + time.monotonic() - self.epoch_started,
+            "wall_seconds": self.wall_seconds,
+            "best": self.best,
+            "last": self.last,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.epochs, self.images, self.train_seconds = state["epochs"], state["images"], state["train_seconds"]
+        self.epoch_seconds_before = state["epoch_seconds"]
+        self.wall_before = state["wall_seconds"]
+        self.best, self.last = state["best"], state["last"]
+
+
+def peak_memory() -> int:
+    """Return the most memory used so far, in bytes: of the CUDA device where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,34 @@
+"""The short table that ends a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from efficientconv.training.run_directory import RunDirectory
+
+
+def summary_table(run: RunDirectory, summary: Mapping[str, Any], evaluated_on: str) -> Table:
+    """Lay out a finished run's figures, and the line that evaluates it again.
+
+    Args:
+        run: the run directory.
+        summary: the content of its summary.json.
+        evaluated_on: what ``best`` and ``last`` were measured on, ``test`` or ``validation``.
+    """
+    table = Table(show_header=False, title="done", title_justify="left")
+    for name in ("best", "last"):
+        if figures := summary[name]:
+            row = f"{figures['top1']:.2%}  (top-5 {figures['top5']:.2%}, epoch {figures['epoch']})"
+            table.add_row(f"{name} top-1 on {evaluated_on}", row)
+    if test := summary.get("test"):
+        table.add_row("top-1 on test, last epoch", f"{test['top1']:.2%}  (top-5 {test['top5']:.2%})")
+    table.add_row("params", f"{summary['params']:,}")
+    table.add_row("MACs", f"{summary['macs']:,}")
+    if summary["images_per_second"]:
+        table.add_row("images/s in training", f"{summary['images_per_second']:,}")
+    table.add_row("run directory", str(run.path))
+    table.add_row("evaluate it", f"python eval.py run={run.path}")
+    return table

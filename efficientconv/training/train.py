@@ -1,0 +1,153 @@
+"""``train()``: from a configuration to a trained network and its run directory."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+
+from efficientconv.compose import ReplacementReport, create_model
+from efficientconv.training import loggers as logging_tools
+from efficientconv.training.checkpoints import RandomState, read_checkpoint
+from efficientconv.training.classifier import Classifier
+from efficientconv.training.environment import environment
+from efficientconv.training.monitor import Monitor
+from efficientconv.training.precision import resolve_precision
+from efficientconv.training.recorder import Recorder
+from efficientconv.training.run_directory import RunDirectory, first_line
+from efficientconv.training.signals import Interrupted, StopRequest
+from efficientconv.training.summary_table import summary_table
+
+log = logging.getLogger(__name__)
+RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
+
+
+def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str] = ()) -> float | None:
+    """Train, or go on training, in a run directory.
+
+    Args:
+        config: the resolved configuration (``configs/train.yaml`` composed, or a stored one), with ``choices``, the
+            option of each group.
+        run: where everything is written; where it holds a checkpoint, training goes on from there.
+        overrides: the command line, for the record.
+
+    Returns:
+        The best top-1 accuracy, a fraction of 1, for sweepers that optimise; ``None`` where nothing was evaluated.
+
+    Raises:
+        UserError: something the user can put right.
+        Interrupted: SIGINT or SIGTERM came; the run directory can be resumed.
+    """
+    with run.lock(), StopRequest() as stop:
+        run.write_config(config)
+        run.update_summary(
+            status="running",
+            error=None,
+            started=run.read_summary().get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
+            seed=config["seed"],
+            overrides=list(overrides),
+            **environment(),
+        )
+        try:
+            return _fit(config, run, stop)
+        except Interrupted as error:
+            run.update_summary(status="interrupted", error=str(error))
+            raise
+        except Exception as error:
+            run.update_summary(status="failed", error=first_line(error))
+            raise
+
+
+def _fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
+    seed_everything(config["seed"], verbose=False)
+    data = instantiate(config["data"], _convert_="all")
+    data.prepare_data()
+    data.setup("fit")
+    classifier, report = build_classifier(config, data)
+    announce(report, run, data)
+    found = [instantiate(node, _convert_="all")(run) for node in config["logger"].values()]
+    recorder = Recorder(run)
+    exit_code = 1
+    try:
+        logging_tools.describe(found, config, report)
+        trainer = build_trainer(config, build_callbacks(config, run, stop, recorder), found)
+        _run(trainer, classifier, data, run, stop)
+        exit_code = 0
+    finally:
+        logging_tools.finish(found, exit_code)
+    summary = run.update_summary(status="done", **recorder.figures())
+    Console().print(summary_table(run, summary, data.evaluated_on))
+    return recorder.best.get("top1")
+
+
+def build_classifier(config: Mapping[str, Any], data: Any) -> tuple[Classifier, ReplacementReport]:
+    """Compose the network with its convolution, and wrap it with its recipe."""
+    conv = instantiate(config["conv"], _convert_="all")
+    backbone = instantiate(config["model"], _convert_="all")
+    model, report = create_model(backbone, conv, data.num_classes, data.input_size)
+    recipe = instantiate({name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}, _convert_="all")
+    classifier = Classifier(
+        model,
+        data.num_classes,
+        regularization_weight=conv["regularization_weight"],
+        channels_last=config["channels_last"],
+        compile=config["compile"],
+        **recipe,
+    )
+    return classifier, report
+
+
+def announce(report: ReplacementReport, run: RunDirectory, data: Any) -> None:
+    """Print what was replaced, and keep it with the run."""
+    Console().print(report)
+    run.write_json("replaced.json", report.to_dict())
+    run.update_summary(
+        params=report.params_after,
+        macs=report.macs_after,
+        num_classes=data.num_classes,
+        evaluated_on=data.evaluated_on,
+    )
+
+
+def build_callbacks(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest, recorder: Recorder) -> list[Callback]:
+    """Build the callbacks that every run has, and those that ``callbacks=`` names."""
+    callbacks = dict(config["callbacks"])
+    checkpoints = instantiate(callbacks.pop("checkpoints"), _convert_="all")(run, stop)
+    chosen = [instantiate(node, _convert_="all") for node in callbacks.values()]
+    return [*chosen, RandomState(), Monitor(), recorder, checkpoints]
+
+
+def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """Build Lightning's trainer without what this project does itself."""
+    settings = dict(config["trainer"])
+    settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
+    return Trainer(
+        **settings,
+        callbacks=callbacks,
+        logger=loggers or False,
+        num_sanity_val_steps=0,  # they would eat the first validation batches of some loaders
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _run(
+    trainer: Trainer, classifier: Classifier, data: LightningDataModule, run: RunDirectory, stop: StopRequest
+) -> None:
+    last = run.checkpoint("last")
+    if last.exists():
+        read_checkpoint(last)  # refuse a damaged one with a message of ours
+        log.info("going on from %s", last)
+    with stop.deferred(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        trainer.fit(classifier, datamodule=data, ckpt_path=last if last.exists() else None)
+    if data.evaluated_on == "validation":
+        (test,) = trainer.test(classifier, datamodule=data, verbose=False)
+        run.update_summary(test={name.removeprefix("test/"): value for name, value in test.items()})
