@@ -35,7 +35,7 @@ TAKEN_BEFORE_CLASS = {"reduced_tail", "dilated", "width_mult"}
 
 
 def torchvision_model(
-    num_classes: int, *, name: str, pretrained: bool = False, kwargs: Mapping[str, Any] | None = None
+    num_classes: int, *, name: str | None = None, pretrained: bool = False, kwargs: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Return the network that torchvision calls ``name``.
 
@@ -51,7 +51,7 @@ def torchvision_model(
     from torchvision import models
 
     check_count("num_classes", num_classes)
-    _check_name(name, models.list_models(module=models), "torchvision")
+    name = _checked_name(name, models.list_models(module=models), "torchvision")
     given = _checked_kwargs(kwargs)
     if pretrained and num_classes != 1000:
         raise UserError(
@@ -71,7 +71,7 @@ def torchvision_model(
 
 
 def timm_model(
-    num_classes: int, *, name: str, pretrained: bool = False, kwargs: Mapping[str, Any] | None = None
+    num_classes: int, *, name: str | None = None, pretrained: bool = False, kwargs: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Return the network that timm calls ``name``, with a classifier of ``num_classes``.
 
@@ -87,7 +87,7 @@ def timm_model(
     import timm
 
     check_count("num_classes", num_classes)
-    _check_name(name.split(".")[0], timm.list_models(), "timm")
+    name = _checked_name(name, timm.list_models(), "timm")
     given = _checked_kwargs(kwargs)
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
@@ -95,10 +95,14 @@ def timm_model(
         raise _refused(name, given, error) from error
 
 
-def _check_name(name: str, names: Sequence[str], library: str) -> None:
-    if name not in names:
-        nearest = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0))
+def _checked_name(name: str | None, names: Sequence[str], library: str) -> str:
+    if name is None:
+        raise UserError(f"model.name is missing: which of the {len(names)} networks of {library}? model.name=resnet50")
+    architecture = name.split(".")[0]
+    if architecture not in names:
+        nearest = ", ".join(difflib.get_close_matches(architecture, names, n=5, cutoff=0))
         raise UserError(f"model.name={name}: {library} has no such network; the nearest of its {len(names)}: {nearest}")
+    return name
 
 
 def _checked_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:

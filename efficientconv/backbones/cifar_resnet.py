@@ -11,8 +11,8 @@ from __future__ import annotations
 from torch import nn
 
 from efficientconv.backbones.checks import check_choice, scale_channels
-from efficientconv.backbones.residual import PreActUnit, basic_unit_a, basic_unit_b, norm_activation
-from efficientconv.backbones.staged import StagedNet, Unit, build_stages, conv_norm
+from efficientconv.backbones.residual import basic_unit_a, basic_unit_b, preact_basic_unit
+from efficientconv.backbones.staged import StagedNet, Unit, build_stages, conv_norm, norm_activation
 
 STEM_CHANNELS = 16
 STAGE_CHANNELS = (16, 32, 64)
@@ -93,7 +93,7 @@ def units_per_stage(depth: int, others: int) -> int:
 
 
 def _preactivated(num_classes: int, units: int, width: float, data_norm: bool) -> StagedNet:
-    stages, channels = _stages(PreActUnit, units, width)
+    stages, channels = _stages(preact_basic_unit, units, width)
     return StagedNet(
         data_norm=nn.BatchNorm2d(3) if data_norm else nn.Identity(),
         stem=nn.Conv2d(3, STEM_CHANNELS, 3, padding=1, bias=False),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientconv.backbones.staged import conv_norm
+from efficientconv.backbones.staged import conv_norm, named_sequence, norm_activation
 
 
 class PaddedShortcut(nn.Module):
@@ -60,35 +60,37 @@ def basic_unit_b(in_channels: int, out_channels: int, stride: int) -> BasicUnit:
 
 
 class PreActUnit(nn.Module):
-    """conv(ReLU(norm(conv(a)))) + shortcut with a = ReLU(norm(x)), both convolutions 3×3.
+    """branch(a) + shortcut with a = ReLU(norm(x)): the shortcut is x, or a 1×1 convolution of a to another shape."""
 
-    The shortcut is x, or a 1×1 convolution of a where the shape changes.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, branch: nn.Module) -> None:
         super().__init__()
         self.preactivation = norm_activation(in_channels)
-        self.conv1 = conv_norm(in_channels, out_channels, 3, stride)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.projection = projection(in_channels, out_channels, stride)
+        self.branch = branch
+        keeps_shape = in_channels == out_channels and stride == 1
+        self.projection = None if keeps_shape else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)``."""
         activated = self.preactivation(x)
         shortcut = x if self.projection is None else self.projection(activated)
-        return self.conv2(self.conv1(activated)) + shortcut
+        return self.branch(activated) + shortcut
 
 
-def norm_activation(channels: int) -> nn.Sequential:
-    """Return a batch norm and a ReLU."""
-    block = nn.Sequential()
-    block.add_module("norm", nn.BatchNorm2d(channels))
-    block.add_module("activation", nn.ReLU(inplace=True))
-    return block
+def preact_basic_unit(in_channels: int, out_channels: int, stride: int) -> PreActUnit:
+    """Return a pre-activation unit of two 3×3 convolutions."""
+    branch = named_sequence(
+        conv1=conv_norm(in_channels, out_channels, 3, stride),
+        conv2=nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+    )
+    return PreActUnit(in_channels, out_channels, stride, branch)
 
 
-def projection(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d | None:
-    """Return the 1×1 convolution without norm of a shortcut that changes the shape, else None."""
-    if in_channels == out_channels and stride == 1:
-        return None
-    return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+def preact_bottleneck(in_channels: int, out_channels: int, stride: int) -> PreActUnit:
+    """Return a pre-activation unit of a 1×1, a 3×3 and a 1×1 convolution, the first two a quarter as wide."""
+    mid_channels = out_channels // 4
+    branch = named_sequence(
+        conv1=conv_norm(in_channels, mid_channels, 1),
+        conv2=conv_norm(mid_channels, mid_channels, 3, stride),
+        conv3=nn.Conv2d(mid_channels, out_channels, 1, bias=False),
+    )
+    return PreActUnit(in_channels, out_channels, stride, branch)

@@ -7,6 +7,7 @@ code (v0.4.0).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
@@ -81,15 +82,24 @@ def conv_norm(
     activation: Callable[..., nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:
     """Return a convolution without bias that keeps the size up to its stride, its batch norm, and the activation."""
-    block = nn.Sequential()
     padding = kernel_size // 2
-    block.add_module(
-        "conv", nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+    block = named_sequence(
+        conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+        norm=nn.BatchNorm2d(out_channels),
     )
-    block.add_module("norm", nn.BatchNorm2d(out_channels))
     if activation is not None:
         block.add_module("activation", activation(inplace=True))
     return block
+
+
+def norm_activation(channels: int) -> nn.Sequential:
+    """Return a batch norm and a ReLU."""
+    return named_sequence(norm=nn.BatchNorm2d(channels), activation=nn.ReLU(inplace=True))
+
+
+def named_sequence(**modules: nn.Module) -> nn.Sequential:
+    """Return the modules one after the other, each under its own name."""
+    return nn.Sequential(OrderedDict(modules))
 
 
 def build_stages(
