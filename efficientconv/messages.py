@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
-from hydra.errors import ConfigCompositionException, InstantiationException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -33,6 +33,8 @@ def one_line(error: BaseException, config_name: str | None = None) -> str:
         return f"{error.full_key or error.key} is missing: give it as {error.full_key or error.key}=<value>"
     if isinstance(error, OmegaConfBaseException):
         return _joined(str(error).splitlines()[0])
+    if isinstance(error, HydraException):
+        return _joined(str(error))
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'a file'}: {error.strerror}"
     if isinstance(error, ValueError):

@@ -16,6 +16,8 @@ from datetime import datetime
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from efficientconv.errors import UserError
+
 LONGEST_NAME = 120  # many file systems stop at 255 bytes
 OUTSIDE_THE_NAME = ("sweep", "outputs", "resume", "run", "allow", "logger")
 
@@ -33,7 +35,14 @@ def run_stamp() -> str:
 
 
 def run_directory(stamp: str, *, _root_: DictConfig) -> str:
-    """Return the directory that the command line names, or a new one for a single run that starts at ``stamp``."""
+    """Return the directory that the command line names, or a new one for a single run that starts at ``stamp``.
+
+    Raises:
+        UserError: a value is missing: better said before there is a directory.
+    """
+    own = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
+    for key in sorted(OmegaConf.missing_keys(own)):
+        raise UserError(f"{key} is missing: give it as {key}=<value>")
     if _root_.run is not None:
         return str(_root_.run)
     choices = HydraConfig.get().runtime.choices

@@ -68,7 +68,7 @@ class Classifier(LightningModule):
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.memory_format)
-        self.penalized = penalized_layers(model) if regularization_weight else ()
+        self.penalized = tuple(penalized_layers(model)) if regularization_weight else ()
         self.optimizer, self.schedule = optimizer, schedule
         self.regularization_weight = regularization_weight
         self.label_smoothing = label_smoothing

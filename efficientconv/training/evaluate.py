@@ -16,6 +16,7 @@ from efficientconv.errors import UserError
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.precision import resolve_precision
+from efficientconv.training.quiet import silence_lightning
 from efficientconv.training.run_directory import RunDirectory, first_line
 from efficientconv.training.trusted import trust
 
@@ -45,6 +46,7 @@ def evaluate(
     Raises:
         UserError: not a run directory, an untrusted target, a damaged checkpoint, data of other classes, …
     """
+    silence_lightning()
     config = trust(run.read_config(), allow, str(run.config_file))
     node = data_config(config, data)
     dataset = instantiate(trust(node, allow, "data"), _convert_="all")

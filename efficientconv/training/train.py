@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +19,7 @@ from efficientconv.training.classifier import Classifier
 from efficientconv.training.environment import environment
 from efficientconv.training.monitor import Monitor
 from efficientconv.training.precision import resolve_precision
+from efficientconv.training.quiet import silence_lightning
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.run_directory import RunDirectory, first_line
 from efficientconv.training.signals import Interrupted, StopRequest
@@ -45,6 +45,7 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
         UserError: something the user can put right.
         Interrupted: SIGINT or SIGTERM came; the run directory can be resumed.
     """
+    silence_lightning()
     with run.lock(), StopRequest() as stop:
         run.write_config(config)
         run.update_summary(
@@ -145,8 +146,7 @@ def _run(
     if last.exists():
         read_checkpoint(last)  # refuse a damaged one with a message of ours
         log.info("going on from %s", last)
-    with stop.deferred(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    with stop.deferred():
         trainer.fit(classifier, datamodule=data, ckpt_path=last if last.exists() else None)
     if data.evaluated_on == "validation":
         (test,) = trainer.test(classifier, datamodule=data, verbose=False)

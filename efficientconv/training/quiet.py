@@ -1,0 +1,20 @@
+"""Lightning's advertising, device lines and warnings about what this project does on purpose: not for the user."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+NOT_FOR_THE_USER = (
+    r".isinstance.treespec, LeafSpec.. is deprecated",  # lightning 2.6.6 on torch 2.15
+    r"The '\w+' does not have many workers",  # batches come from memory
+    r"The number of training batches .* is smaller than the logging interval",
+    r"GPU available but not used",
+)
+
+
+def silence_lightning() -> None:
+    """Keep Lightning's errors, and of its warnings those that a user can do something about."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for message in NOT_FOR_THE_USER:
+        warnings.filterwarnings("ignore", message)
