@@ -163,6 +163,15 @@ def regularization_loss(model: nn.Module) -> Tensor:
     return torch.stack(losses).sum() if losses else torch.zeros(())
 
 
+def rename_prefixes(state_dict: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """Exchange the first dotted words of the keys, old → new; keys that begin otherwise stay."""
+    renamed = {}
+    for name, value in state_dict.items():
+        old = next((prefix for prefix in prefixes if name.startswith(prefix + ".")), "")
+        renamed[prefixes[old] + name[len(old) :] if old else name] = value
+    return renamed
+
+
 def require_whole(name: str, value: Any, least: int = 1) -> None:
     """Refuse what is not a whole number of at least ``least``.
 

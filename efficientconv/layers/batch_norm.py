@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,17 @@ def rescaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.
 def folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
     """Return a new convolution that computes ``norm(conv(x))`` as in eval mode."""
     return rescaled(conv, *scale_and_shift(norm))
+
+
+def folded_sequence(path: nn.Sequential) -> nn.Sequential:
+    """Return a sequence that computes the same with each batch norm folded into the convolution in front of it."""
+    modules: list[Any] = []
+    for module in path:
+        if isinstance(module, BATCH_NORMS):
+            modules[-1] = folded(modules[-1], module)
+        else:
+            modules.append(module)
+    return nn.Sequential(*modules)
 
 
 class ScaleShift(nn.Module):

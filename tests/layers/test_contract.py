@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import itertools
 import pickle
 from collections.abc import Callable, Iterator
@@ -15,7 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv import layers
-from efficientconv.layers import BSConvS, BSConvU, ConvVariant, OrthonormalConv2d
+from efficientconv.layers import (
+    BDRConv2d,
+    BSConvS,
+    BSConvU,
+    ConvVariant,
+    DepthwiseSeparableConv2d,
+    DOConv2d,
+    OrthonormalConv2d,
+    SlimConv2d,
+    SPConv2d,
+)
 
 
 @dataclass(frozen=True)
@@ -66,12 +77,27 @@ CASES = {
     "bsconv_s": Case(partial(BSConvS, p=0.5), ((16, 8), (3, 5)), any_padding=True),
     "bsconv_s_bn": Case(partial(BSConvS, with_bn=True), ((8, 16), (3, 5)), any_padding=True),
     "orthonormal": Case(OrthonormalConv2d, ((16, 8), (3, 5)), kernels=(1,), any_padding=True),
+    "depthwise_separable": Case(DepthwiseSeparableConv2d, ((8, 16), (3, 5)), any_padding=True),
+    "doconv": Case(DOConv2d, ((8, 16), (3, 5), (16, 4)), any_padding=True),
+    "doconv_depthwise": Case(DOConv2d, ((8, 8), (8, 16)), groups=8, any_padding=True),
+    "doconv_grouped": Case(partial(DOConv2d, d_mul=28), ((8, 16), (16, 8)), groups=4, any_padding=True),
+    "spconv": Case(SPConv2d, ((8, 16), (4, 6), (16, 8)), has_bias=False),
+    "spconv_eighth": Case(partial(SPConv2d, alpha=0.125), ((16, 16),), has_bias=False),
+    "slimconv": Case(SlimConv2d, ((64, 64), (33, 33)), any_padding=True, has_bias=False),
+    "slimconv_restored": Case(partial(SlimConv2d, restore_width=True), ((32, 32),), any_padding=True, has_bias=False),
+    "slimconv_grouped": Case(partial(SlimConv2d, num_splits=3), ((96, 96),), 16, any_padding=True, has_bias=False),
+    "bdrconv": Case(BDRConv2d, ((8, 16), (8, 8), (3, 8)), has_bias=False),
+    "bdrconv_3": Case(partial(BDRConv2d, main_kernel_size=3), ((8, 16),), has_bias=False),
+    "bdrconv_thirds": Case(partial(BDRConv2d, in_ratio=4, out_ratio=3, expansion=3), ((8, 18),), has_bias=False),
 }
 STRIDES = (1, 2, 3, (2, 1))
 SIZES = ((8, 8), (7, 7), (9, 6))
 
 
-@pytest.fixture(params=CASES, autouse=True)
+FIRST_OF_EACH_LAYER = list({case.layer: name for name, case in reversed(CASES.items())}.values())
+
+
+@pytest.fixture(params=CASES)
 def case(request) -> Case:
     torch.manual_seed(0)
     return CASES[request.param]
@@ -213,6 +239,15 @@ def test_meta_device_then_load(case):
     assert torch.equal(layer(x), source(x))
 
 
+def test_state_dict_round_trip(case):
+    source, file, x = moved(case.build(), case).eval(), io.BytesIO(), case.input()
+    torch.save(source.state_dict(), file)
+    file.seek(0)
+    layer = case.build().eval()
+    layer.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(layer(x), source(x))
+
+
 def test_same_seed_same_start(case):
     states = []
     for _ in range(2):
@@ -252,6 +287,7 @@ def test_compiles_without_graph_breaks(case):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
 
 
+@pytest.mark.parametrize("case", FIRST_OF_EACH_LAYER, indirect=True)
 def test_inductor(case):
     layer = moved(case.build(stride=2), case).eval()
     compiled, x = torch.compile(copy.deepcopy(layer), fullgraph=True), case.input()
