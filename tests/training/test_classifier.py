@@ -27,6 +27,19 @@ def batches(count, size=6):
     ]
 
 
+class Loader:
+    """A list of batches that Lightning does not take for a list of loaders."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        return iter(self.data)
+
+    def __len__(self):
+        return len(self.data)
+
+
 def trainer(**settings):
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     return Trainer(accelerator="cpu", num_sanity_val_steps=0, **quiet, **settings)
@@ -62,7 +75,7 @@ def test_trains_as_a_plain_loop_does(channels_last):
     settings = {"optimizer": sgd, "schedule": cosine, "regularization_weight": 0.3, "label_smoothing": 0.1}
     classifier = Classifier(model, CLASSES, channels_last=channels_last, **settings)
     runner = trainer(max_epochs=3)
-    runner.fit(classifier, train_dataloaders=batches(5))
+    runner.fit(classifier, train_dataloaders=Loader(batches(5)))
     plain_loop(by_hand, batches(5), epochs=3)
     for name, value in by_hand.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
@@ -76,7 +89,7 @@ def test_evaluation_counts_every_image_and_adds_no_penalty():
     model = network()
     data = [*batches(2), (torch.randn(1, 3, 8, 8), torch.tensor([3]))]
     classifier = Classifier(model, CLASSES, regularization_weight=5.0, label_smoothing=0.5)
-    (found,) = trainer().validate(classifier, data, verbose=False)
+    (found,) = trainer().validate(classifier, Loader(data), verbose=False)
     model.eval()
     with torch.no_grad():
         logits, labels = torch.cat([model(images) for images, _ in data]), torch.cat([labels for _, labels in data])
@@ -88,7 +101,7 @@ def test_evaluation_counts_every_image_and_adds_no_penalty():
 
 def test_top5_of_two_classes_is_top2():
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), 2)
-    (found,) = trainer().validate(classifier, [(torch.randn(4, 3, 1, 1), torch.tensor([0, 1, 1, 0]))], verbose=False)
+    (found,) = trainer().validate(classifier, Loader([(torch.randn(4, 3, 1, 1), torch.tensor([0, 1, 1, 0]))]), verbose=False)
     assert found["val/top5"] == 1.0
 
 

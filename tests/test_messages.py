@@ -1,0 +1,46 @@
+import pytest
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from efficientconv.errors import UserError
+from efficientconv.messages import nearest, one_line
+
+
+def test_a_message_of_ours_is_found_under_what_others_wrapped_around_it():
+    try:
+        try:
+            raise UserError("give\n  a root")
+        except UserError as inner:
+            raise RuntimeError("wrapped") from inner
+    except RuntimeError as error:
+        assert one_line(error) == "give a root"
+
+
+def test_an_error_of_a_constructor_names_its_place_in_the_configuration():
+    config = OmegaConf.create({"model": {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 4}})
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(config)
+    assert one_line(caught.value).startswith("model: TypeError: ")
+    config.model.update({"kernel_size": 3, "groups": 2})
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(config)
+    assert one_line(caught.value) == "model: in_channels must be divisible by groups"
+
+
+def test_missing_values_and_files():
+    config = OmegaConf.create({"model": {"name": "???"}})
+    with pytest.raises(MissingMandatoryValue) as caught:
+        _ = config.model.name
+    assert one_line(caught.value) == "model.name is missing: give it as model.name=<value>"
+    assert one_line(OSError(28, "No space left on device", "out/last.ckpt")) == "out/last.ckpt: No space left on device"
+
+
+def test_what_nobody_foresaw_says_how_to_see_more():
+    assert one_line(KeyError("x")) == "KeyError: 'x' (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def test_nearest_first():
+    assert nearest("resnet5", ["vgg16", "resnet56", "wrn28"])[0] == "resnet56"
+    assert nearest("x", []) == []

@@ -1,0 +1,96 @@
+"""A killed run goes on as if nothing had happened: real processes, real signals, weights compared bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from efficientconv.training.run_directory import RunDirectory
+
+ROOT = Path(__file__).parents[2]
+STEPS_PER_EPOCH = 6  # 20% of the digits' 1,438 training images in batches of 48
+RUN = [
+    "model=cifar_resnet",
+    "model.depth=8",
+    "model.width=0.25",
+    "conv=bsconv_s",
+    "conv.layer.min_mid_channels=2",
+    "data=digits",
+    "data.train_fraction=0.2",
+    "recipe.batch_size=48",
+    "trainer.max_epochs=3",
+    "trainer.accelerator=cpu",
+]
+
+
+def command(directory, *overrides):
+    return [sys.executable, str(ROOT / "train.py"), f"run={directory}", *overrides]
+
+
+def start(directory, *overrides, kill=False):
+    environment = os.environ | {"KILL": str(int(kill)), "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(directory, *overrides), env=environment, cwd=directory.parent, capture_output=True, text=True, timeout=240
+    )
+
+
+def weights(directory):
+    return torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_same_run(killed, undisturbed):
+    expected, found = weights(undisturbed), weights(killed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    rows, expected_rows = (RunDirectory(path).read_metrics() for path in (killed, undisturbed))
+    deterministic = [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+    assert deterministic == [{k: v for k, v in row.items() if k != "images_per_second"} for row in expected_rows]
+
+
+def killer(step, signum):
+    return [f"+callbacks.kill={{_target_: kill_at.KillAt, step: {step}, signum: {int(signum)}}}"]
+
+
+CASES = {
+    "in the first epoch, before any checkpoint": (4, []),
+    "in the middle of an epoch, after a checkpoint there, mixup on": (9, ["recipe.mixup=0.4", "callbacks.checkpoints.every_n_steps=2"]),
+    "at the last step of an epoch, with averaged weights": (12, ["callbacks=ema", "callbacks.checkpoints.every_n_steps=3"]),
+}
+
+
+@pytest.mark.parametrize(("step", "overrides"), CASES.values(), ids=CASES.keys())
+def test_a_run_killed_by_sigkill_resumes_to_the_same_weights(tmp_path, step, overrides):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    run = [*RUN, *overrides, *killer(step, signal.SIGKILL)]
+    done = start(undisturbed, *run)
+    assert done.returncode == 0, done.stderr
+    assert start(killed, *run, kill=True).returncode == -signal.SIGKILL
+    assert RunDirectory(killed).read_summary()["status"] == "running"
+    resumed = start(killed, "resume=true", "allow=[kill_at]")
+    assert resumed.returncode == 0, resumed.stderr
+    summary = RunDirectory(killed).read_summary()
+    assert summary["status"] == "done"
+    assert summary["epochs"] == 3
+    assert summary["train_images"] == RunDirectory(undisturbed).read_summary()["train_images"]
+    assert_same_run(killed, undisturbed)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_signal_leaves_a_run_that_resumes(tmp_path, signum, code):
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    run = [*RUN, "recipe.cutmix=1.0", *killer(8, signum)]
+    done = start(undisturbed, *run)
+    assert done.returncode == 0, done.stderr
+    interrupted = start(stopped, *run, kill=True)
+    assert interrupted.returncode == code, interrupted.stderr
+    assert interrupted.stderr.strip().splitlines()[-1] == f"interrupted ({signal.Signals(signum).name})"
+    assert RunDirectory(stopped).read_summary()["status"] == "interrupted"
+    step = torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert step == 8  # nothing of the epoch under way is lost
+    resumed = start(stopped, "resume=true", "allow=[kill_at]")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_run(stopped, undisturbed)
