@@ -1,0 +1,211 @@
+"""What every data set offers to training: loaders, class names, the size of its images, and what it is evaluated on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from efficientconv.data.augment import CropFlip, Normalization
+from efficientconv.data.memory import InMemoryLoader, LabeledImages
+from efficientconv.data.split import missing_classes, stratified_split
+from efficientconv.errors import UserError
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as its publisher divided it; most have no validation set of their own."""
+
+    train: LabeledImages
+    test: LabeledImages
+    validation: LabeledImages | None = None
+
+
+class ImageData(LightningDataModule, ABC):
+    """Abstract base of the data sets; a leaf says in ``load`` where the images come from.
+
+    After ``prepare_data()`` and ``setup("fit")``, which both may be called again and before any trainer is there:
+
+    - ``class_names``, ``num_classes`` and ``input_size`` (3, H, W);
+    - ``evaluated_on``, what ``val_dataloader()`` gives. ``test``: the test set, as the papers report it.
+      ``validation``: a part held out of the training set, or the data set's own validation set; then the test set is
+      left for ``test_dataloader()``;
+    - ``normalization``, None where pixels are only scaled to [0, 1].
+
+    The loaders yield ``(images (N, 3, H, W) float32, labels (N,) int64)`` on the trainer's device, for its rank.
+
+    Args:
+        batch_size: training images in a batch, for each device.
+        eval_batch_size: the same for evaluation; speed and memory only, results do not depend on it.
+        seed: of the order, the augmentation and the choice of images, at least 0.
+        train_fraction: part of the training images that is used, the same of every class.
+        val_split: part of the training images held out for validation, the same of every class and chosen before
+            ``train_fraction``; 0 evaluates on the test set.
+        normalize: by the set's mean and standard deviation (true), not at all (false), or by a given ``{mean, std}``.
+        crop_padding: black pixels added to each side before the random crop; 0 does not crop.
+        flip: mirror half of the training images left and right.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+
+    title: str  # how the data set is called on the command line, after "data="
+    class_names: list[str]
+    input_size: tuple[int, int, int]
+    published_normalization: Normalization | None = None  # None: computed from all training images
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        seed: int = 0,
+        train_fraction: float = 1.0,
+        val_split: float = 0.0,
+        normalize: bool | Mapping[str, Any] = True,
+        crop_padding: int = 4,
+        flip: bool = True,
+    ) -> None:
+        super().__init__()
+        _require(0 < train_fraction <= 1, f"data.train_fraction={train_fraction}: must be above 0 and at most 1")
+        _require(0 <= val_split < 1, f"data.val_split={val_split}: must be at least 0 and below 1; 0 holds out nothing")
+        whole = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1), "seed": (seed, 0)}
+        for name, (value, least) in {**whole, "crop_padding": (crop_padding, 0)}.items():
+            fits = isinstance(value, int) and value >= least
+            _require(fits, f"data.{name}={value}: must be a whole number of at least {least}")
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.train_fraction = train_fraction
+        self.val_split = val_split
+        self.normalize = _parse_normalize(normalize)
+        self.augmentation = CropFlip(crop_padding, flip)
+        self.normalization: Normalization | None = None
+        self.evaluated_on = "validation" if val_split else "test"
+        self._splits: Splits | None = None
+        self._train_loader: InMemoryLoader | None = None
+        self._resume_from: dict[str, int] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def load(self) -> Splits:
+        """Read the images into memory and set ``class_names``."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and divide the data, once, whatever the ``stage``.
+
+        Raises:
+            UserError: the data cannot be read, or a part of it is too small for what was asked.
+        """
+        if self._splits is None:
+            splits = self.load()
+            channels, height, width = splits.train.images.shape[1:]
+            self.input_size = (channels, height, width)
+            self.normalization = self._choose_normalization(splits.train)
+            self._splits = self._divide(splits)
+            self.evaluated_on = "test" if self._splits.validation is None else "validation"
+        share = len(self._splits.train) // self._world_size
+        _require(
+            self.batch_size <= share,
+            f"data.batch_size={self.batch_size}: a batch larger than the data set, "
+            f"which has {share} training images for each device; give at most that",
+        )
+
+    def _choose_normalization(self, train: LabeledImages) -> Normalization | None:
+        if self.normalize is not True:
+            return self.normalize or None
+        return self.published_normalization or Normalization.of(train.images)
+
+    def _divide(self, splits: Splits) -> Splits:
+        train, validation = splits.train, splits.validation
+        if self.val_split:
+            _require(
+                validation is None,
+                f"data.val_split={self.val_split}: this data set has a validation set of its own; give 0",
+            )
+            held_out, rest = stratified_split(train.labels, self.val_split, self.seed)
+            train, validation = train.subset(rest), train.subset(held_out)
+            self._require_every_class(train, "training", f"data.val_split={self.val_split}")
+            self._require_every_class(validation, "validation", f"data.val_split={self.val_split}")
+        if self.train_fraction < 1:
+            train = train.subset(stratified_split(train.labels, self.train_fraction, self.seed)[0])
+            self._require_every_class(train, "training", f"data.train_fraction={self.train_fraction}")
+        return Splits(train, splits.test, validation)
+
+    def _require_every_class(self, part: LabeledImages, name: str, cause: str) -> None:
+        missing = [self.class_names[i] for i in missing_classes(part.labels, self.num_classes)]
+        _require(not missing, f"{cause}: leaves no {name} image of {len(missing)} classes ({', '.join(missing[:5])})")
+
+    def train_dataloader(self) -> InMemoryLoader:
+        """Shuffled and augmented batches of the training images."""
+        self._train_loader = self._loader(self._ready.train, self.batch_size, training=True)
+        if self._resume_from:
+            self._train_loader.load_state_dict(self._resume_from)
+            self._resume_from = None
+        return self._train_loader
+
+    def val_dataloader(self) -> InMemoryLoader:
+        """Batches of what ``evaluated_on`` names, in order."""
+        return self._loader(self._ready.validation or self._ready.test, self.eval_batch_size, training=False)
+
+    def test_dataloader(self) -> InMemoryLoader:
+        """Batches of the test set, in order."""
+        return self._loader(self._ready.test, self.eval_batch_size, training=False)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place in the training data, for checkpoints.
+
+        Lightning keeps a loader's state by itself, but gives it back only in the middle of an epoch: after a whole
+        number of epochs the shuffling would begin again with that of the first.
+        """
+        return self._train_loader.state_dict() if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next training loader go on from ``state_dict``."""
+        self._resume_from = state_dict
+
+    @property
+    def _ready(self) -> Splits:
+        self.setup()
+        assert self._splits is not None
+        return self._splits
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def _loader(self, data: LabeledImages, batch_size: int, training: bool) -> InMemoryLoader:
+        return InMemoryLoader(
+            data.to(self.trainer.strategy.root_device if self.trainer else torch.device("cpu")),
+            batch_size,
+            training=training,
+            seed=self.seed,
+            augmentation=self.augmentation,
+            normalization=self.normalization,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self._world_size,
+        )
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise UserError(otherwise)
+
+
+def _parse_normalize(value: bool | Mapping[str, Any]) -> bool | Normalization:
+    if isinstance(value, bool):
+        return value
+    try:
+        return Normalization(tuple(value["mean"]), tuple(value["std"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"data.normalize={value}: must be true, false or {{mean: [r, g, b], std: [r, g, b]}} ({error})"
+        ) from error

@@ -1,0 +1,46 @@
+"""The 1,797 handwritten digits that scikit-learn carries with it: real images, no download.
+
+8×8 pixels of 17 grey levels, from the test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten
+Digits", UCI Machine Learning Repository, 1998, doi:10.24432/C50P49.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from efficientconv.data.base import ImageData, Splits
+from efficientconv.data.memory import LabeledImages
+from efficientconv.data.split import stratified_split
+
+SIZE = 32  # pixels, CIFAR's
+TEST_FRACTION = 0.2  # 359 images; the set has no split of its own
+
+
+class Digits(ImageData):
+    """Handwritten digits, upsampled to 32×32 and three equal channels; a fixed fifth of each class is the test set.
+
+    There is no ``flip``: a mirrored digit is not a digit.
+
+    Args:
+        common: the arguments of ``ImageData`` but for ``flip``.
+    """
+
+    title = "digits"
+
+    def __init__(self, **common: Any) -> None:
+        super().__init__(**common, flip=False)
+
+    def load(self) -> Splits:
+        """Upsample the images and divide them, the same way whatever the seed."""
+        from sklearn.datasets import load_digits  # takes a second
+
+        digits = load_digits()
+        self.class_names = [str(name) for name in digits.target_names]
+        grey = torch.from_numpy(digits.images).unsqueeze(1).float() * (255 / 16)  # (1797, 1, 8, 8), levels 0 to 16
+        large = F.interpolate(grey, size=(SIZE, SIZE), mode="bilinear").round().to(torch.uint8)
+        everything = LabeledImages(large.repeat(1, 3, 1, 1), torch.from_numpy(digits.target).long())
+        test, train = stratified_split(everything.labels, TEST_FRACTION, seed=0)
+        return Splits(everything.subset(train), everything.subset(test))
