@@ -13,6 +13,7 @@ The authors' code and the paper differ, and this follows the code, so that its w
   identity's share of the product is W itself.
 - They accept d_mul < k·k, drop the identity then, and the layer starts as a constant. Here that is refused.
 - Where d_mul is no multiple of k·k the last columns of the identity are zero, as theirs are.
+- Their padding modes other than zeros exchange height and width; here they are ``nn.Conv2d``'s.
 """
 
 from __future__ import annotations
