@@ -22,7 +22,7 @@ def check_layers(layers: Sequence[int], stages: int) -> None:
     """Raise ``ValueError`` unless ``layers`` holds one number of units for each of ``stages`` stages."""
     if len(layers) != stages or any(not isinstance(units, int) or units < 1 for units in layers):
         raise ValueError(
-            f"layers={list(layers)}: {stages} whole numbers of at least 1 are needed, the units of a stage"
+            f"layers={list(layers)}: must be {stages} whole numbers of at least 1, the units of each stage"
         )
 
 

@@ -1,0 +1,44 @@
+"""Every file of configs/model builds a network that maps images to logits and can be traced."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import fx
+
+from efficientconv.config_path import CONFIGS
+
+NAMES = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+BY_NAME = ("timm", "torchvision")
+
+
+def test_catalogue_is_there():
+    assert {"resnet20", "resnet602", "preresnet56", "wrn28", "resnet50", "mobilenetv1", *BY_NAME} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_node_is_a_partial_of_this_package(name):
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        node = compose(overrides=[f"+model={name}"]).model
+    assert node["_target_"].startswith("efficientconv.backbones.")
+    assert node["_partial_"] is True
+    assert [key for key in node if OmegaConf.is_missing(node, key)] == (["name"] if name in BY_NAME else [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_can_be_traced_and_maps_images_to_logits(name, build):
+    overrides = ["model.name=resnet18"] if name in BY_NAME else []
+    with torch.device("meta"):
+        traced = fx.symbolic_trace(build(name, 7, *overrides))
+        assert traced(torch.empty(2, 3, 33, 47)).shape == (2, 7)
+    assert all(parameter.requires_grad for parameter in traced.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_number_of_classes_is_checked(name, build):
+    overrides = ["model.name=resnet18"] if name in BY_NAME else []
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match=r"^num_classes=0: must be a whole number of at least 1$"),
+    ):
+        build(name, 0, *overrides)
