@@ -71,8 +71,11 @@ class ImageData(LightningDataModule, ABC):
         flip: bool = True,
     ) -> None:
         super().__init__()
-        _require(0 < train_fraction <= 1, f"data.train_fraction={train_fraction}: must be above 0 and at most 1")
-        _require(0 <= val_split < 1, f"data.val_split={val_split}: must be at least 0 and below 1; 0 holds out nothing")
+        fits = isinstance(train_fraction, int | float) and 0 < train_fraction <= 1
+        _require(fits, f"data.train_fraction={train_fraction}: must be above 0 and at most 1")
+        fits = isinstance(val_split, int | float) and 0 <= val_split < 1
+        _require(fits, f"data.val_split={val_split}: must be at least 0 and below 1; 0 holds out nothing")
+        _require(isinstance(flip, bool), f"data.flip={flip}: must be true or false")
         whole = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1), "seed": (seed, 0)}
         for name, (value, least) in {**whole, "crop_padding": (crop_padding, 0)}.items():
             fits = isinstance(value, int) and value >= least

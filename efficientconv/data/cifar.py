@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
 
 from efficientconv.data.augment import Normalization
 from efficientconv.data.base import ImageData, Splits
 from efficientconv.data.memory import LabeledImages
 from efficientconv.errors import UserError
 
-# Of all pixels of the training images, as commonly published.
-NORMALIZATIONS = {
+SOURCES: dict[int, type[datasets.CIFAR10]] = {10: datasets.CIFAR10, 100: datasets.CIFAR100}
+NORMALIZATIONS = {  # of all pixels of the training images, as commonly published
     10: Normalization(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
     100: Normalization(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
 }
@@ -37,10 +39,10 @@ class CIFAR(ImageData):
 
     def __init__(self, classes: int = 10, root: str = "data", download: bool = True, **common: Any) -> None:
         super().__init__(**common)
-        if classes not in NORMALIZATIONS:
+        if classes not in SOURCES:
             raise UserError(f"data.classes={classes}: CIFAR has 10 or 100 classes")
         self.title = f"cifar{classes}"
-        self.classes = classes
+        self.source = SOURCES[classes]
         self.root = Path(root).expanduser()
         self.download = download
         self.published_normalization = NORMALIZATIONS[classes]
@@ -52,7 +54,7 @@ class CIFAR(ImageData):
         if not self.download:
             raise self._unusable("data.download=false forbids fetching it")
         try:
-            self._source()(self.root, download=True)
+            self.source(self.root, download=True)
         except (OSError, RuntimeError) as error:
             raise self._unusable(f"The download failed: {error}") from error
 
@@ -60,33 +62,28 @@ class CIFAR(ImageData):
         """Read all batches of the set."""
         if self._faulty_files():
             raise self._unusable("It was not fetched")
-        train, test = (self._source()(self.root, train=part) for part in (True, False))
+        train, test = (self.source(self.root, train=part) for part in (True, False))
         self.class_names = list(train.classes)
         return Splits(_as_images(train), _as_images(test))
 
-    def _source(self) -> Any:
-        from torchvision import datasets  # takes seconds
-
-        return {10: datasets.CIFAR10, 100: datasets.CIFAR100}[self.classes]
-
     def _faulty_files(self) -> list[str]:
         """List the set's files that are not there or whose checksum is not the published one."""
-        from torchvision.datasets.utils import check_integrity
-
-        source = self._source()
-        expected = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
-        return [name for name, md5 in expected if not check_integrity(self.root / source.base_folder / name, md5)]
+        meta = self.source.meta
+        expected = [*self.source.train_list, *self.source.test_list, (meta["filename"], meta["md5"])]
+        folder = self.root / self.source.base_folder
+        return [name for name, md5 in expected if not check_integrity(str(folder / name), md5)]
 
     def _unusable(self, reason: str) -> UserError:
-        source, faulty = self._source(), self._faulty_files()
-        folder = self.root.absolute() / source.base_folder
+        faulty = self._faulty_files()
+        folder = self.root.absolute() / self.source.base_folder
         missing = [name for name in faulty if not (folder / name).exists()]
         damaged = [name for name in faulty if name not in missing]
         lists = {"missing": missing, "damaged": damaged}
         found = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
+        command = f"mkdir -p {self.root} && curl -L {self.source.url} | tar -xz -C {self.root}"
         return UserError(
-            f"data={self.title}: looked in {folder} ({found}). {reason}. To fetch it by hand: "
-            f"mkdir -p {self.root} && curl -L {source.url} | tar -xz -C {self.root}   (data=digits needs no download)"
+            f"data={self.title}: looked in {folder} ({found}). {reason}. To fetch it by hand: {command}   "
+            "(data=digits needs no download)"
         )
 
 

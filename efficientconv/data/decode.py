@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,7 +28,9 @@ def decode_file(path: str, size: int) -> np.ndarray:
         UserError: the file is not an image, or is damaged; its path is in the message.
     """
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as file:
+            content = BytesIO(file.read())  # at once: small reads make threads wait for each other
+        with Image.open(content) as image:
             rgb = _to_rgb(image)
             if rgb.size != (size, size):
                 rgb = ImageOps.fit(rgb, (size, size), Image.Resampling.BILINEAR)

@@ -142,6 +142,8 @@ def test_the_place_in_the_training_data_is_saved_and_given_back() -> None:
         ({"crop_padding": -1}, "data.crop_padding=-1: must be a whole number of at least 0"),
         ({"train_fraction": 0}, "data.train_fraction=0: must be above 0 and at most 1"),
         ({"train_fraction": 1.5}, "data.train_fraction=1.5: must be above 0 and at most 1"),
+        ({"train_fraction": "half"}, "data.train_fraction=half: must be above 0 and at most 1"),
+        ({"flip": "yes"}, "data.flip=yes: must be true or false"),
         ({"val_split": 1}, "data.val_split=1: must be at least 0 and below 1; 0 holds out nothing"),
         ({"val_split": -0.1}, "data.val_split=-0.1: must be at least 0 and below 1"),
         (

@@ -85,7 +85,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         decode_file(str(tmp_path / "text.png"), 8)
 
 
-def test_many_files_come_in_order(tmp_path: Path) -> None:
+def test_many_files_come_in_order_and_without_a_bar_where_there_is_no_terminal(tmp_path: Path, capfd) -> None:
     paths = []
     for i in range(CHUNK + 10):
         paths.append(str(tmp_path / f"{i}.png"))
@@ -93,6 +93,7 @@ def test_many_files_come_in_order(tmp_path: Path) -> None:
     decoded = decode_files(paths, 2, "Decoding")
     assert decoded.shape == (CHUNK + 10, 3, 2, 2)
     assert decoded[:, 0, 0, 0].tolist() == list(range(CHUNK + 10))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_first_damaged_file_of_many_is_named(tmp_path: Path) -> None:
