@@ -7,12 +7,14 @@ A variant is a class with ``nn.Conv2d``'s own signature followed by keyword-only
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from efficientconv.layers.batch_norm import BATCH_NORMS
 
@@ -115,6 +117,16 @@ class ConvVariant(nn.Module, ABC):
             **factory,
         )
 
+    def _convolve(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size2 = 1, groups: int = 1
+    ) -> Tensor:
+        """Convolve with a weight of this layer's kernel size, with its padding, padding mode and dilation."""
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            rows, columns = padding
+            x, padding = F.pad(x, (columns, columns, rows, rows), mode=self.padding_mode), (0, 0)
+        return F.conv2d(x, weight, bias, stride, padding, self.dilation, groups)
+
     @abstractmethod
     def reset_parameters(self) -> None:
         """Initialise every parameter and buffer as the paper's code does, also after ``to_empty``."""
@@ -180,6 +192,20 @@ def require_whole(name: str, value: Any, least: int = 1) -> None:
     """
     if not isinstance(value, int) or value < least:
         raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}")
+
+
+def require_divisor(name: str, value: Any, least: int = 1, **numbers: int) -> None:
+    """Refuse what is not a whole number of at least ``least`` that divides each of ``numbers``, given by name.
+
+    Raises:
+        ValueError: names the argument, its value, the rule and the values that would fit.
+    """
+    require_whole(name, value, least)
+    if any(number % value for number in numbers.values()):
+        common = math.gcd(*numbers.values())
+        fitting = " or ".join(str(d) for d in range(least, common + 1) if common % d == 0)
+        named = " and ".join(f"{key}={number}" for key, number in numbers.items())
+        raise ValueError(f"{name}={value}: must divide {named}; {fitting or f'no {name}'} would fit")
 
 
 def whole_pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
