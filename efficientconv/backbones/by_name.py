@@ -30,8 +30,8 @@ RESERVED = (
 WITH_AUX = ("googlenet", "inception_v3")
 """Networks of torchvision that also return auxiliary logits while training, unless told not to."""
 
-TAKEN_BEFORE_CLASS = {"reduced_tail", "dilated", "width_mult"}
-"""Arguments that torchvision's MobileNetV3 builders use up before they call the class."""
+TAKEN_BY_BUILDER = {"MobileNetV3": {"reduced_tail", "dilated", "width_mult"}}
+"""Arguments that torchvision's functions use up before they call the class."""
 
 
 def torchvision_model(
@@ -87,7 +87,8 @@ def timm_model(
     import timm
 
     check_count("num_classes", num_classes)
-    name = _checked_name(name, timm.list_models(), "timm")
+    names = timm.list_models() + (timm.list_pretrained() if name and "." in name else [])
+    name = _checked_name(name, names, "timm")
     given = _checked_kwargs(kwargs)
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
@@ -98,10 +99,9 @@ def timm_model(
 def _checked_name(name: str | None, names: Sequence[str], library: str) -> str:
     if name is None:
         raise UserError(f"model.name is missing: which of the {len(names)} networks of {library}? model.name=resnet50")
-    architecture = name.split(".")[0]
-    if architecture not in names:
-        nearest = ", ".join(difflib.get_close_matches(architecture, names, n=5, cutoff=0))
-        raise UserError(f"model.name={name}: {library} has no such network; the nearest of its {len(names)}: {nearest}")
+    if name not in names:
+        nearest = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0))
+        raise UserError(f"model.name={name}: {library} has no such network; the nearest of {len(names)}: {nearest}")
     return name
 
 
@@ -122,7 +122,7 @@ def _refused(name: str, given: Mapping[str, Any], error: TypeError) -> UserError
 
 def _check_not_swallowed(name: str, model: nn.Module, given: Mapping[str, Any]) -> None:
     """Refuse what ConvNeXt and MobileNetV3, whose constructors end in a sink for keywords, take without complaint."""
-    known = set(inspect.signature(type(model).__init__).parameters) | TAKEN_BEFORE_CLASS
+    known = {*inspect.signature(type(model).__init__).parameters, *TAKEN_BY_BUILDER.get(type(model).__name__, ())}
     unknown = sorted(set(given) - known)
     if unknown:
         raise UserError(f"model.kwargs={dict(given)}: {name} has no argument {', '.join(unknown)}")

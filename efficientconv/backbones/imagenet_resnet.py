@@ -69,7 +69,7 @@ def bottleneck_resnet(
     """
     check_count("groups", groups)
     check_count("width_per_group", width_per_group)
-    return _resnet(Bottleneck, num_classes, layers, stem, groups=groups, width_per_group=width_per_group)
+    return _resnet(Bottleneck, num_classes, layers, stem, groups, width_per_group)
 
 
 def bottleneck_resnet_v1(
@@ -97,12 +97,17 @@ def bottleneck_resnet_v1(
 
 
 def _resnet(
-    block: type[BasicBlock | Bottleneck], num_classes: int, layers: Sequence[int], stem: str, **groups: int
+    block: type[BasicBlock | Bottleneck],
+    num_classes: int,
+    layers: Sequence[int],
+    stem: str,
+    groups: int = 1,
+    width_per_group: int = 64,
 ) -> ResNet:
     check_count("num_classes", num_classes)
     check_layers(layers, stages=4)
     check_stem(stem)
-    model = ResNet(block, list(layers), num_classes=num_classes, **groups)
+    model = ResNet(block, list(layers), num_classes, groups=groups, width_per_group=width_per_group)
     if stem == "cifar":
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own

@@ -37,11 +37,18 @@ def test_name_is_asked_for(library, build):
         build(library, 10)
 
 
-def test_wrong_names_list_the_nearest():
-    with pytest.raises(UserError, match=r"^model.name=resnet5: torchvision has no such network; .*80: resnet50, "):
-        torchvision_model(10, name="resnet5")
-    with pytest.raises(UserError, match=r"^model.name=resnet5: timm has no such network; the nearest .*: resnet50, "):
-        timm_model(10, name="resnet5")
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (torchvision_model, "resnet5", "torchvision has no such network; the nearest of 80: resnet50, "),
+        (torchvision_model, "resnet50.a1_in1k", "torchvision has no such network; the nearest of 80: resnet50, "),
+        (timm_model, "resnet5", r"timm has no such network; the nearest of \d+: resnet50, "),
+        (timm_model, "resnet18.a1_in2k", r"timm has no such network; the nearest of \d+: resnet18.a1_in1k, "),
+    ],
+)
+def test_wrong_names_list_the_nearest(make, name, message):
+    with pytest.raises(UserError, match=f"^model.name={name}: {message}"):
+        make(10, name=name)
 
 
 def test_nothing_is_fetched_by_name():
@@ -55,10 +62,10 @@ def test_unknown_arguments_are_refused(make):
         make(10, name="resnet18", kwargs={"typo": 1})
 
 
-@pytest.mark.parametrize("name", ["convnext_tiny", "mobilenet_v3_small"])
-def test_unknown_arguments_are_not_swallowed(name):
-    with torch.device("meta"), pytest.raises(UserError, match=rf": {name} has no argument layerscale_typo$"):
-        torchvision_model(10, name=name, kwargs={"layerscale_typo": 1})
+@pytest.mark.parametrize(("name", "argument"), [("convnext_tiny", "width_mult"), ("mobilenet_v3_small", "layer_scale")])
+def test_unknown_arguments_are_not_swallowed(name, argument):
+    with torch.device("meta"), pytest.raises(UserError, match=rf": {name} has no argument {argument}$"):
+        torchvision_model(10, name=name, kwargs={argument: 1})
 
 
 @pytest.mark.parametrize("make", [torchvision_model, timm_model])
