@@ -23,8 +23,8 @@ SECONDS_PER_MINUTE = 60
 class Checkpoints(Checkpoint):
     """Saves ``last.ckpt`` after every epoch, every so often within one and when asked to stop; ``best.ckpt`` by ``val/top1``.
 
-    Lightning's own ``ModelCheckpoint`` needs three instances for this, and saves on Ctrl+C in the middle of a step,
-    when the weights have moved and the loop's counters have not.
+    Lightning's own ``ModelCheckpoint`` would take three instances, and saves on Ctrl+C in the middle of a step, when
+    the weights have moved and the loop's counters have not.
 
     Args:
         run: where to save.
@@ -46,7 +46,12 @@ class Checkpoints(Checkpoint):
         self.stop.take_signals()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        """Save where it is time to, and stop where that was asked for."""
+        """Save where it is time to, and stop where that was asked for.
+
+        After the last step of an epoch both wait for its validation: Lightning would skip it in the resumed run.
+        """
+        if trainer.is_last_batch:
+            return
         if self.stop.signum is not None or self._is_due(trainer.global_step):
             self._save(trainer, "last")
         self.stop.check()
@@ -57,10 +62,6 @@ class Checkpoints(Checkpoint):
         if self.every_n_minutes is None:
             return False
         return time.monotonic() - self.saved_at > self.every_n_minutes * SECONDS_PER_MINUTE
-
-    def on_validation_batch_end(self, *args: Any) -> None:
-        """Stop where that was asked for; the epoch is taken up again from the last save."""
-        self.stop.check()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the epoch, as the best one too where it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -11,14 +12,14 @@ from efficientconv.training.run_directory import RunDirectory
 
 
 def summary_table(run: RunDirectory, summary: Mapping[str, Any], evaluated_on: str) -> Table:
-    """Lay out a finished run's figures, and the line that evaluates it again.
+    """Lay out a finished run's figures.
 
     Args:
         run: the run directory.
         summary: the content of its summary.json.
         evaluated_on: what ``best`` and ``last`` were measured on, ``test`` or ``validation``.
     """
-    table = Table(show_header=False, title="done", title_justify="left")
+    table = Table(show_header=False, title="done", title_justify="left", title_style="bold")
     for name in ("best", "last"):
         if figures := summary[name]:
             row = f"{figures['top1']:.2%}  (top-5 {figures['top5']:.2%}, epoch {figures['epoch']})"
@@ -29,6 +30,11 @@ def summary_table(run: RunDirectory, summary: Mapping[str, Any], evaluated_on: s
     table.add_row("MACs", f"{summary['macs']:,}")
     if summary["images_per_second"]:
         table.add_row("images/s in training", f"{summary['images_per_second']:,}")
-    table.add_row("run directory", str(run.path))
-    table.add_row("evaluate it", f"python eval.py run={run.path}")
     return table
+
+
+def evaluation_line(run: RunDirectory) -> str:
+    """Return the command that evaluates a run again, from the current directory where the run is below it."""
+    path = run.path.resolve()
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"python eval.py run={shown}"

@@ -23,7 +23,7 @@ from efficientconv.training.quiet import silence_lightning
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.run_directory import RunDirectory, first_line
 from efficientconv.training.signals import Interrupted, StopRequest
-from efficientconv.training.summary_table import summary_table
+from efficientconv.training.summary_table import evaluation_line, summary_table
 
 log = logging.getLogger(__name__)
 RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
@@ -85,6 +85,7 @@ def _fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> flo
         logging_tools.finish(found, exit_code)
     summary = run.update_summary(status="done", **recorder.figures())
     Console().print(summary_table(run, summary, data.evaluated_on))
+    Console().print(evaluation_line(run), soft_wrap=True, highlight=False)
     return recorder.best.get("top1")
 
 
