@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 
@@ -137,11 +136,7 @@ class DOConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        padding = self.padding
-        if self.padding_mode != "zeros":
-            rows, columns = padding
-            x, padding = F.pad(x, (columns, columns, rows, rows), mode=self.padding_mode), (0, 0)
-        return F.conv2d(x, self._kernel(), self.bias, self.stride, padding, self.dilation, self.groups)
+        return self._convolve(x, self._kernel(), self.bias, self.stride, self.groups)
 
     def compose(self) -> Tensor:
         """Return the kernel of the equivalent convolution, (o, i/g, k, k)."""
@@ -163,7 +158,10 @@ class DOConv2d(ConvVariant):
             self._composed = None
             return self.compose()
         if self._composed is None or not self._composed.is_fresh(self.W, self.D):
-            self._composed = _Composed.now(self.compose(), self.W, self.D)
+            kernel = self.compose()
+            if type(kernel) is not Tensor:  # a fake or otherwise traced one
+                return kernel
+            self._composed = _Composed.now(kernel, self.W, self.D)
         return self._composed.kernel
 
     def _weights_rest(self, d: nn.Parameter) -> bool:
@@ -172,7 +170,7 @@ class DOConv2d(ConvVariant):
         A tensor's version alone does not tell, since fused optimisers and writes to ``.data`` leave it as it is.
         """
         return not (self.training or torch.is_grad_enabled()) and all(
-            type(p.data) is Tensor and p.grad is None and not p.is_meta and not p.is_inference() for p in (self.W, d)
+            type(p) is nn.Parameter and p.grad is None and not p.is_meta and not p.is_inference() for p in (self.W, d)
         )
 
     def train(self, mode: bool = True) -> DOConv2d:
