@@ -98,6 +98,22 @@ class ConvVariant(nn.Module, ABC):
                 f"with kernel_size={self.kernel_size} and dilation={self.dilation}; {fitting} would fit"
             )
 
+    def _require_odd_kernel(self) -> None:
+        """For layers whose thinner branches are the kernel's centre row, column or tap."""
+        if any(k % 2 == 0 for k in self.kernel_size):
+            rows, columns = (k | 1 for k in self.kernel_size)
+            raise ValueError(
+                f"kernel_size={self.kernel_size}: {type(self).__name__} needs odd kernels, which have a centre; "
+                f"{rows, columns} would fit"
+            )
+
+    def _require_stride_1(self) -> None:
+        """For layers that hand channels through, which have no other resolution than the input's."""
+        if self.stride != (1, 1):
+            raise ValueError(
+                f"stride={self.stride}: {type(self).__name__} hands channels through as they are; 1 would fit"
+            )
+
     def _require_dense(self) -> None:
         if self.groups != 1:
             raise ValueError(f"groups={self.groups}: {type(self).__name__} is defined for groups=1 only")
@@ -126,6 +142,23 @@ class ConvVariant(nn.Module, ABC):
             rows, columns = padding
             x, padding = F.pad(x, (columns, columns, rows, rows), mode=self.padding_mode), (0, 0)
         return F.conv2d(x, weight, bias, stride, padding, self.dilation, groups)
+
+    def _convolve_per_image(self, x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Convolve each image with its own kernel, at once: N images of g groups are one image of N·g groups.
+
+        Args:
+            x: (N, C_in, H, W).
+            kernels: (N, C_out, C_in/groups, k_h, k_w).
+            bias: (N, C_out), or None.
+        """
+        images, out_channels = kernels.shape[:2]
+        flat_bias = None if bias is None else bias.flatten()
+        one = x.reshape(1, -1, *x.shape[2:])
+        y = self._convolve(one, kernels.flatten(0, 1), flat_bias, self.stride, images * self.groups)
+        y = y.reshape(-1, out_channels, *y.shape[2:])
+        if x.is_contiguous(memory_format=torch.channels_last):
+            return y.contiguous(memory_format=torch.channels_last)  # or every layer behind would have to reorder it
+        return y
 
     @abstractmethod
     def reset_parameters(self) -> None:

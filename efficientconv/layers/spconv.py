@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 from efficientconv.layers.batch_norm import folded, rescaled, scale_and_shift
+from efficientconv.layers.fusion import softmax_fusion
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
 from efficientconv.layers.pooling import stride_pooling
 
@@ -116,9 +117,7 @@ class SPConv2d(ConvVariant):
         representative, redundant = x.split(self.split, 1)
         y1 = self.bn1(self.gwc(representative) + self.pwc(self.pool(representative)))
         y2 = self.bn2(self.conv1x1(self.pool(redundant)))
-        means = torch.stack((y1.mean((2, 3), keepdim=True), y2.mean((2, 3), keepdim=True)))  # (2, N, o, 1, 1)
-        beta1, beta2 = means.softmax(0).to(y1.dtype)
-        return beta1 * y1 + beta2 * y2
+        return softmax_fusion(y1, y2)
 
     def _fold_batch_norms(self) -> None:
         scale, shift = scale_and_shift(self.bn1)

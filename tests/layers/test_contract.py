@@ -17,15 +17,26 @@ from torch import Tensor, nn
 
 from efficientconv import layers
 from efficientconv.layers import (
+    ACConv2d,
     BDRConv2d,
     BSConvS,
     BSConvU,
+    CondConv2d,
     ConvVariant,
     DepthwiseSeparableConv2d,
     DOConv2d,
+    DualConv2d,
+    GhostConv2d,
+    HetConv2d,
+    OctConv2d,
+    ODConv2d,
     OrthonormalConv2d,
+    PConv2d,
+    RepVGGConv2d,
+    SCConv2d,
     SlimConv2d,
     SPConv2d,
+    SSDConv2d,
 )
 
 
@@ -33,20 +44,25 @@ from efficientconv.layers import (
 class Case:
     """A layer and the geometries it must keep.
 
-    ``channels``: pairs (in, out). ``any_padding``: the layer has no side branch that ties its padding to its kernel.
-    ``has_bias``: ``bias=True`` makes a parameter.
+    ``channels``: pairs (in, out). ``strides``: what it can do, the last one where one is enough. ``any_padding``: the
+    layer has no side branch that ties its padding to its kernel. ``has_bias``: ``bias=True`` makes a parameter.
     """
 
     make: Callable[..., nn.Module]
     channels: tuple[tuple[int, int], ...]
     groups: int = 1
     kernels: tuple[int | tuple[int, int], ...] = (1, 3, 5, (3, 5))
+    strides: tuple[int | tuple[int, int], ...] = (1, 3, (2, 1), 2)
     any_padding: bool = False
     has_bias: bool = True
 
     @property
     def layer(self) -> type[nn.Module]:
         return self.make.func if isinstance(self.make, partial) else self.make
+
+    @property
+    def stride(self) -> int | tuple[int, int]:
+        return self.strides[-1]
 
     def build(self, kernel_size=None, in_out=None, stride=1, dilation=1, bias=True, **factory) -> nn.Module:
         """Build the layer, in its first channels and its 3×3 (or only) kernel unless told otherwise."""
@@ -89,8 +105,30 @@ CASES = {
     "bdrconv": Case(BDRConv2d, ((8, 16), (8, 8), (3, 8)), has_bias=False),
     "bdrconv_3": Case(partial(BDRConv2d, main_kernel_size=3), ((8, 16),), has_bias=False),
     "bdrconv_thirds": Case(partial(BDRConv2d, in_ratio=4, out_ratio=3, expansion=3), ((8, 18),), has_bias=False),
+    "ghost": Case(GhostConv2d, ((8, 16), (3, 5), (16, 4)), any_padding=True),
+    "ghost_bn": Case(partial(GhostConv2d, ratio=3, with_bn=True), ((8, 16), (3, 5)), any_padding=True, has_bias=False),
+    "hetconv": Case(HetConv2d, ((8, 16), (4, 5)), any_padding=True),
+    "hetconv_approximate": Case(partial(HetConv2d, p=2, approximate=True), ((8, 16), (4, 6))),
+    "octconv": Case(OctConv2d, ((8, 16), (3, 5), (16, 4))),
+    "octconv_first": Case(partial(OctConv2d, alpha_in=0), ((3, 8),)),
+    "octconv_last": Case(partial(OctConv2d, alpha_in=0.25, alpha_out=0), ((8, 16),)),
+    "octconv_depthwise": Case(OctConv2d, ((8, 8),), groups=8),
+    "ssdconv": Case(SSDConv2d, ((8, 16), (10, 6)), has_bias=False),
+    "ssdconv_down": Case(partial(SSDConv2d, in_ratio=0.5, expansion=4), ((8, 16), (3, 8)), has_bias=False),
+    "dualconv": Case(DualConv2d, ((8, 16), (4, 6))),
+    "pconv": Case(PConv2d, ((8, 8), (7, 7)), strides=(1,)),
+    "scconv": Case(SCConv2d, ((32, 32), (16, 24), (16, 8)), strides=(1,)),
+    "condconv": Case(partial(CondConv2d, num_experts=4), ((8, 16), (3, 5)), any_padding=True),
+    "condconv_depthwise": Case(partial(CondConv2d, num_experts=2), ((8, 8),), 8, any_padding=True),
+    "odconv": Case(ODConv2d, ((8, 16), (3, 5)), any_padding=True),
+    "odconv_single": Case(partial(ODConv2d, num_kernels=1), ((8, 16),), any_padding=True),
+    "odconv_pointwise": Case(partial(ODConv2d, num_kernels=1), ((8, 16),), kernels=(1,), any_padding=True),
+    "odconv_depthwise": Case(partial(ODConv2d, num_kernels=2), ((8, 8),), 8, any_padding=True),
+    "repvgg": Case(RepVGGConv2d, ((8, 8), (8, 16), (3, 5)), has_bias=False),
+    "repvgg_grouped": Case(RepVGGConv2d, ((8, 8), (8, 16)), 4, has_bias=False),
+    "acnet": Case(ACConv2d, ((8, 16), (3, 5)), has_bias=False),
+    "acnet_depthwise": Case(ACConv2d, ((8, 8),), 8, has_bias=False),
 }
-STRIDES = (1, 2, 3, (2, 1))
 SIZES = ((8, 8), (7, 7), (9, 6))
 
 
@@ -104,7 +142,7 @@ def case(request) -> Case:
 
 
 def geometries(case: Case) -> Iterator[dict]:
-    for kernel_size, stride, dilation in itertools.product(case.kernels, STRIDES, (1, 2)):
+    for kernel_size, stride, dilation in itertools.product(case.kernels, case.strides, (1, 2)):
         yield {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
 
 
@@ -133,11 +171,12 @@ def test_signature_is_that_of_conv2d_then_keywords(case):
 
 
 def test_arguments_are_attributes(case):
-    layer, conv = case.build(stride=(2, 1), dilation=2), nn.Conv2d(*case.channels[0], 1)
+    stride = (2, 1) if (2, 1) in case.strides else 1
+    layer, conv = case.build(stride=stride, dilation=2), nn.Conv2d(*case.channels[0], 1)
     assert isinstance(layer, ConvVariant)
     assert layer.in_channels == conv.in_channels
     assert layer.out_channels == layer(case.input()).shape[1]
-    assert layer.stride == (2, 1)
+    assert layer.stride == (stride if isinstance(stride, tuple) else (1, 1))
     assert layer.dilation == (2, 2)
     assert layer.groups == case.groups
     assert layer.padding_mode == "zeros"
@@ -212,7 +251,7 @@ def test_bfloat16_and_float64_modules(case):
 
 
 def test_channels_last(case):
-    layer, x = case.build(stride=2).eval(), case.input()
+    layer, x = case.build(stride=case.stride).eval(), case.input()
     expected = layer(x)
     y = layer.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
     assert y.is_contiguous(memory_format=torch.channels_last)
@@ -220,9 +259,9 @@ def test_channels_last(case):
 
 
 def test_meta_device_then_reset(case):
-    layer = case.build(device="meta", stride=2)
+    layer = case.build(device="meta", stride=case.stride)
     assert all(tensor.is_meta for tensor in layer.state_dict().values())
-    assert layer(case.input(device="meta")).shape == (3, layer.out_channels, 5, 4)
+    assert layer(case.input(device="meta")).shape == (3, layer.out_channels, *(-(-n // case.stride) for n in (9, 8)))
     layer = layer.to_empty(device="cpu")
     for tensor in layer.state_dict().values():
         tensor.fill_(77)
@@ -269,7 +308,7 @@ def test_copies_compute_the_same(case, copied):
 
 
 def test_export_with_dynamic_batch(case):
-    layer = moved(case.build(stride=2), case).eval()
+    layer = moved(case.build(stride=case.stride), case).eval()
     batch = torch.export.Dim("batch", min=1, max=64)
     exported = torch.export.export(layer, (case.input(),), dynamic_shapes=({0: batch},)).module()
     x = case.input(batch=5)
@@ -277,7 +316,7 @@ def test_export_with_dynamic_batch(case):
 
 
 def test_compiles_without_graph_breaks(case):
-    layer = case.build(stride=2)
+    layer = case.build(stride=case.stride)
     compiled, x = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager"), case.input()
     y, expected = compiled(x), layer(x)
     torch.testing.assert_close(y, expected)
@@ -289,14 +328,14 @@ def test_compiles_without_graph_breaks(case):
 
 @pytest.mark.parametrize("case", FIRST_OF_EACH_LAYER, indirect=True)
 def test_inductor(case):
-    layer = moved(case.build(stride=2), case).eval()
+    layer = moved(case.build(stride=case.stride), case).eval()
     compiled, x = torch.compile(copy.deepcopy(layer), fullgraph=True), case.input()
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), layer(x), rtol=1e-4, atol=1e-5)
 
 
 def test_fold(case):
-    for geometry in ({}, {"stride": 2}, {"dilation": 2, "bias": False}):
+    for geometry in ({}, {"stride": case.stride}, {"dilation": 2, "bias": False}):
         layer, x = moved(case.build(**geometry), case), case.input()
         before = copy.deepcopy(layer.state_dict())
         folded = layer.fold()
