@@ -70,7 +70,7 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
         ValueError: the model does not run on such an image.
     """
     try:
-        return _run(_on_meta(model), input_size)
+        return _run(meta_copy(model), input_size)
     except Exception:  # what a model does in its forward pass is its own: whatever fails, real values decide
         if next(iter(model.parameters()), torch.empty(0)).is_meta:
             raise
@@ -81,6 +81,16 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
         raise ValueError(f"input_size={input_size}: {name} does not run on an image of {size}: {error}") from error
 
 
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Copy the modules of ``model``, but not the memory behind their parameters, buffers and other tensors."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()):
+            if isinstance(value, Tensor):
+                memo[id(value)] = _meta(value)
+    return copy.deepcopy(model, memo)
+
+
 def _run(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
@@ -88,16 +98,6 @@ def _run(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
     with torch.no_grad(), recorder.hooked(model.eval()), image.device, recorder:
         model(image)
     return recorder.trace
-
-
-def _on_meta(model: nn.Module) -> nn.Module:
-    """Copy the module tree, but not the memory behind parameters, buffers and other tensors of the modules."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()):
-            if isinstance(value, Tensor):
-                memo[id(value)] = _meta(value)
-    return copy.deepcopy(model, memo)
 
 
 def _meta(tensor: Tensor) -> Tensor:

@@ -1,0 +1,205 @@
+"""The replacement itself: one mechanism for every model and every layer."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from efficientconv.compose.build import Factory, Successor, Unit, build_successor
+from efficientconv.compose.explain import all_kept, in_words, name_of, nothing_selected
+from efficientconv.compose.graph import Graph
+from efficientconv.compose.report import Kept, Replaced, ReplacementReport
+from efficientconv.compose.rewire import Rewiring, carry_out, plan_rewiring
+from efficientconv.compose.units import UNIT_KINDS, Job, assign, describe, find_places, kind
+from efficientconv.compose.where import Where, nearest_first
+from efficientconv.errors import UserError
+from efficientconv.layers import penalized_layers
+from efficientconv.profiling import Profile, complexity
+
+_CONV_KEYS = ("layer", "where", "instead", "regularization_weight")
+
+
+def create_model(
+    backbone: Factory, conv: Mapping[str, Any], num_classes: int, input_size: tuple[int, int, int] = (3, 32, 32)
+) -> tuple[nn.Module, ReplacementReport]:
+    """Build a network and put a convolution variant into it.
+
+    Args:
+        backbone: called as ``backbone(num_classes=…)``.
+        conv: ``layer``, ``where`` and ``instead`` as :func:`replace_convs` takes them (where both layers are None, the
+            network stays as it is), and ``regularization_weight``, which training reads.
+        num_classes: number of logits.
+        input_size: channels, height and width of the images, for counting MACs.
+
+    Raises:
+        UserError: an unknown key in ``conv``, or whatever :func:`replace_convs` refuses.
+    """
+    for key in conv:
+        if key not in _CONV_KEYS:
+            raise UserError(f"conv.{key}: there is no such key; nearest first: {nearest_first(str(key), _CONV_KEYS)}")
+    where = conv.get("where") or Where()
+    model = backbone(num_classes=num_classes)
+    return replace_convs(model, conv.get("layer"), where, instead=conv.get("instead"), input_size=input_size)
+
+
+def replace_convs(
+    model: nn.Module,
+    layer: Factory | None,
+    where: Where = Where(),  # noqa: B008  # frozen
+    *,
+    instead: Mapping[str, Factory] | None = None,
+    input_size: tuple[int, int, int] | None = None,
+) -> tuple[nn.Module, ReplacementReport]:
+    """Return a copy of ``model`` in which ``layer`` stands wherever ``where`` selects a convolution.
+
+    The class of the model and everything else in it stay; so does ``model``. A convolution that the layer cannot
+    represent is kept, and the report says why.
+
+    Args:
+        model: any network.
+        layer: takes ``nn.Conv2d``'s arguments and returns a ``ConvVariant`` or an ``nn.Conv2d``; None for no layer.
+        where: which convolutions.
+        instead: a layer for each of the units ``depthwise_separable`` and ``projection``. In a model that has such a
+            unit it applies, and ``layer`` does not; of ``where`` only names and ``min_channels`` do.
+        input_size: channels, height and width of an image, for counting MACs; None leaves them uncounted.
+
+    Raises:
+        UserError: nothing is selected, or nothing that is selected can be represented; or an argument is of no use.
+    """
+    instead = instead or {}
+    _check(layer, where, instead)
+    before = _profile(model, input_size)
+    new = copy.deepcopy(model)
+    graph = Graph(new)
+    places = find_places(new, graph)
+    jobs = assign(places, layer, instead, where)
+    if not jobs and (layer is not None or instead):
+        raise nothing_selected(new, places, where, partial(assign, places, layer, instead))
+    outcomes = [_replace(new, graph, job) for job in jobs]
+    kept = [outcome for outcome in outcomes if isinstance(outcome, Kept)]
+    if jobs and len(kept) == len(jobs):
+        raise all_kept(jobs, kept)
+    swaps = [outcome for outcome in outcomes if isinstance(outcome, _Swap)]
+    after = _profile(new, input_size)
+    penalized = set(penalized_layers(new))
+    report = ReplacementReport(
+        model=type(model).__name__,
+        rule=_rule(jobs, where),
+        replaced=tuple(_replaced(swap, before, after) for swap in swaps),
+        kept=tuple(kept),
+        others=dict(Counter(map(kind, places)) - Counter(kind(job.place) for job in jobs)),
+        penalties=tuple(name for name, module in new.named_modules() if module in penalized),
+        same_architecture=bool(swaps) and all(swap.successor.is_same for swap in swaps),
+        params_before=_params(model),
+        params_after=_params(new),
+        macs_before=before.macs if before else None,
+        macs_after=after.macs if after else None,
+    )
+    return new, report
+
+
+@dataclass(frozen=True)
+class _Swap:
+    """A replacement that was made."""
+
+    name: str
+    unit: Unit
+    successor: Successor
+    rewiring: Rewiring
+
+
+def _check(layer: Factory | None, where: Where, instead: Mapping[str, Factory]) -> None:
+    if not isinstance(where, Where):
+        raise UserError(f"conv.where={where!r}: an efficientconv.compose.Where is needed")
+    for unit in instead:
+        if unit not in UNIT_KINDS:
+            raise UserError(f"conv.instead.{unit}: no such unit; nearest first: {nearest_first(unit, UNIT_KINDS)}")
+    factories = {f"instead.{unit}": factory for unit, factory in instead.items()}
+    for key, factory in (factories if layer is None else factories | {"layer": layer}).items():
+        if isinstance(factory, nn.Module) or not callable(factory):
+            needed = "something to call with nn.Conv2d's arguments is needed (in a config: _partial_: true)"
+            raise UserError(f"conv.{key}={factory!r}: {needed}")
+
+
+def _profile(model: nn.Module, input_size: tuple[int, int, int] | None) -> Profile | None:
+    if input_size is None:
+        return None
+    try:
+        return complexity(model, input_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _replace(model: nn.Module, graph: Graph, job: Job) -> _Swap | Kept:
+    name = job.place.name
+    unit: Any = model.get_submodule(name)  # which a rewiring may have made narrower
+    try:
+        if job.place.obstacle:
+            raise ValueError(job.place.obstacle)
+        successor = build_successor(job.factory, unit)
+        rewiring = _rewire(model, graph, name, successor, unit.out_channels)
+    except ValueError as error:
+        return Kept(name, describe(unit), str(error))
+    for alias in job.place.names:
+        model.set_submodule(alias, successor.module)
+    return _Swap(name, unit, successor, rewiring)
+
+
+def _rewire(model: nn.Module, graph: Graph, name: str, successor: Successor, width: int) -> Rewiring:
+    channels = successor.layer.out_channels
+    if channels == width:
+        return Rewiring((), ())
+    try:
+        rewiring = plan_rewiring(graph, name)
+    except ValueError as error:
+        raise ValueError(
+            f"{type(successor.layer).__name__} puts out {channels} of {width} channels, and {error}; "
+            "conv.layer.restore_width=true brings the others back"
+        ) from error
+    carry_out(model, rewiring, channels)
+    return rewiring
+
+
+def _rule(jobs: Sequence[Job], where: Where) -> str:
+    if not jobs:
+        return "the convolutions it comes with"
+    names = {job.selected_as: name_of(job.factory) for job in jobs}
+    if "convolution" in names:
+        return f"{names['convolution']} for {in_words(where)}"
+    return ", ".join(f"{layer} for each {unit.replace('_', '-')}" for unit, layer in names.items())
+
+
+def _replaced(swap: _Swap, before: Profile | None, after: Profile | None) -> Replaced:
+    notes = [swap.successor.note]
+    if swap.rewiring.norms:
+        notes.append("the norm behind it is dropped")
+    if swap.rewiring.consumers:
+        notes.append("the 1×1 behind it is narrower")
+    return Replaced(
+        name=swap.name,
+        before=describe(swap.unit),
+        after=_after(swap),
+        note="; ".join(filter(None, notes)),
+        dropped=swap.rewiring.norms,
+        narrowed=swap.rewiring.consumers,
+        params_before=_params(swap.unit),
+        params_after=_params(swap.successor.module),
+        macs_before=before.modules[swap.name].macs if before else None,
+        macs_after=after.modules[swap.name].macs if after else None,
+    )
+
+
+def _after(swap: _Swap) -> str:
+    layer = swap.successor.layer
+    narrower = layer.out_channels != swap.unit.out_channels
+    return type(layer).__name__ + (f" →{layer.out_channels}" if narrower else "")
+
+
+def _params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,228 @@
+"""What a replacement did, for people (one table, short at any depth) and for files (plain data)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from rich import box
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_NUMBERS = re.compile(r"(\d+)")
+_KEPT_LINES = 12  # a rule that fits a model badly would fill the screen
+_COLUMNS: dict[str, JustifyMethod] = {
+    "replaced": "left",
+    "n": "right",
+    "before": "left",
+    "after": "left",
+    "params": "right",
+    "MACs": "right",
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """One unit that was replaced.
+
+    Attributes:
+        name: dotted name in the model, the first of them where the unit is shared.
+        before: what stood there, such as ``Conv2d 3×3, 64→128, stride 2``.
+        after: what stands there now.
+        note: what else differs, in a few words; empty where nothing does.
+        dropped: names of the host's norms that went with it.
+        narrowed: names of the 1×1 convolutions behind it that were rebuilt narrower.
+        params_before: parameters of what stood there.
+        params_after: parameters of what stands there now.
+        macs_before: its multiply-adds for one image; None where no ``input_size`` was given.
+        macs_after: the same, after.
+    """
+
+    name: str
+    before: str
+    after: str
+    note: str
+    dropped: tuple[str, ...]
+    narrowed: tuple[str, ...]
+    params_before: int
+    params_after: int
+    macs_before: int | None
+    macs_after: int | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One unit that was asked for and stayed as it was, and why."""
+
+    name: str
+    before: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReplacementReport:
+    """What was replaced in a model, what was kept and why, and what that changed in all.
+
+    Attributes:
+        model: name of the model's class.
+        rule: what was asked for, in words.
+        replaced: the units that were replaced, in the order of the forward pass.
+        kept: the units that the rule selects and that the layer cannot represent.
+        others: the units that the rule does not select, counted by kind, such as ``{"dense 1×1": 36}``.
+        penalties: names of the layers that add a penalty to the training loss.
+        same_architecture: whether everything that was replaced computes and stores what it did before.
+        params_before: parameters of the whole model.
+        params_after: the same, after.
+        macs_before: multiply-adds of the whole model for one image; None where no ``input_size`` was given.
+        macs_after: the same, after.
+    """
+
+    model: str
+    rule: str
+    replaced: tuple[Replaced, ...]
+    kept: tuple[Kept, ...]
+    others: dict[str, int]
+    penalties: tuple[str, ...]
+    same_architecture: bool
+    params_before: int
+    params_after: int
+    macs_before: int | None
+    macs_after: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings, lists and dicts, as JSON has them."""
+        plain = asdict(self)
+        plain["replaced"] = [
+            row | {key: list(row[key]) for key in ("dropped", "narrowed")} for row in plain["replaced"]
+        ]
+        return plain | {"kept": list(plain["kept"]), "penalties": list(plain["penalties"])}
+
+    def __rich__(self) -> RenderableType:
+        """Show one table, with one line for all units that differ in nothing but the numbers in their names."""
+        return Group(*([_table(self)] if self.replaced else []), *map(Text, _sentences(self)))
+
+
+def counted(units: dict[str, int]) -> str:
+    """Write counts by kind as a list, the most frequent first: ``36 dense 1×1, 1 dense 7×7 (stem)``."""
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(units.items(), key=lambda item: -item[1]))
+
+
+def numberless(text: str) -> str:
+    """Return ``text`` with a star for each number, which is the same for units that differ in nothing else."""
+    return _NUMBERS.sub("*", text)
+
+
+def _table(report: ReplacementReport) -> Table:
+    table = Table(
+        title=f"{report.model}: {report.rule}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for header, justify in _COLUMNS.items():
+        table.add_column(header, justify=justify, overflow="fold")
+    for rows in _alike(report.replaced, lambda row: (row.name, row.before, row.after)):
+        table.add_row(*_cells(rows))
+    return table
+
+
+def _cells(rows: Sequence[Replaced]) -> Iterator[str]:
+    yield _pattern([row.name for row in rows])
+    yield str(len(rows))
+    yield rows[0].before
+    yield rows[0].after
+    yield _change(sum(row.params_before for row in rows), sum(row.params_after for row in rows))
+    yield _change(_sum(row.macs_before for row in rows), _sum(row.macs_after for row in rows))
+
+
+def _sentences(report: ReplacementReport) -> Iterator[str]:
+    if not report.replaced:
+        yield f"{report.model}: {report.rule}"
+    params, macs = (report.params_before, report.params_after), (report.macs_before, report.macs_after)
+    yield f"In all: {_change(*params)} parameters{_percent(*params)}" + (
+        f", {_change(*macs)} MACs{_percent(*macs)}" if report.macs_after is not None else ""
+    )
+    if report.same_architecture:
+        yield (
+            "The architecture stays as it was, and so do parameters, MACs and outputs: each new layer computes what the "
+            "old one did. The difference is in the training loss alone."
+        )
+    if report.penalties:
+        yield (
+            f"{len(report.penalties)} layers add a penalty to the training loss, weighted by "
+            f"conv.regularization_weight: {_patterns(report.penalties)}."
+        )
+    for note, names in _by_note(report.replaced).items():
+        yield f"{note[0].upper()}{note[1:]}: {_patterns(names)} ({len(names)} of {len(report.replaced)})."
+    if report.others and report.replaced:
+        yield f"Not selected: {counted(report.others)}."
+    yield from _kept_lines(report.kept)
+
+
+def _kept_lines(kept: Sequence[Kept]) -> Iterator[str]:
+    groups = _alike(kept, lambda unit: (unit.name, numberless(unit.reason)))
+    for units in groups[:_KEPT_LINES]:
+        count = f" (×{len(units)})" if len(units) > 1 else ""
+        yield f"Kept {_pattern([unit.name for unit in units])}{count}, {units[0].before}: {units[0].reason}"
+    if len(groups) > _KEPT_LINES:
+        yield f"… and {sum(map(len, groups[_KEPT_LINES:]))} more that are kept."
+
+
+def _by_note(replaced: Iterable[Replaced]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = defaultdict(list)
+    for row in replaced:
+        if row.note:
+            names[row.note].append(row.name)
+    return names
+
+
+def _alike(rows: Iterable[T], key: Callable[[T], tuple[str, ...]]) -> list[list[T]]:
+    """Put rows together whose keys differ in numbers alone, where the first word of the key is the name.
+
+    The other words must be equal.
+    """
+    groups: dict[tuple[str, ...], list[T]] = defaultdict(list)
+    for row in rows:
+        name, *rest = key(row)
+        groups[(numberless(name), *rest)].append(row)
+    return list(groups.values())
+
+
+def _pattern(names: Sequence[str]) -> str:
+    """Return what names that differ in their numbers alone have in common: ``layer1.*.conv*``."""
+    columns = zip(*(_NUMBERS.split(name) for name in names), strict=True)
+    return "".join(column[0] if len(set(column)) == 1 else "*" for column in columns)
+
+
+def _patterns(names: Sequence[str]) -> str:
+    patterns = [_pattern(alike) for alike in _alike(names, lambda name: (name,))]
+    return ", ".join(patterns[:3]) + (", …" if len(patterns) > 3 else "")
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _change(before: int | None, after: int | None) -> str:
+    if before is None or after is None:
+        return ""
+    return _human(before) if before == after else f"{_human(before)} → {_human(after)}"
+
+
+def _percent(before: int | None, after: int | None) -> str:
+    if not before or after is None or before == after:
+        return ""
+    return f" ({100 * (after - before) / before:+.1f}%)"
+
+
+def _human(count: int) -> str:
+    """Write three digits and a unit: 999, 1.23 k, 45.6 M."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            digits = max(0, 3 - len(str(count // size)))
+            return f"{count / size:.{digits}f} {unit}"
+    return str(count)

@@ -1,0 +1,114 @@
+"""What has to change around a layer that puts out fewer channels than the convolution it replaces.
+
+The host's norm behind it goes, because such a layer ends in its own, and the dense 1×1 convolutions that take its
+output are rebuilt narrower. Anything else that takes the output stops the rewiring.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.fx import Node
+
+from efficientconv.compose.build import adds_to_conv2d
+from efficientconv.compose.graph import NORMS, Graph, is_dense_1x1, is_norm
+
+
+@dataclass(frozen=True)
+class Rewiring:
+    """Names of the norms that go and of the 1×1 convolutions that become narrower."""
+
+    norms: tuple[str, ...]
+    consumers: tuple[str, ...]
+
+
+def plan_rewiring(graph: Graph, name: str) -> Rewiring:
+    """Find what takes the output of the convolution ``name``.
+
+    Raises:
+        ValueError: not every consumer, through norm, activation and pooling, is a dense 1×1 convolution.
+    """
+    if graph.untraceable is not None:
+        raise ValueError(f"the model cannot be traced ({graph.untraceable})")
+    if not graph.calls(name):
+        raise ValueError("the forward pass does not reach it")
+    norms: list[str] = []
+    consumers: list[str] = []
+    for call in graph.calls(name):
+        for node in _followers(graph, call):
+            (consumers if is_dense_1x1(graph.module(node)) else norms).append(str(node.target))
+    return Rewiring(tuple(dict.fromkeys(norms)), tuple(dict.fromkeys(consumers)))
+
+
+def carry_out(model: nn.Module, rewiring: Rewiring, channels: int) -> None:
+    """Take the norms out of ``model`` and rebuild the consumers for ``channels`` input channels."""
+    for name in rewiring.norms:
+        _exchange(model, name, _without_norm(model.get_submodule(name)))
+    for name in rewiring.consumers:
+        _exchange(model, name, _narrowed(model.get_submodule(name), channels))
+
+
+def _followers(graph: Graph, call: Node) -> Iterator[Node]:
+    """Go along the paths behind ``call`` and yield the norms right behind it and the 1×1 convolutions at the ends."""
+    for user in call.users:
+        if isinstance(graph.module(user), NORMS):
+            _require_one_call(graph, user)
+            yield user
+            yield from _paths(graph, user)
+        else:
+            yield from _ends(graph, user)
+
+
+def _paths(graph: Graph, node: Node) -> Iterator[Node]:
+    if not node.users:
+        raise ValueError("nothing takes its output")
+    for user in node.users:
+        yield from _ends(graph, user)
+
+
+def _ends(graph: Graph, node: Node) -> Iterator[Node]:
+    module = graph.module(node)
+    if is_dense_1x1(module) and not adds_to_conv2d(module):
+        _require_one_call(graph, node)
+        yield node
+    elif graph.keeps_channels(node) and not is_norm(module):
+        yield from _paths(graph, node)
+    else:
+        raise ValueError(f"its output goes into {_describe(node, module)}, not into dense 1×1 convolutions alone")
+
+
+def _require_one_call(graph: Graph, node: Node) -> None:
+    if len(graph.calls(str(node.target))) > 1:
+        raise ValueError(f"{node.target} behind it is called more than once")
+
+
+def _describe(node: Node, module: nn.Module | None) -> str:
+    if module is not None:
+        return f"{node.target} ({type(module).__name__})"
+    return "the model's output" if node.op == "output" else f"'{node.name.rstrip('_0123456789')}'"
+
+
+def _exchange(model: nn.Module, name: str, new: nn.Module) -> None:
+    old = model.get_submodule(name)
+    for alias, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            model.set_submodule(alias, new)
+
+
+def _without_norm(norm: nn.Module) -> nn.Module:
+    """Return what stays of a norm that goes: the activation inside it (timm's ``BatchNormAct2d``), else nothing."""
+    inside = list(norm.children())
+    return nn.Sequential(*inside) if inside else nn.Identity()
+
+
+def _narrowed(conv: Any, channels: int) -> nn.Module:
+    """Return a copy of the dense convolution ``conv`` for the first ``channels`` of its inputs alone."""
+    narrow = copy.deepcopy(conv)
+    columns = conv.weight.detach()[:, :channels].clone()
+    narrow.weight = nn.Parameter(columns, requires_grad=conv.weight.requires_grad)
+    narrow.in_channels = channels
+    return narrow

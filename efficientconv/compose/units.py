@@ -1,0 +1,133 @@
+"""The parts of a model that can be replaced: convolutions, depthwise-separable units and projections."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from efficientconv.compose.build import Factory, Unit
+from efficientconv.compose.graph import Graph
+from efficientconv.compose.where import Where, group_kind
+from efficientconv.layers import ConvVariant, DepthwiseSeparableConv2d
+
+UNIT_KINDS = ("depthwise_separable", "projection")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A unit in a model: the module, every dotted name that leads to it, and what the graph says of it.
+
+    Attributes:
+        names: dotted names, more than one where the module is shared.
+        unit: the module.
+        is_stem: whether it sees the image through nothing but norms and element-wise operations.
+        is_projection: whether it is the dense 1×1 behind a depthwise convolution.
+        obstacle: why it cannot be replaced by anything, or empty.
+    """
+
+    names: tuple[str, ...]
+    unit: Unit
+    is_stem: bool
+    is_projection: bool
+    obstacle: str
+
+    @property
+    def name(self) -> str:
+        """The first of the names."""
+        return self.names[0]
+
+    def is_a(self, kind: str) -> bool:
+        """Tell whether this is a unit of ``kind``, one of ``UNIT_KINDS``."""
+        return self.is_projection if kind == "projection" else isinstance(self.unit, DepthwiseSeparableConv2d)
+
+    def is_selected(self, where: Where) -> bool:
+        """Tell whether ``where`` selects it as a convolution."""
+        return isinstance(self.unit, nn.Conv2d) and where.selects(self.unit, self.names, self.is_stem)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A unit, what builds its successor, and as what it was selected: ``convolution`` or one of ``UNIT_KINDS``."""
+
+    place: Place
+    factory: Factory
+    selected_as: str
+
+
+Assignment = Callable[[Where], list[Job]]
+
+
+def assign(places: list[Place], layer: Factory | None, instead: Mapping[str, Factory], where: Where) -> list[Job]:
+    """Give each unit that ``where`` selects its layer: of ``instead`` in a model that has such units, else ``layer``.
+
+    Names and ``min_channels`` of ``where`` speak of the units of ``instead`` too, the rest of convolutions alone.
+    """
+    special = [Job(place, instead[kind], kind) for place in places for kind in instead if place.is_a(kind)]
+    if special:
+        return [job for job in special if where.selects_place(job.place.unit, job.place.names)]
+    return [Job(place, layer, "convolution") for place in places if layer is not None and place.is_selected(where)]
+
+
+def find_places(model: nn.Module, graph: Graph) -> list[Place]:
+    """List the units of ``model`` in the order in which they run; the convolutions inside a variant are its own."""
+    names: dict[Any, list[str]] = defaultdict(list)
+    variants: list[str] = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, ConvVariant) and not isinstance(module, DepthwiseSeparableConv2d):
+            variants.append(f"{name}.")
+        elif (
+            name and isinstance(module, (nn.Conv2d, DepthwiseSeparableConv2d)) and not name.startswith(tuple(variants))
+        ):
+            names[module].append(name)
+    owners = _owners(model)
+    places = [_place(tuple(found), unit, graph, owners) for unit, found in names.items()]
+    return sorted(places, key=lambda place: graph.order.get(place.name, len(graph.order)))
+
+
+def kind(place: Place) -> str:
+    """Return groups and kernel of a unit in words: ``dense 3×3``, ``dense 7×7 (stem)``."""
+    height, width = place.unit.kernel_size
+    groups = group_kind(place.unit) if isinstance(place.unit, nn.Conv2d) else "depthwise-separable"
+    return f"{groups} {height}×{width}" + (" (stem)" if place.is_stem else "")
+
+
+def describe(unit: Unit) -> str:
+    """Return the geometry of a unit, and its class where that is not ``nn.Conv2d``: ``3×3 64→128 /2, 32 groups``."""
+    height, width = unit.kernel_size
+    text = "" if type(unit) is nn.Conv2d else f"{type(unit).__name__} "
+    text += f"{height}×{width} {unit.in_channels}→{unit.out_channels}"
+    if unit.stride != (1, 1):
+        text += f" /{'×'.join(map(str, dict.fromkeys(unit.stride)))}"
+    if unit.dilation != (1, 1):
+        text += f", dilation {'×'.join(map(str, dict.fromkeys(unit.dilation)))}"
+    return text + (f", {unit.groups} groups" if unit.groups > 1 else "")
+
+
+def _place(names: tuple[str, ...], unit: Unit, graph: Graph, owners: dict[int, list[str]]) -> Place:
+    obstacle = _obstacle(names, unit, graph, owners)
+    return Place(names, unit, names[0] in graph.stems, names[0] in graph.projections, obstacle)
+
+
+def _obstacle(names: tuple[str, ...], unit: Unit, graph: Graph, owners: dict[int, list[str]]) -> str:
+    for own, parameter in unit.named_parameters():
+        if is_lazy(parameter):
+            return "its number of input channels is not known yet; run one batch through the model first"
+        others = set(owners[id(parameter)]).difference(f"{name}.{own}" for name in names)
+        if others:
+            return f"it shares its {own} with {min(others)}"
+        if any(f"{name}.{own}" in graph.read_parameters for name in names):
+            return f"the model's forward pass reads its {own} itself"
+    return ""
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Map each parameter, by identity, to all its dotted names."""
+    owners: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners[id(parameter)].append(name)
+    return owners
