@@ -74,7 +74,7 @@ def all_kept(jobs: Iterable[Job], kept: Sequence[Kept]) -> UserError:
     for unit in kept:
         first.setdefault(numberless(unit.reason), unit)
     reasons = [f"{unit.name} ({unit.before}): {unit.reason}" for unit in first.values()]
-    more = f"; and {len(reasons) - 3} reasons more" if len(reasons) > 3 else ""
+    more = f"; other reasons: {len(reasons) - 3}" if len(reasons) > 3 else ""
     layers = " or ".join(dict.fromkeys(name_of(job.factory) for job in jobs))
     return UserError(
         f"{layers} can replace none of the {len(kept)} that conv.where selects: {'; '.join(reasons[:3])}{more}"
@@ -97,7 +97,7 @@ def _refusals(jobs: Iterable[Job]) -> str:
     kinds = Counter(unit for unit, _ in refused)
     most_frequent = kinds.most_common(1)[0][0]
     reason = next(refusal for unit, refusal in refused if unit == most_frequent)
-    return f"The layer refuses {counted(kinds)}; {most_frequent}: {reason}"
+    return f"The layer refuses {counted(kinds)}; the first of these: {reason}"
 
 
 def _option(where: Where, assign: Assignment, changes: dict[str, Any]) -> str:
@@ -119,5 +119,5 @@ def _refusal(job: Job) -> str:
 def _setting(value: Any) -> str:
     """Write ``value`` as the command line takes it."""
     if isinstance(value, tuple):
-        return f"[{','.join(map(repr if value == ('*',) else str, value))}]"
-    return {None: "null", True: "true"}.get(value, str(value))
+        return f"[{','.join(repr(word) if '*' in word else word for word in value)}]"
+    return "null" if value is None else str(value).lower()

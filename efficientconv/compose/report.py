@@ -147,8 +147,8 @@ def _sentences(report: ReplacementReport) -> Iterator[str]:
     )
     if report.same_architecture:
         yield (
-            "The architecture stays as it was, and so do parameters, MACs and outputs: each new layer computes what the "
-            "old one did. The difference is in the training loss alone."
+            "The architecture stays as it was, and so do parameters, MACs and outputs: each new layer computes what "
+            "the old one did. The difference is in the training loss alone."
         )
     if report.penalties:
         yield (
