@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
+from efficientconv.training.run_directory import RunDirectory
 
 LONGEST_NAME = 120  # many file systems stop at 255 bytes
 OUTSIDE_THE_NAME = ("sweep", "outputs", "resume", "run", "allow", "logger")
@@ -38,12 +39,14 @@ def run_directory(stamp: str, *, _root_: DictConfig) -> str:
     """Return the directory that the command line names, or a new one for a single run that starts at ``stamp``.
 
     Raises:
-        UserError: a value is missing: better said before there is a directory.
+        UserError: a value, or the run to resume, is missing: better said before there is a directory.
     """
     own = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
     for key in sorted(OmegaConf.missing_keys(own)):
         raise UserError(f"{key} is missing: give it as {key}=<value>")
     if _root_.run is not None:
+        if _root_.resume:
+            RunDirectory(_root_.run).require()
         return str(_root_.run)
     choices = HydraConfig.get().runtime.choices
     model = ".".join([choices["model"], *filter(None, [_root_.model.get("name")])])

@@ -71,6 +71,15 @@ class RunDirectory:
 
     # -- configuration -------------------------------------------------------------------------------------------
 
+    def require(self) -> None:
+        """Refuse a path that is no run directory.
+
+        Raises:
+            UserError: it has no config.yaml.
+        """
+        if not self.config_file.is_file():
+            raise UserError(f"{self.path} is not a run directory: it has no config.yaml (looked in {self.path.resolve()})")
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration, resolved, as YAML."""
         self._write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
@@ -81,8 +90,7 @@ class RunDirectory:
         Raises:
             UserError: this is not a run directory, or its configuration cannot be read.
         """
-        if not self.config_file.is_file():
-            raise UserError(f"{self.path} is not a run directory: it has no config.yaml (looked in {self.path.resolve()})")
+        self.require()
         try:
             config = OmegaConf.to_container(OmegaConf.load(self.config_file), resolve=False)
         except Exception as error:

@@ -1,0 +1,81 @@
+"""The command line as a user meets it: real processes, one line for each mistake, non-zero exit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(program, *overrides, cwd, **environment):
+    script = ["-m", "efficientconv", program] if program not in ("train", "eval") else [str(ROOT / f"{program}.py")]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(
+        [sys.executable, *script, *overrides], cwd=cwd, env=variables, capture_output=True, text=True, timeout=240
+    )
+
+
+HEAVY = "torch lightning pytorch_lightning wandb nvidia timm torchvision torchmetrics sklearn"
+
+
+@pytest.mark.parametrize("statement", ["import efficientconv", "import efficientconv.cli"])
+def test_importing_the_front_door_imports_nothing_heavy(statement, tmp_path):
+    code = f"{statement}, sys; print([name for name in '{HEAVY}'.split() if name in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code.replace(", sys", "; import sys", 1)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_help_imports_nothing_heavy_and_lists_the_catalogue(tmp_path):
+    code = f"""
+import atexit, runpy, sys
+atexit.register(lambda: print([name for name in '{HEAVY}'.split() if name in sys.modules]))
+sys.argv = ['train.py', '--help']
+runpy.run_path({str(ROOT / "train.py")!r}, run_name='__main__')
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert found.stdout.strip().endswith("[]"), found.stderr
+    for word in ("resnet56", "bsconv_u", "bdrconv", "image_folder", "cosine_cifar"):
+        assert word in found.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+MISTAKES = {
+    "model=resnet5": "model=resnet5: there is no such model; nearest first: resnet56, resnet50",
+    "conv=bsconvu": "conv=bsconvu: there is no such conv; nearest first: bsconv_u, bsconv_s",
+    "data=cifar": "data=cifar: there is no such data; nearest first: cifar10",
+    "recipe=bsconv_cifer": "recipe=bsconv_cifer: there is no such recipe; nearest first: bsconv_cifar",
+    "traner.max_epochs=1": "traner.max_epochs: there is no such key; nearest: trainer.max_epochs",
+    "model.dept=56": "model.dept: there is no such key; nearest: model.depth",
+    "conv.layer.p=0.5": "conv.layer.p: there is no such key; nearest:",
+    "model=timm": "model.name is missing: give it as model.name=<value>",
+    "data=image_folder": "data.root is missing: give it as data.root=<value>",
+    "model.depth=57": "model.depth=57",
+    "seed=[1": "no viable alternative at input '[1'",
+    "resume=true": "resume=true needs the run directory: run=outputs/runs/",
+}
+
+
+@pytest.mark.parametrize(("override", "message"), MISTAKES.items(), ids=MISTAKES.keys())
+def test_a_mistake_gets_one_line(override, message, tmp_path):
+    found = run("train", "data=digits", override, cwd=tmp_path)
+    assert found.returncode == 1
+    assert found.stderr.count("\n") == 1, found.stderr
+    assert message in found.stderr
+
+
+def test_unknown_tool_and_no_tool(tmp_path):
+    found = run("trian", cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr.startswith("efficientconv: there is no tool 'trian'; the tools are train, eval")

@@ -1,0 +1,52 @@
+"""A tiny network on a few digits: trained once for each worker, in this process, and copied for each test."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from efficientconv.config_path import CONFIGS
+
+TINY = [
+    "model=cifar_resnet",
+    "model.depth=8",
+    "model.width=0.25",
+    "conv=bsconv_u",
+    "data=digits",
+    "data.train_fraction=0.1",
+    "recipe.batch_size=48",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+]
+
+
+def composed(*overrides: str):
+    """Compose the root configuration of training for the tiny run."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=[*TINY, *overrides])
+
+
+def resolved(*overrides: str) -> dict:
+    """Compose and resolve it, as a job hands it to ``train``."""
+    config = OmegaConf.to_container(composed(*overrides), resolve=True)
+    return {**config, "choices": {"model": "cifar_resnet", "conv": "bsconv_u", "data": "digits"}}
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory) -> Path:
+    from efficientconv.training.run_directory import RunDirectory
+    from efficientconv.training.train import train
+
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train(resolved(), RunDirectory(path), overrides=TINY)
+    return path
+
+
+@pytest.fixture
+def trained(_trained, tmp_path):
+    """Return a finished run directory that the test may change."""
+    from efficientconv.training.run_directory import RunDirectory
+
+    return RunDirectory(shutil.copytree(_trained, tmp_path / "tiny"))
