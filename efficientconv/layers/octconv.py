@@ -1,0 +1,191 @@
+"""OctConv: a part of the channels lives at half the resolution.
+
+Chen, Fan, Xu, Yan, Kalantidis, Rohrbach, Yan and Feng, "Drop an Octave: Reducing Spatial Redundancy in Convolutional
+Neural Networks with Octave Convolution", ICCV 2019, arXiv:1904.05049, section 3.2 and figure 2; strides by average
+pooling, as section 3.3 has it.
+
+The paper's layers hand on two tensors. Here it is one, so that any network can hold the layer: the high-frequency
+channels first, then the low-frequency ones, each pixel of theirs repeated 2×2 (the authors' ``Adapter`` brings the
+two together in the same form). A layer averages its low-frequency input over 2×2 windows, which gives back what was
+repeated, and computes what the paper computes, at the paper's resolutions. In between, the network works on the
+repeated pixels. For even sizes that changes nothing: activations, sums, drop-out of channels and global means commute
+with repeating, and so does a batch norm, whose means and variances are the same. The paper's network and gradients
+come out, with its multiply-adds. What differs:
+
+- The running variance of a batch norm, by its correction n/(n − 1), with four times the n.
+- Where H is odd the last row of a low-frequency map is not repeated, and counts half in means and variances. The
+  paper's networks have no odd maps; the authors' code, like this, rounds up.
+- A pooling layer between two convolutions: after 2×2 pooling at stride 2 the low-frequency channels hold what was one
+  of their pixels in one pixel, and the next layer halves them by averaging, whatever the pooling is (the paper's
+  would go through it at their own resolution).
+- What lies between the layers takes the memory and time of the full resolution.
+
+All paths are blocks of one weight of the ordinary convolution's shape, as in figure 2(c). As in the paper, α_in = 0
+in the first layer and α_out = 0 in the last: a network needs three kinds of this layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientconv.layers.base import ConvVariant, PaddingMode, Size2
+from efficientconv.layers.pooling import stride_pooling
+
+OCTAVE = (2, 2)
+
+
+class OctConv2d(ConvVariant):
+    """Octave convolution, dense or depthwise.
+
+    ::
+
+        x ─┬─ high ── pool s ──────────── k×k ────────────── + ── high ─┐
+           │      └── pool 2s ─── k×k ───────────────────────│─ +       concat ── y
+           └─ low ─── pool 2 ─┬── k×k ── repeat 2×2 ──────── +  │       │
+                              └── pool s ── k×k ─────────────── + ── low, repeated 2×2
+
+        (low → high at an even stride: pool s, and nothing to repeat); depthwise: high → high and low → low alone
+
+    k²·i·o weights, as an ordinary convolution. With α_in = α_out = α and stride 1 it costs 1 − ¾·α·(2 − α) of its
+    multiply-adds.
+
+    Args:
+        in_channels: i, of which the last ⌊α_in·i⌋ are of low frequency.
+        out_channels: o, of which the last ⌊α_out·o⌋ are of low frequency.
+        kernel_size: of all paths, in pixels.
+        stride: s, by average pooling in front of the convolutions.
+        padding: dilation·(kernel_size − 1)/2.
+        dilation: of all paths, in pixels of their resolution.
+        groups: 1, or i and o for a depthwise convolution.
+        bias: whether there is one.
+        padding_mode: of all paths.
+        device: of the parameters.
+        dtype: of the parameters.
+        alpha_in: α_in, share of low-frequency channels in the input, at least 0 and below 1; 0 for an ordinary tensor.
+        alpha_out: α_out, likewise of the output.
+
+    Raises:
+        ValueError: a share lies outside [0, 1), ``groups`` is something between, the shares of a depthwise convolution
+            differ, ``padding`` is another, or the geometry is none.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size2,
+        stride: Size2 = 1,
+        padding: Size2 | str = 0,
+        dilation: Size2 = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        alpha_in: float = 0.5,
+        alpha_out: float = 0.5,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
+        self._require_same_padding()
+        for name, alpha in (("alpha_in", alpha_in), ("alpha_out", alpha_out)):
+            if not 0 <= alpha < 1:
+                raise ValueError(f"{name}={alpha}: must be at least 0 and below 1; the paper's are 0.125 to 0.75")
+        self._check_groups(alpha_in, alpha_out)
+        self.low_in, self.low_out = int(alpha_in * in_channels), int(alpha_out * out_channels)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size, **factory))
+        self.bias = nn.Parameter(torch.empty(out_channels, **factory)) if bias else None
+        self.octave = stride_pooling(OCTAVE)
+        self.pool = stride_pooling(self.stride)
+        rows, columns = (s if s % 2 else s // 2 for s in self.stride)
+        self.low_to_high_pool = stride_pooling((rows, columns))
+        self.reset_parameters()
+
+    def _check_groups(self, alpha_in: float, alpha_out: float) -> None:
+        if self.groups == 1:
+            return
+        if not self.groups == self.in_channels == self.out_channels:
+            raise ValueError(
+                f"groups={self.groups}: OctConv2d is dense or depthwise; 1, or with in_channels = out_channels "
+                f"{self.in_channels}, would fit"
+            )
+        if alpha_in != alpha_out:
+            raise ValueError(
+                f"alpha_out={alpha_out}: must equal alpha_in={alpha_in} in a depthwise convolution, since its channels "
+                "keep their resolution"
+            )
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel has its own kernel, so that the two resolutions do not mix."""
+        return self.groups > 1
+
+    def _to_high_and_low(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """Split a weight or bias by the frequency of the output channels."""
+        high, low = tensor.split((self.out_channels - self.low_out, self.low_out))
+        return high, low
+
+    def reset_parameters(self) -> None:
+        """Kaiming normal fan-out for each path, as in the PyTorch port, and zero for the bias.
+
+        The authors' MXNet code takes the mean of fan-in and fan-out, also path by path.
+        """
+        high_in = self.weight.shape[1] if self.depthwise else self.in_channels - self.low_in
+        for block in self._to_high_and_low(self.weight.detach()):
+            for path in (block[:, :high_in], block[:, high_in:]):
+                if path.numel():
+                    nn.init.kaiming_normal_(path, mode="fan_out", nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), low-frequency channels last in both."""
+        high, low = x.split((self.in_channels - self.low_in, self.low_in), 1)
+        to_high, to_low = self._to_high_and_low(self.weight)
+        bias_high, bias_low = (None, None) if self.bias is None else self._to_high_and_low(self.bias)
+        high_in, groups = high.shape[1], (high.shape[1], low.shape[1]) if self.depthwise else (1, 1)
+        y = self._convolve(self.pool(high), to_high[:, :high_in], bias_high, groups=groups[0])
+        if self.low_in and not self.depthwise:
+            from_low = self._convolve(self.low_to_high_pool(self.octave(low)), to_high[:, high_in:])
+            y = y + _repeated(from_low, y)
+        if self.low_out:
+            halved = self.octave(self.pool(low if self.depthwise else x))  # (N, i, ⌈H/2s⌉, ⌈W/2s⌉)
+            y_low = self._convolve(halved, to_low, bias_low, groups=groups[1])
+            y = torch.cat((y, _repeated(y_low, y)), 1)
+        return y
+
+    @staticmethod
+    def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Join the paths of the PyTorch port (d-li14/octconv.pytorch); the authors' own code is for MXNet."""
+        joined = {}
+        for kind, join in (("weight", _side_by_side), ("bias", _sum)):
+            paths = ([state_dict.get(f"conv_{source}2{to}.{kind}") for source in "hl"] for to in "hl")
+            present = [[path for path in row if path is not None] for row in paths]
+            if any(present):
+                joined[kind] = torch.cat([join(row) for row in present if row])
+        return joined
+
+    def extra_repr(self) -> str:
+        """Show the geometry as ``nn.Conv2d`` does, and how many channels are of low frequency."""
+        return f"{super().extra_repr()}, bias={self.bias is not None}, low_in={self.low_in}, low_out={self.low_out}"
+
+
+def _repeated(low: Tensor, like: Tensor) -> Tensor:
+    """Repeat the pixels of ``low`` so that it gets the height and width of ``like``, at most twice its own."""
+    return F.interpolate(low, size=like.shape[2:], mode="nearest")
+
+
+def _side_by_side(weights: list[Tensor]) -> Tensor:
+    return torch.cat(weights, 1)
+
+
+def _sum(biases: list[Tensor]) -> Tensor:
+    return torch.stack(biases).sum(0)
