@@ -10,7 +10,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -21,8 +22,9 @@ from efficientconv import run_names
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.messages import one_line
+from efficientconv.training.signals import Interrupted
 
-log = logging.getLogger("efficientconv")
+WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 Task = Callable[[DictConfig], Any]
 
 
@@ -56,42 +58,46 @@ def _run(name: str, task: Task) -> None:
     """Let Hydra compose the configuration and run the job or jobs; end the process with the status that fits."""
     run_names.register_resolvers()
     failures: list[Exception] = []
+    parent = os.getpid()
 
     def job(config: DictConfig) -> Any:
         try:
             return task(config)
         except Exception as error:
-            _report(error)
-            if os.getpid() != parent:
-                raise  # a launcher's own process: the launcher carries the news
+            _log_traceback(error)
+            if os.getpid() != parent or WANTS_TRACEBACK:
+                raise  # from a launcher's own process, the launcher carries the news
+            print(one_line(error), file=sys.stderr)
             failures.append(error)
 
-    parent = os.getpid()
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them in its own way
-    try:
+    with _one_line_errors(name):
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=name)(job)()
-    except Exception as error:
-        if wants_traceback:
-            raise
-        print(one_line(error, name), file=sys.stderr)
-        raise SystemExit(1) from None
-    except BaseException as error:
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            raise
-        print(f"interrupted ({error})", file=sys.stderr)
-        raise SystemExit(code) from None
+    if len(failures) > 1:
+        print(f"{len(failures)} jobs failed", file=sys.stderr)
     if failures:
-        if HydraConfig.initialized() and len(failures) > 1:
-            print(f"{len(failures)} jobs failed", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _report(error: Exception) -> None:
-    """Tell the user in one line; keep the traceback for the log (or for all to see with HYDRA_FULL_ERROR=1)."""
-    print(one_line(error), file=sys.stderr)
-    log.debug("", exc_info=error)
+@contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them in its own way
+    try:
+        yield
+    except Interrupted as interrupted:
+        print(f"interrupted ({interrupted})", file=sys.stderr)
+        raise SystemExit(interrupted.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted (SIGINT)", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        if WANTS_TRACEBACK:
+            raise
+        print(one_line(error, name), file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _log_traceback(error: Exception) -> None:
+    """Write the traceback into train.log only: it would bury the one line that is for the user."""
     trace = "".join(traceback.format_exception(error))
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
@@ -112,8 +118,7 @@ def _train_job(config: DictConfig) -> float | None:
 
 
 def _evaluate_job(config: DictConfig) -> None:
-    from rich.console import Console
-
+    from efficientconv.console import console
     from efficientconv.training.evaluate import evaluate as evaluate_run
     from efficientconv.training.run_directory import RunDirectory
 
@@ -128,6 +133,6 @@ def _evaluate_job(config: DictConfig) -> None:
         allow=list(config.allow),
     )
     text = f"top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}  loss {found['loss']:.4f}  ({found['weights']} weights)"
-    Console().print(text, highlight=False)
+    console().print(text)
     if found["note"]:
         print(found["note"])

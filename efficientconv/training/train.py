@@ -10,9 +10,9 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
-from rich.console import Console
 
 from efficientconv.compose import ReplacementReport, create_model
+from efficientconv.console import console
 from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
@@ -84,8 +84,8 @@ def _fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> flo
     finally:
         logging_tools.finish(found, exit_code)
     summary = run.update_summary(status="done", **recorder.figures())
-    Console().print(summary_table(run, summary, data.evaluated_on))
-    Console().print(evaluation_line(run), soft_wrap=True, highlight=False)
+    console().print(summary_table(run, summary, data.evaluated_on))
+    console().print(evaluation_line(run), soft_wrap=True)
     return recorder.best.get("top1")
 
 
@@ -108,7 +108,7 @@ def build_classifier(config: Mapping[str, Any], data: Any) -> tuple[Classifier, 
 
 def announce(report: ReplacementReport, run: RunDirectory, data: Any) -> None:
     """Print what was replaced, and keep it with the run."""
-    Console().print(report)
+    console().print(report)
     run.write_json("replaced.json", report.to_dict())
     run.update_summary(
         params=report.params_after,
