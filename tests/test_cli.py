@@ -61,7 +61,7 @@ MISTAKES = {
     "conv.layer.p=0.5": "conv.layer.p: there is no such key; nearest:",
     "model=timm": "model.name is missing: give it as model.name=<value>",
     "data=image_folder": "data.root is missing: give it as data.root=<value>",
-    "model.depth=57": "model.depth=57",
+    "model.depth=57": "depth=57: must be 6n+2; the nearest are 56 and 62",
     "seed=[1": "no viable alternative at input '[1'",
     "resume=true": "resume=true needs the run directory: run=outputs/runs/",
 }
