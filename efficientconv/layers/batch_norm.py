@@ -23,13 +23,11 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """
     if not isinstance(norm, BATCH_NORMS) or norm.running_mean is None or norm.running_var is None:
         raise ValueError(f"norm={norm}: only a batch norm with running statistics is a fixed scale and shift")
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = (norm.running_var + norm.eps).rsqrt()
     if norm.weight is not None:
-        scale = scale * norm.weight.detach().double()
-    shift = -norm.running_mean.double() * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias.detach().double()
-    return scale.to(norm.running_var.dtype), shift.to(norm.running_mean.dtype)
+        scale = scale * norm.weight.detach()
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.detach()
 
 
 def rescaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:

@@ -62,8 +62,8 @@ class DOConv2d(ConvVariant):
 
     D starts at zero, and with d_mul = k·k the kernel then is W. A 1×1 kernel has no D.
 
-    In eval mode, without gradients, the kernel is composed once and kept. It is composed anew when W or D have changed
-    or moved, when autocast's precision has, and after any pass with gradients; ``fold()`` is free of all that.
+    In eval mode under ``torch.no_grad()`` the kernel is composed once and kept, unless W or D hold a gradient. It is
+    composed anew when they or autocast's precision have changed; ``fold()`` leaves nothing to compose.
 
     Args:
         in_channels: i.

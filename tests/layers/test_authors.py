@@ -14,10 +14,14 @@ from efficientconv import layers
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 
 
+def read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_output_is_the_authors(path):
-    with np.load(path) as archive:
-        golden = {name: archive[name] for name in archive.files}
+    golden = read(path)
     arguments = json.loads(str(golden["arguments"]))
     layer = getattr(layers, str(golden["layer"]))(**arguments, dtype=torch.float64)
     state = {name.removeprefix("state/"): torch.from_numpy(value) for name, value in golden.items() if "/" in name}
@@ -29,6 +33,6 @@ def test_output_is_the_authors(path):
 
 
 def test_every_paper_has_a_golden_file_of_at_most_50_kilobytes():
-    names = {str(np.load(path)["layer"]) for path in GOLDEN}
+    names = {str(read(path)["layer"]) for path in GOLDEN}
     assert names >= {"BSConvU", "BSConvS", "DOConv2d", "SPConv2d", "SlimConv2d", "BDRConv2d"}
     assert max(path.stat().st_size for path in GOLDEN) <= 50_000

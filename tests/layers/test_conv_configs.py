@@ -13,12 +13,15 @@ from torch import nn
 from efficientconv.layers import ConvVariant
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "conv").glob("*.yaml"))
-PARTS = [
-    pytest.param(config, part, id=f"{config.stem}-{part}")
-    for config in CONFIGS
-    for part in ("layer", "depthwise_separable", "projection")
-    if part in {**(OmegaConf.load(config).instead or {}), "layer": None} and OmegaConf.load(config).layer
-]
+
+
+def layer_nodes(path: Path) -> dict:
+    """Give the nodes of a file that make a layer, by unit: ``layer``, ``depthwise_separable``, ``projection``."""
+    config = OmegaConf.load(path)
+    return {unit: node for unit, node in {"layer": config.layer, **(config.instead or {})}.items() if node}
+
+
+PARTS = [pytest.param(path, unit, id=f"{path.stem}-{unit}") for path in CONFIGS for unit in layer_nodes(path)]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -29,20 +32,18 @@ def test_has_the_four_keys_and_a_header(path):
     assert path.read_text().startswith("# ")
 
 
-@pytest.mark.parametrize(("path", "part"), PARTS)
-def test_makes_a_layer(path, part):
-    config = OmegaConf.load(path)
-    make = instantiate({**(config.instead or {}), "layer": config.layer}[part], _convert_="all")
-    kernel_size, padding = (1, 0) if part == "projection" else (3, 1)
+@pytest.mark.parametrize(("path", "unit"), PARTS)
+def test_makes_a_layer(path, unit):
+    make = instantiate(layer_nodes(path)[unit], _convert_="all")
+    kernel_size, padding = (1, 0) if unit == "projection" else (3, 1)
     layer = make(32, 32, kernel_size, padding=padding)
     assert isinstance(layer, ConvVariant)
     assert isinstance(layer, nn.Module)
 
 
-@pytest.mark.parametrize(("path", "part"), PARTS)
-def test_names_every_hyper_parameter_so_that_each_can_be_overridden(path, part):
-    config = OmegaConf.load(path)
-    node = {**(config.instead or {}), "layer": config.layer}[part]
+@pytest.mark.parametrize(("path", "unit"), PARTS)
+def test_names_every_hyper_parameter_so_that_each_can_be_overridden(path, unit):
+    node = layer_nodes(path)[unit]
     parameters = inspect.signature(instantiate(node, _convert_="all").func).parameters.values()
     extras = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
     assert set(node) == {"_target_", "_partial_"} | extras
