@@ -39,8 +39,12 @@ def name_of(factory: Factory) -> str:
 
 def in_words(where: Where) -> str:
     """Return what ``where`` asks for: ``dense 3×3 or 5×5, stem included``."""
-    sizes = "any kernel but 1×1" if where.kernel_sizes is None else " or ".join(f"{k}×{k}" for k in where.kernel_sizes)
-    words = [f"{' or '.join(where.groups)} {sizes}", "stem included" if where.stem else "without the stem"]
+    sizes = (
+        ", any kernel but 1×1"
+        if where.kernel_sizes is None
+        else f" {' or '.join(f'{k}×{k}' for k in where.kernel_sizes)}"
+    )
+    words = [" or ".join(where.groups) + sizes, "stem included" if where.stem else "without the stem"]
     if where.min_channels > 1:
         words.append(f"at least {where.min_channels} channels")
     if where.include != ("*",):

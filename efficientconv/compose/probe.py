@@ -15,16 +15,20 @@ from torch import Tensor
 Operation = Callable[[Tensor], Any]
 
 _SIDE = 8
-_PLACE = (0, 0, 3, 5)
 _BIG = 100.0  # decides every maximum that it takes part in
 
 
 def is_elementwise(operation: Operation) -> bool:
     """Tell whether each element of the output hangs on the same element of the input alone.
 
-    An operation on the image itself may know its number of channels, so 3 and 1 are tried too.
+    An operation on the image itself may know its number of channels, so where 4 are refused, 3 and 1 are tried.
     """
-    return any(_is_elementwise(operation, channels) for channels in (4, 3, 1))
+    for channels in (4, 3, 1):
+        changed = _changed(operation, channels)
+        if changed is not None:
+            elsewhere = changed.shape != (1, channels, _SIDE, _SIDE) or changed.sum() > changed[_place(channels)]
+            return not elsewhere
+    return False
 
 
 def is_channelwise(operation: Operation) -> bool:
@@ -32,27 +36,25 @@ def is_channelwise(operation: Operation) -> bool:
     return all(_is_channelwise(operation, channels) for channels in (4, 6))
 
 
-def _is_elementwise(operation: Operation, channels: int) -> bool:
-    changed = _changed(operation, channels)
-    if changed is None or changed.shape != (1, channels, _SIDE, _SIDE):
-        return False
-    changed[_PLACE] = False
-    return not changed.any()
-
-
 def _is_channelwise(operation: Operation, channels: int) -> bool:
     changed = _changed(operation, channels)
     if changed is None or changed.dim() != 4 or changed.shape[:2] != (1, channels):
         return False
-    return not changed[:, 1:].any()
+    channel = _place(channels)[1]
+    return bool(changed.sum() == changed[:, channel].sum())
+
+
+def _place(channels: int) -> tuple[int, int, int, int]:
+    """Return which element is changed: in the second channel, since shuffles leave the first one where it is."""
+    return 0, min(1, channels - 1), 3, 5
 
 
 def _changed(operation: Operation, channels: int) -> Tensor | None:
-    """Return which outputs change with the input at ``_PLACE``, or None where the operation does not take images."""
+    """Return which outputs change with the input at ``_place``, or None where the operation does not take images."""
     shape = (1, channels, _SIDE, _SIDE)
     image = torch.linspace(-2, 2, channels * _SIDE * _SIDE).reshape(shape)
     other = image.clone()
-    other[_PLACE] += _BIG
+    other[_place(channels)] += _BIG
     try:
         before, after = (_run(operation, x) for x in (image, other))
     except Exception:  # what it refuses it does not do element by element; only the answer matters here

@@ -124,7 +124,7 @@ def _check(layer: Factory | None, where: Where, instead: Mapping[str, Factory]) 
     for key, factory in (factories if layer is None else factories | {"layer": layer}).items():
         if isinstance(factory, nn.Module) or not callable(factory):
             needed = "something to call with nn.Conv2d's arguments is needed (in a config: _partial_: true)"
-            raise UserError(f"conv.{key}={factory!r}: {needed}")
+            raise UserError(f"conv.{key}: a {type(factory).__name__}; {needed}")
 
 
 def _profile(model: nn.Module, input_size: tuple[int, int, int] | None) -> Profile | None:

@@ -105,7 +105,11 @@ class ReplacementReport:
 
     def __rich__(self) -> RenderableType:
         """Show one table, with one line for all units that differ in nothing but the numbers in their names."""
-        return Group(*([_table(self)] if self.replaced else []), *map(Text, _sentences(self)))
+        return Group(
+            Text(f"{self.model}: {self.rule}", style="bold"),
+            *([_table(self.replaced)] if self.replaced else []),
+            *map(Text, _sentences(self)),
+        )
 
 
 def counted(units: dict[str, int]) -> str:
@@ -118,13 +122,11 @@ def numberless(text: str) -> str:
     return _NUMBERS.sub("*", text)
 
 
-def _table(report: ReplacementReport) -> Table:
-    table = Table(
-        title=f"{report.model}: {report.rule}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+def _table(replaced: Sequence[Replaced]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header, justify in _COLUMNS.items():
         table.add_column(header, justify=justify, overflow="fold")
-    for rows in _alike(report.replaced, lambda row: (row.name, row.before, row.after)):
+    for rows in _alike(replaced, lambda row: (row.name, row.before, row.after)):
         table.add_row(*_cells(rows))
     return table
 
@@ -139,8 +141,6 @@ def _cells(rows: Sequence[Replaced]) -> Iterator[str]:
 
 
 def _sentences(report: ReplacementReport) -> Iterator[str]:
-    if not report.replaced:
-        yield f"{report.model}: {report.rule}"
     params, macs = (report.params_before, report.params_after), (report.macs_before, report.macs_after)
     yield f"In all: {_change(*params)} parameters{_percent(*params)}" + (
         f", {_change(*macs)} MACs{_percent(*macs)}" if report.macs_after is not None else ""
