@@ -11,4 +11,7 @@ def stride_pooling(stride: tuple[int, int]) -> nn.Module:
     A window that the border cuts is averaged over the pixels it has. The papers' code drops such windows
     (``AvgPool2d(2, 2)``), and then fails where H is odd, since the convolution beside it rounds up.
     """
-    return nn.Identity() if stride == (1, 1) else nn.AvgPool2d(stride, stride, ceil_mode=True)
+    if stride == (1, 1):
+        return nn.Identity()
+    window = stride[0] if stride[0] == stride[1] else stride  # a number, as in the papers' code: thop minded (thop2020)
+    return nn.AvgPool2d(window, ceil_mode=True)

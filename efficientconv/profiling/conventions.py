@@ -56,7 +56,8 @@ def thop2020(trace: Trace) -> Iterator[tuple[str, int]]:
 
     Convolutions with one for each biased output; 2 · in · out for a linear layer; 4 for each input of a batch norm;
     average pooling (k + 1) for each output, where thop took k for the kernel size as it was given (a number: k, a pair:
-    k · k), and an adaptive one (window + 1). Activations and maxima: nothing.
+    k · k), and an adaptive one (window + 1), however it is written: SPConv's layer here takes the mean over all pixels
+    where the authors' has a module. Activations and maxima: nothing.
     """
     for op in _on_image(trace):
         yield op.module, op.macs + _bias(op) if op.name == "convolution" else 2 * op.macs
@@ -65,8 +66,9 @@ def thop2020(trace: Trace) -> Iterator[tuple[str, int]]:
             yield call.name, 4 * prod(call.input)
         elif isinstance(call.module, _AVERAGE_POOLS):
             yield call.name, (_kernel_area(call.module) + 1) * prod(call.output)
-        elif isinstance(call.module, _ADAPTIVE_AVERAGE_POOLS):
-            yield call.name, (_window(call) + 1) * prod(call.output)
+    for op in trace.operators:
+        if op.of_image and op.name in ("mean", "_adaptive_avg_pool2d") and len(op.inputs[0]) == 4:
+            yield op.module, prod(op.inputs[0]) + prod(op.output)
 
 
 def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
