@@ -1,7 +1,7 @@
 """HetConv: each filter has k×k kernels on a part of the channels and 1×1 kernels on the others.
 
 Singh, Verma, Rai and Namboodiri, "HetConv: Heterogeneous Kernel-Based Convolutions for Deep CNNs", CVPR 2019,
-arXiv:1903.04120, section 3 and figure 3.
+arXiv:1903.04120, section 3.
 
 The paper and the authors' code differ, and this file keeps both:
 

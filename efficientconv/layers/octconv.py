@@ -20,8 +20,8 @@ come out, with its multiply-adds. What differs:
   would go through it at their own resolution).
 - What lies between the layers takes the memory and time of the full resolution.
 
-All paths are blocks of one weight of the ordinary convolution's shape, as in figure 2(c). As in the paper, α_in = 0
-in the first layer and α_out = 0 in the last: a network needs three kinds of this layer.
+All paths are blocks of one weight of the ordinary convolution's shape, as in figure 2. As in the paper, α_in = 0 in
+the first layer and α_out = 0 in the last: a network needs three kinds of this layer.
 """
 
 from __future__ import annotations
