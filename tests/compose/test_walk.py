@@ -1,0 +1,139 @@
+"""Every layer in every network: how many convolutions each paper's own rule replaces, and how many any rule could."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from efficientconv.backbones.cifar_resnet import cifar_preresnet, cifar_resnet, wrn
+from efficientconv.backbones.mobilenet import mobilenetv1, mobilenetv2, mobilenetv3_large, mobilenetv3_small
+from efficientconv.backbones.vgg import VGG16
+from efficientconv.compose import Where, replace_convs
+from efficientconv.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "conv"
+EVERY = Where(kernel_sizes=None, groups=("dense", "depthwise", "grouped"), stem=True)
+
+OURS = {
+    "resnet20": lambda: cifar_resnet(10, depth=20),
+    "preresnet20": lambda: cifar_preresnet(10, depth=20),
+    "wrn16-2": lambda: wrn(10, depth=16, width=2),
+    "vgg16": lambda: VGG16(10),
+    "mobilenetv1": lambda: mobilenetv1(10, width=0.5, stem="cifar"),
+    "mobilenetv2": lambda: mobilenetv2(10, width=0.5, stem="cifar"),
+    "mobilenetv3_small": lambda: mobilenetv3_small(10, width=0.5, stem="cifar"),
+    "mobilenetv3_large": lambda: mobilenetv3_large(10, width=0.5, stem="cifar"),
+}
+TORCHVISION = ("resnet18", "resnet50", "resnext50_32x4d", "vgg16_bn", "densenet121")
+
+# replaced by the paper's own rule; what is selected beside them is kept: one strided 3×3 of repvgg_a0 by BDRConv
+PAPERS_RULE = """
+                       bsconv_u  bsconv_s  doconv  spconv  slimconv  bdrconv
+resnet20                     19        19      19      18         0       18
+preresnet20                  19        19      19      18         0       18
+wrn16-2                      13        13      13      12         0       12
+vgg16                        13        13      13      12         0       12
+mobilenetv1                  13         1      14       0         0        0
+mobilenetv2                   1        17      18       0         0        0
+mobilenetv3_small             1        11      12       0         0        0
+mobilenetv3_large             1        15      16       0         0        0
+resnet18                     16        16      17      16         0       16
+resnet50                     16        16      17      16        16       16
+resnext50_32x4d               0         0      17       0        16        0
+vgg16_bn                     13        13      13      12         0       12
+densenet121                  58        58      59      58         0        0
+mobilenetv2_100               1        17      18       0         0        0
+efficientnet_b0               1        16      17       0         0        0
+regnety_004                   1         1      17       0         0        0
+convnext_atto                 0         0      16       0         0        0
+repvgg_a0                    22        22      22      21         0       20
+tf_efficientnet_lite0         1        16      17       0         0        0
+"""
+
+# replaced where every convolution but the 1×1s is offered; all others are kept
+OFFERED_ALL = """
+                       bsconv_u  bsconv_s  doconv  spconv  slimconv  bdrconv
+resnet20                     19        19      19      18         0       19
+preresnet20                  19        19      19      18         0       19
+wrn16-2                      13        13      13      12         0       13
+vgg16                        13        13      13      12         0       13
+mobilenetv1                   1         1      14       0         0        1
+mobilenetv2                   1         1      18       0         0        1
+mobilenetv3_small             1         1      12       0         0        1
+mobilenetv3_large             1         1      16       0         0        1
+resnet18                     17        17      17      16         0       17
+resnet50                     17        17      17      16        16       17
+resnext50_32x4d               1         1      17       0        16        1
+vgg16_bn                     13        13      13      12         0       13
+densenet121                  59        59      59      58         0        1
+mobilenetv2_100               1         1      18       0         0        1
+efficientnet_b0               1         1      17       0         0        1
+regnety_004                   1         1      17       0         0        1
+convnext_atto                 4         4      16       0         0        0
+repvgg_a0                    22        22      22      21         0       21
+tf_efficientnet_lite0         1         1      17       0         0        1
+"""
+
+
+def pairs(table):
+    header, *rows = table.strip("\n").splitlines()
+    for row in rows:
+        network, *counts = row.split()
+        yield from ((network, conv, int(n)) for conv, n in zip(header.split(), counts, strict=True))
+
+
+@lru_cache(maxsize=1)
+def build(network):
+    if network in OURS:
+        return OURS[network](), 32
+    if network not in TORCHVISION:
+        return timm.create_model(network, num_classes=10), 64
+    model = getattr(torchvision.models, network)(num_classes=10)
+    if network == "vgg16_bn":
+        model.classifier = nn.Linear(512 * 7 * 7, 10)  # in place of 124 million weights that no rule looks at
+    return model, 64
+
+
+def settings_of(conv):
+    return instantiate(OmegaConf.load(CONFIGS / f"{conv}.yaml"), _convert_="all")
+
+
+def check(network, conv, where, instead, expected):
+    """Replace, and train a step of what comes out; the report of it."""
+    model, size = build(network)
+    layer = settings_of(conv)["layer"]
+    if not expected:
+        with pytest.raises(UserError, match=f"selects nothing in {type(model).__name__}|can replace none of the"):
+            replace_convs(model, layer, where, instead=instead)
+        return None
+    new, report = replace_convs(model, layer, where, instead=instead, input_size=(3, size, size))
+    assert len(report.replaced) == expected
+    assert type(new) is type(model)
+    new.train()(torch.randn(2, 3, size, size)).sum().backward()
+    untrained = [
+        name for row in report.replaced for name, p in new.get_submodule(row.name).named_parameters() if p.grad is None
+    ]
+    assert untrained == []
+    return report
+
+
+@pytest.mark.parametrize(("network", "conv", "expected"), list(pairs(PAPERS_RULE)))
+def test_papers_own_rule(network, conv, expected):
+    settings = settings_of(conv)
+    report = check(network, conv, settings["where"], settings["instead"], expected)
+    if report is not None:
+        assert len(report.kept) == (1 if (network, conv) == ("repvgg_a0", "bdrconv") else 0)
+
+
+@pytest.mark.parametrize(("network", "conv", "expected"), list(pairs(OFFERED_ALL)))
+def test_every_convolution_offered(network, conv, expected):
+    report = check(network, conv, EVERY, None, expected)
+    if report is not None:
+        (offered,) = {n for net, name, n in pairs(OFFERED_ALL) if (net, name) == (network, "doconv")}
+        assert len(report.replaced) + len(report.kept) == offered
