@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.layers.batch_norm import BATCH_NORMS
+from efficientconv.layers.initialization import reset_to_default
 
 Size2 = int | tuple[int, int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -161,8 +162,12 @@ class ConvVariant(nn.Module, ABC):
         return y
 
     @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+
     def reset_parameters(self) -> None:
-        """Initialise every parameter and buffer as the paper's code does, also after ``to_empty``."""
+        """Initialise every parameter and buffer as the paper's code does, also after ``to_empty``; here torch's default."""
+        reset_to_default(self)
 
     def fold(self) -> nn.Module:
         """Return a new module for inference that computes the same in eval mode, to 1e-5 in float32."""
@@ -180,9 +185,9 @@ class ConvVariant(nn.Module, ABC):
         return torch.zeros(())
 
     @staticmethod
-    @abstractmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Map the keys of the authors' layer, relative to it, to this layer's."""
+        """Map the keys of the authors' layer, relative to it, to this layer's; here they are the same."""
+        return dict(state_dict)
 
     def extra_repr(self) -> str:
         """Show the geometry as ``nn.Conv2d`` does."""
