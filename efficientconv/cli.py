@@ -132,7 +132,7 @@ def _evaluate_job(config: DictConfig) -> None:
         weights=config.weights,
         allow=list(config.allow),
     )
-    text = f"top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}  loss {found['loss']:.4f}  ({found['weights']} weights)"
-    console().print(text)
+    accuracies = f"top-1 {found['top1']:.2%}  top-5 {found['top5']:.2%}"
+    console().print(f"{accuracies}  loss {found['loss']:.4f}  ({found['weights']} weights)")
     if found["note"]:
         print(found["note"])

@@ -42,9 +42,8 @@ atexit.register(lambda: print([name for name in '{HEAVY}'.split() if name in sys
 sys.argv = ['train.py', '--help']
 runpy.run_path({str(ROOT / "train.py")!r}, run_name='__main__')
 """
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert found.stdout.strip().endswith("[]"), found.stderr
     for word in ("resnet56", "bsconv_u", "bdrconv", "image_folder", "cosine_cifar"):
         assert word in found.stdout

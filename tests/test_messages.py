@@ -9,13 +9,9 @@ from efficientconv.messages import nearest, one_line
 
 
 def test_a_message_of_ours_is_found_under_what_others_wrapped_around_it():
-    try:
-        try:
-            raise UserError("give\n  a root")
-        except UserError as inner:
-            raise RuntimeError("wrapped") from inner
-    except RuntimeError as error:
-        assert one_line(error) == "give a root"
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = UserError("give\n  a root")
+    assert one_line(wrapped) == "give a root"
 
 
 def test_an_error_of_a_constructor_names_its_place_in_the_configuration():

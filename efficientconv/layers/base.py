@@ -166,7 +166,7 @@ class ConvVariant(nn.Module, ABC):
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
 
     def reset_parameters(self) -> None:
-        """Initialise every parameter and buffer as the paper's code does, also after ``to_empty``; here torch's default."""
+        """Initialise every parameter and buffer as the paper's code does, here torch's default."""
         reset_to_default(self)
 
     def fold(self) -> nn.Module:

@@ -21,8 +21,9 @@ SECONDS_PER_MINUTE = 60
 
 
 class Checkpoints(Checkpoint):
-    """Saves ``last.ckpt`` after every epoch, every so often within one and when asked to stop; ``best.ckpt`` by ``val/top1``.
+    """Saves ``last.ckpt`` and, by ``val/top1``, ``best.ckpt``.
 
+    The last one is saved after every epoch, every so often within one, and when the run is asked to stop.
     Lightning's own ``ModelCheckpoint`` would take three instances, and saves on Ctrl+C in the middle of a step, when
     the weights have moved and the loop's counters have not.
 

@@ -36,7 +36,7 @@ def device_name() -> str:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, marked where files differ from it; else ``None``."""
+    """Return the commit of the checkout this package runs from, marked where files differ from it; else ``None``."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

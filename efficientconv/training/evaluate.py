@@ -75,7 +75,7 @@ def note(weights: str, evaluated_on: str) -> str | None:
 
 
 def data_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the data configuration to use: the run's, with some keys changed, or another one, with the run's recipe."""
+    """Return the data configuration to use: the run's, some keys changed, or another one with the run's recipe."""
     stored = dict(config["data"])
     if changes and "_target_" not in changes:
         unknown = sorted(set(changes) - set(stored))
@@ -128,7 +128,9 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], run: RunDirector
         model.load_state_dict(own)
     except RuntimeError as error:
         detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"the weights in {run.path} are not those of the network in its config.yaml: {detail}") from error
+        raise UserError(
+            f"the weights in {run.path} are not those of the network in its config.yaml: {detail}"
+        ) from error
 
 
 def _score(model: nn.Module, num_classes: int, dataset: Any, trainer: Mapping[str, Any]) -> dict[str, float]:

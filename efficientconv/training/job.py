@@ -66,9 +66,8 @@ def resumed_config(config: DictConfig, run: RunDirectory, overrides: Sequence[st
         group, _, name = key.partition(".")
         if key in ("run", "resume", "allow") or (group == "trainer" and name in MAY_CHANGE):
             continue
-        raise UserError(
-            f"{override}: a resumed run keeps its configuration; only trainer.{', trainer.'.join(MAY_CHANGE)} may change"
-        )
+        changeable = ", ".join(f"trainer.{name}" for name in MAY_CHANGE)
+        raise UserError(f"{override}: a resumed run keeps its configuration; only {changeable} may change")
     given = {override.lstrip("+").partition("=")[0].partition(".")[2] for override in overrides}
     for name in MAY_CHANGE:
         if name in given:
@@ -99,4 +98,7 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested dictionaries to dotted keys; lists are values."""
     if not isinstance(node, Mapping):
         return {prefix: node}
-    return {k: v for key, value in node.items() for k, v in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

@@ -1,4 +1,4 @@
-"""Loggers beside the metrics.csv that every run has: Weights & Biases and TensorBoard, one run for each run directory."""
+"""Loggers beside the metrics.csv that every run has: W&B and TensorBoard, one run for each run directory."""
 
 from __future__ import annotations
 

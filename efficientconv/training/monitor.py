@@ -28,7 +28,8 @@ def require_finite(trainer: Trainer) -> TrainSums:
         in_epoch = int(sums.finite_steps) + 1
         raise UserError(
             f"the loss is not a finite number at step {in_epoch} of epoch {trainer.current_epoch + 1}; "
-            "the last good checkpoint is kept. A lower recipe.optimizer.lr, warm-up, or trainer.gradient_clip_val may help"
+            "the last good checkpoint is kept. "
+            "A lower recipe.optimizer.lr, a warm-up or trainer.gradient_clip_val may help"
         )
     return sums
 
@@ -120,7 +121,8 @@ class ProgressLine:
         images = sums.images - self.images if sums.images >= self.images else sums.images
         rate = images / (now - self.at)
         self.images, self.at = sums.images, now
-        text = f"{rate:,.0f} images/s  loss {sums.loss / sums.images:.3f}  top-1 {100 * sums.correct / sums.images:.2f}%"
+        loss, top1 = sums.loss / sums.images, sums.correct / sums.images
+        text = f"{rate:,.0f} images/s  loss {loss:.3f}  top-1 {top1:.2%}"
         self.progress.update(self.task, description=f"epoch {epoch + 1}/{epochs}", completed=step, text=text)
 
     def stop(self) -> None:

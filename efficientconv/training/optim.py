@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 from torch.optim import Optimizer
@@ -38,8 +39,8 @@ def step_decay(optimizer: Optimizer, total_steps: int, milestones: Sequence[floa
     Raises:
         ValueError: a milestone outside 0 to 1, or milestones that do not increase.
     """
-    if any(not 0 < m < 1 for m in milestones) or any(a >= b for a, b in zip(milestones, milestones[1:], strict=False)):
-        raise ValueError(f"milestones={list(milestones)}: increasing fractions of the training are needed, as [0.5, 0.75]")
+    if any(not 0 < m < 1 for m in milestones) or any(a >= b for a, b in pairwise(milestones)):
+        raise ValueError(f"milestones={list(milestones)}: increasing fractions of 1 are needed, as [0.5, 0.75]")
     steps = [round(m * total_steps) for m in milestones]
     return LambdaLR(optimizer, lambda step: gamma ** sum(step >= s for s in steps))
 

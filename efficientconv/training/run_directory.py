@@ -78,7 +78,8 @@ class RunDirectory:
             UserError: it has no config.yaml.
         """
         if not self.config_file.is_file():
-            raise UserError(f"{self.path} is not a run directory: it has no config.yaml (looked in {self.path.resolve()})")
+            looked = self.path.resolve()
+            raise UserError(f"{self.path} is not a run directory: it has no config.yaml (looked in {looked})")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the configuration, resolved, as YAML."""

@@ -118,7 +118,9 @@ def announce(report: ReplacementReport, run: RunDirectory, data: Any) -> None:
     )
 
 
-def build_callbacks(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest, recorder: Recorder) -> list[Callback]:
+def build_callbacks(
+    config: Mapping[str, Any], run: RunDirectory, stop: StopRequest, recorder: Recorder
+) -> list[Callback]:
     """Build the callbacks that every run has, and those that ``callbacks=`` names."""
     callbacks = dict(config["callbacks"])
     checkpoints = instantiate(callbacks.pop("checkpoints"), _convert_="all")(run, stop)

@@ -41,8 +41,8 @@ class Loader:
 
 
 def trainer(**settings):
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return Trainer(accelerator="cpu", num_sanity_val_steps=0, **quiet, **settings)
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    return Trainer(accelerator="cpu", num_sanity_val_steps=0, **dict.fromkeys(off, False), **settings)
 
 
 def plain_loop(model, data, epochs):
@@ -101,7 +101,8 @@ def test_evaluation_counts_every_image_and_adds_no_penalty():
 
 def test_top5_of_two_classes_is_top2():
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), 2)
-    (found,) = trainer().validate(classifier, Loader([(torch.randn(4, 3, 1, 1), torch.tensor([0, 1, 1, 0]))]), verbose=False)
+    data = Loader([(torch.randn(4, 3, 1, 1), torch.tensor([0, 1, 1, 0]))])
+    (found,) = trainer().validate(classifier, data, verbose=False)
     assert found["val/top5"] == 1.0
 
 

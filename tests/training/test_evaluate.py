@@ -4,12 +4,12 @@ import subprocess
 
 import pytest
 import torch
-from tests.training.conftest import resolved
 
 from efficientconv.errors import UserError
 from efficientconv.training.evaluate import evaluate
 from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.train import train
+from tests.training.conftest import resolved
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 TRAINER = {"accelerator": "cpu", "devices": 1, "precision": "auto"}
@@ -70,7 +70,7 @@ def test_other_classes_are_refused(trained):
 
 def test_a_run_directory_of_another_model_is_refused(trained):
     change_config(trained, model=trained.read_config()["model"] | {"depth": 14})
-    with pytest.raises(UserError, match="are not those of the network in its config.yaml: Missing key"):
+    with pytest.raises(UserError, match=r"are not those of the network in its config\.yaml: Missing key"):
         evaluate(trained, TRAINER)
 
 

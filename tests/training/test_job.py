@@ -1,10 +1,10 @@
 import pytest
-from tests.training.conftest import composed
 
 from efficientconv.errors import UserError
 from efficientconv.training import job
 from efficientconv.training.job import train_job
 from efficientconv.training.run_directory import RunDirectory
+from tests.training.conftest import composed
 
 CHOICES = {"model": "cifar_resnet", "conv": "bsconv_u", "data": "digits"}
 
@@ -60,14 +60,16 @@ def test_resuming_keeps_the_stored_configuration_but_for_epochs_and_devices(trai
 @pytest.mark.parametrize("override", ["recipe.batch_size=3", "conv=standard", "seed=1", "trainer.limit_val_batches=2"])
 def test_resuming_refuses_to_change_anything_else(trained, trainings, override):
     told = [f"run={trained.path}", "resume=true", override]
-    with pytest.raises(UserError, match="a resumed run keeps its configuration; only trainer.max_epochs, trainer.acc"):
+    with pytest.raises(
+        UserError, match=r"a resumed run keeps its configuration; only trainer\.max_epochs, trainer\.acc"
+    ):
         start(trained.path, f"run={trained.path}", "resume=true", told=told)
 
 
 def test_resuming_needs_a_run(tmp_path, trainings):
     with pytest.raises(UserError, match="resume=true needs the run directory"):
         start(tmp_path, "resume=true")
-    with pytest.raises(UserError, match="is not a run directory: it has no config.yaml"):
+    with pytest.raises(UserError, match=r"is not a run directory: it has no config\.yaml"):
         start(tmp_path, "resume=true", f"run={tmp_path}")
 
 
@@ -76,6 +78,6 @@ def test_resuming_does_not_run_a_strangers_target(trained, trainings):
     config["callbacks"]["evil"] = {"_target_": "os.system", "command": "true"}
     trained.write_config(config)
     told = [f"run={trained.path}", "resume=true"]
-    with pytest.raises(UserError, match="names 'os.system'"):
+    with pytest.raises(UserError, match=r"names 'os\.system'"):
         start(trained.path, *told)
     assert RunDirectory(trained.path).read_summary()["status"] == "done"

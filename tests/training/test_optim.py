@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_warmup_cosine_rises_to_the_full_rate_and_falls_to_zero():
     assert found[10] == 1.0
     assert found[55] == pytest.approx(0.5)
     assert found[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
-    assert all(a > b for a, b in zip(found[10:], found[11:], strict=False))
+    assert all(a > b for a, b in pairwise(found[10:]))
 
 
 def test_constant_stays():

@@ -27,15 +27,11 @@ RUN = [
 ]
 
 
-def command(directory, *overrides):
-    return [sys.executable, str(ROOT / "train.py"), f"run={directory}", *overrides]
-
-
 def start(directory, *overrides, kill=False):
-    environment = os.environ | {"KILL": str(int(kill)), "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command(directory, *overrides), env=environment, cwd=directory.parent, capture_output=True, text=True, timeout=240
-    )
+    variables = {"KILL": str(int(kill)), "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, str(ROOT / "train.py"), f"run={directory}", *overrides]
+    settings = {"env": os.environ | variables, "cwd": directory.parent, "timeout": 240}
+    return subprocess.run(words, **settings, capture_output=True, text=True)
 
 
 def weights(directory):
@@ -55,10 +51,11 @@ def killer(step, signum):
     return [f"+callbacks.kill={{_target_: kill_at.KillAt, step: {step}, signum: {int(signum)}}}"]
 
 
+EVERY = "callbacks.checkpoints.every_n_steps"
 CASES = {
     "in the first epoch, before any checkpoint": (4, []),
-    "in the middle of an epoch, after a checkpoint there, mixup on": (9, ["recipe.mixup=0.4", "callbacks.checkpoints.every_n_steps=2"]),
-    "at the last step of an epoch, with averaged weights": (2 * STEPS_PER_EPOCH, ["callbacks=ema", "callbacks.checkpoints.every_n_steps=3"]),
+    "in the middle of an epoch, after a checkpoint there, mixup on": (9, ["recipe.mixup=0.4", f"{EVERY}=2"]),
+    "at the last step of an epoch, with averaged weights": (2 * STEPS_PER_EPOCH, ["callbacks=ema", f"{EVERY}=3"]),
 }
 
 
