@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -117,6 +117,10 @@ def _train_job(config: DictConfig) -> float | None:
     )
 
 
+def _plain(node: DictConfig, resolve: bool) -> dict[str, Any]:
+    return {str(key): value for key, value in cast(dict, OmegaConf.to_container(node, resolve=resolve)).items()}
+
+
 def _evaluate_job(config: DictConfig) -> None:
     from efficientconv.console import console
     from efficientconv.training.evaluate import evaluate as evaluate_run
@@ -127,8 +131,8 @@ def _evaluate_job(config: DictConfig) -> None:
         raise UserError("run is missing: python eval.py run=outputs/runs/<data>/<model>-<conv>/<time>")
     found = evaluate_run(
         RunDirectory(config.run),
-        OmegaConf.to_container(config.trainer, resolve=True),
-        data=OmegaConf.to_container(config.data, resolve=False) if config.get("data") else None,
+        _plain(config.trainer, resolve=True),
+        data=_plain(config.data, resolve=False) if config.get("data") else None,
         weights=config.weights,
         allow=list(config.allow),
     )

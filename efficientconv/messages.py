@@ -85,10 +85,10 @@ def _keys(config_name: str) -> list[str]:
 
 
 def _flat(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in config:
+    for key in map(str, config):
         yield f"{prefix}{key}"
         node = config._get_node(key)
-        if isinstance(node, DictConfig) and not OmegaConf.is_missing(config, str(key)) and not node._is_none():
+        if isinstance(node, DictConfig) and not OmegaConf.is_missing(config, key) and not node._is_none():
             yield from _flat(node, f"{prefix}{key}.")
 
 

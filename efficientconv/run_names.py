@@ -41,7 +41,7 @@ def run_directory(stamp: str, *, _root_: DictConfig) -> str:
     Raises:
         UserError: a value, or the run to resume, is missing: better said before there is a directory.
     """
-    own = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
+    own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     for key in sorted(OmegaConf.missing_keys(own)):
         raise UserError(f"{key} is missing: give it as {key}=<value>")
     if _root_.run is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ class RandomState(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the states of torch's, CUDA's, numpy's and Python's generators."""
         version, numbers, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state()
+        name, keys, position, has_gauss, cached = cast(tuple, np.random.get_state(legacy=True))
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

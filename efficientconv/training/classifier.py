@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
@@ -136,7 +137,7 @@ class Classifier(LightningModule):
         images, labels = batch
         logits = self(images).float()
         self.metrics["loss"].update(F.cross_entropy(logits, labels, reduction="none"))
-        for name in self.metrics.keys() - {"loss"}:
+        for name in ("top1", "top5"):
             self.metrics[name].update(logits, labels)
 
     def _log_evaluation(self, stage: str) -> None:
@@ -159,7 +160,7 @@ class Classifier(LightningModule):
         """Log ``test/loss``, ``test/top1`` and ``test/top5``."""
         self._log_evaluation("test")
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer and its schedule, which steps with every optimizer step."""
         optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias))
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))

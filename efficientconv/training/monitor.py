@@ -38,10 +38,12 @@ class Monitor(Callback):
     """Reads the running epoch's sums seldom, and passes them on.
 
     Args:
+        every_n_steps: optimizer steps from one reading for the loggers to the next.
         bar: show a progress line; ``None`` shows it on a terminal only.
     """
 
-    def __init__(self, bar: bool | None = None) -> None:
+    def __init__(self, every_n_steps: int, bar: bool | None = None) -> None:
+        self.every_n_steps = every_n_steps
         self.line = ProgressLine() if (sys.stderr.isatty() if bar is None else bar) else None
         self.seen = TrainSums(*[0.0] * len(TrainSums._fields))
         self.shown_at = 0.0
@@ -56,8 +58,8 @@ class Monitor(Callback):
         self.seen = TrainSums(*[0.0] * len(TrainSums._fields))
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        """Log every ``trainer.log_every_n_steps`` steps, move the bar every half second."""
-        log = trainer.global_step % trainer.log_every_n_steps == 0 and trainer.global_step > 0
+        """Log every so many steps, move the bar every half second."""
+        log = trainer.global_step % self.every_n_steps == 0 and trainer.global_step > 0
         show = self.line is not None and time.monotonic() - self.shown_at > REFRESH_SECONDS
         if not log and not show:
             return

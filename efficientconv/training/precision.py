@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
-def resolve_precision(precision: str | int, accelerator: str) -> str | int:
+def resolve_precision(precision: Any, accelerator: str) -> Any:
     """Return Lightning's name of the precision to use.
 
     Args:

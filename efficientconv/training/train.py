@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from hydra.utils import instantiate
-from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.console import console
+from efficientconv.data import ImageData
 from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
@@ -89,7 +90,7 @@ def _fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> flo
     return recorder.best.get("top1")
 
 
-def build_classifier(config: Mapping[str, Any], data: Any) -> tuple[Classifier, ReplacementReport]:
+def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classifier, ReplacementReport]:
     """Compose the network with its convolution, and wrap it with its recipe."""
     conv = instantiate(config["conv"], _convert_="all")
     backbone = instantiate(config["model"], _convert_="all")
@@ -106,7 +107,7 @@ def build_classifier(config: Mapping[str, Any], data: Any) -> tuple[Classifier, 
     return classifier, report
 
 
-def announce(report: ReplacementReport, run: RunDirectory, data: Any) -> None:
+def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> None:
     """Print what was replaced, and keep it with the run."""
     console().print(report)
     run.write_json("replaced.json", report.to_dict())
@@ -124,8 +125,9 @@ def build_callbacks(
     """Build the callbacks that every run has, and those that ``callbacks=`` names."""
     callbacks = dict(config["callbacks"])
     checkpoints = instantiate(callbacks.pop("checkpoints"), _convert_="all")(run, stop)
+    monitor = Monitor(config["trainer"]["log_every_n_steps"])
     chosen = [instantiate(node, _convert_="all") for node in callbacks.values()]
-    return [*chosen, RandomState(), Monitor(), recorder, checkpoints]
+    return [*chosen, RandomState(), monitor, recorder, checkpoints]
 
 
 def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
@@ -142,9 +144,7 @@ def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers:
     )
 
 
-def _run(
-    trainer: Trainer, classifier: Classifier, data: LightningDataModule, run: RunDirectory, stop: StopRequest
-) -> None:
+def _run(trainer: Trainer, classifier: Classifier, data: ImageData, run: RunDirectory, stop: StopRequest) -> None:
     last = run.checkpoint("last")
     if last.exists():
         read_checkpoint(last)  # refuse a damaged one with a message of ours
