@@ -42,7 +42,7 @@ class CondConv2d(ConvVariant):
         padding_mode: as ``nn.Conv2d``'s.
         device: of the parameters.
         dtype: of the parameters.
-        num_experts: K; the paper's are 4 to 32, most often 8.
+        num_experts: K; the authors' EfficientNets have 4 or 8.
 
     Raises:
         ValueError: ``num_experts`` is below 1, or the geometry is none.

@@ -44,8 +44,8 @@ class ODConv2d(ConvVariant):
         y = α_f · conv2d(α_c·x, α_s · Σ_n α_w[n]·W[n]) + bias,      a = max(⌊reduction·i⌋, min_attention_channels)
 
     Each sigmoid and softmax divides by ``temperature`` first, a buffer (a scalar, 1) that training may anneal by
-    ``layer.temperature.fill_(t)``, and that is saved with the weights. The authors start at 30, which makes all kernels
-    learn at first, and go down to 1 linearly, step by step, over the first 10 epochs.
+    ``layer.temperature.fill_(t)``, and that is saved with the weights. The authors start at 30, where all attentions
+    are nearly even, and go down to 1 linearly, step by step, over the first 10 epochs.
 
     Args:
         in_channels: i.

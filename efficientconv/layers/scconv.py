@@ -11,8 +11,8 @@ The authors have published no code. What circulates (``ScConv``) differs from th
 Where the paper says nothing, this follows that code: the k×k convolution alone has a bias, and torch's initialisation.
 The groups of the group norm, of which it gives 16 in one place and 4 in another, are ``norm_groups``.
 
-The paper counts for in and out that differ, so they may here; that code has none. A stride is refused: the CRU hands
-squeezed channels through, and neither says how these would shrink.
+In that code in and out are the same. Here they may differ, since the CRU's last convolutions alone make the width. A
+stride is refused: the CRU hands squeezed channels through, and neither paper nor code says how these would shrink.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class SCConv2d(ConvVariant):
         if self.out_channels <= low:
             raise ValueError(
                 f"out_channels={self.out_channels}: must exceed the {low} channels that the lower path hands through; "
-                f"{low + 1} or more would fit"
+                f"{low + 1} or more, or a larger squeeze_ratio, would fit"
             )
 
     @property

@@ -35,4 +35,5 @@ def test_output_is_the_authors(path):
 def test_every_paper_has_a_golden_file_of_at_most_50_kilobytes():
     names = {str(read(path)["layer"]) for path in GOLDEN}
     assert names >= {"BSConvU", "BSConvS", "DOConv2d", "SPConv2d", "SlimConv2d", "BDRConv2d"}
+    assert names >= {"PConv2d", "ODConv2d", "RepVGGConv2d", "ACConv2d"}
     assert max(path.stat().st_size for path in GOLDEN) <= 50_000

@@ -86,7 +86,10 @@ def test_keys_of_the_code_that_circulates():
             {"gwc_groups": 3},
             "gwc_groups=3: must divide squeezed_channels=8 and out_channels=32; 1 or 2 or 4 or 8 would",
         ),
-        ({"out_channels": 8}, "out_channels=8: must exceed the 8 channels .* 9 or more would fit"),
+        (
+            {"out_channels": 8},
+            "out_channels=8: must exceed the 8 channels .* 9 or more, or a larger squeeze_ratio, would fit",
+        ),
         ({"stride": 2}, r"stride=\(2, 2\): SCConv2d hands channels through as they are; 1 would fit"),
         ({"groups": 2}, "groups=2: SCConv2d is defined for groups=1 only"),
         ({"padding": 0}, r"padding=\(0, 0\): SCConv2d needs .* padding=\(1, 1\) would fit"),
