@@ -120,10 +120,14 @@ class ODConv2d(ConvVariant):
             )
         )
         taps, depthwise = math.prod(self.kernel_size), self.groups == self.in_channels == self.out_channels
-        outputs = (self.in_channels, 0 if depthwise else self.out_channels, taps, self.num_kernels)
-        attended = (True, not depthwise, taps > 1, self.num_kernels > 1)
-        for name, channels, wanted in zip(HEADS, outputs, attended, strict=True):
-            setattr(self, name, nn.Conv2d(width, channels, 1, **factory) if wanted else None)
+        weights = {
+            "channel_fc": self.in_channels,
+            "filter_fc": 0 if depthwise else self.out_channels,
+            "spatial_fc": taps if taps > 1 else 0,
+            "kernel_fc": self.num_kernels if self.num_kernels > 1 else 0,
+        }
+        for head, number in weights.items():
+            setattr(self, head, nn.Conv2d(width, number, 1, **factory) if number else None)
 
     def reset_parameters(self) -> None:
         """Kaiming normal fan-out for all weights, zero for the biases, one for the temperature, as the authors'."""
