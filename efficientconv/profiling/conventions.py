@@ -16,6 +16,7 @@ from efficientconv.profiling.trace import Call, Operator, Trace
 
 Convention = Callable[[Trace], Iterator[tuple[str, int]]]
 
+_LAYERS = ("convolution", "mm", "addmm")  # what nn.Conv2d and nn.Linear come down to
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _ADAPTIVE_AVERAGE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -24,13 +25,18 @@ _ADAPTIVE_MAX_POOLS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMa
 _POOLS = (*_AVERAGE_POOLS, *_ADAPTIVE_AVERAGE_POOLS, *_MAX_POOLS, *_ADAPTIVE_MAX_POOLS)
 
 
+def layer_operators(trace: Trace) -> Iterator[Operator]:
+    """Go through the convolutions and linear layers that work on the image, not on weights alone."""
+    return (op for op in trace.operators if op.name in _LAYERS and op.of_image)
+
+
 def macs(trace: Trace) -> Iterator[tuple[str, int]]:
     """Multiply-adds of convolutions and linear layers on the image, without biases.
 
     Products of weights alone (a kernel that is composed before it is used) cost nothing per image and are not counted;
     nor are products of two activations (attention). The count of timm, fvcore and most papers since 2020.
     """
-    for op in _on_image(trace):
+    for op in layer_operators(trace):
         yield op.module, op.macs
 
 
@@ -40,7 +46,7 @@ def bsconv(trace: Trace) -> Iterator[tuple[str, int]]:
     Convolutions and linear layers with one for each biased output; 2 for each input of an affine batch norm (1 without
     affine); 1 for each output of an ``nn.ReLU`` and each input of a pooling layer. Other activations and sums: nothing.
     """
-    for op in _on_image(trace):
+    for op in layer_operators(trace):
         yield op.module, op.macs + _bias(op)
     for call in trace.calls:
         if isinstance(call.module, _BATCH_NORMS):
@@ -59,7 +65,7 @@ def thop2020(trace: Trace) -> Iterator[tuple[str, int]]:
     k · k), and an adaptive one (window + 1), however it is written: SPConv's layer here takes the mean over all pixels
     where the authors' has a module. Activations and maxima: nothing.
     """
-    for op in _on_image(trace):
+    for op in layer_operators(trace):
         yield op.module, op.macs + _bias(op) if op.name == "convolution" else 2 * op.macs
     for call in trace.calls:
         if isinstance(call.module, _BATCH_NORMS):
@@ -77,7 +83,7 @@ def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
     Convolutions with one for each biased output; linear layers; 2 for each input of a batch norm; 1 for each output of
     a ReLU-like activation and each input of a pooling layer. Modules only: functional calls of these were not seen.
     """
-    for op in _on_image(trace):
+    for op in layer_operators(trace):
         yield op.module, op.macs + _bias(op) if op.name == "convolution" else op.macs
     for call in trace.calls:
         if isinstance(call.module, _BATCH_NORMS):
@@ -88,11 +94,18 @@ def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
             yield call.name, prod(call.input)
 
 
-CONVENTIONS: dict[str, Convention] = {f.__name__: f for f in (macs, bsconv, thop2020, ptflops2020)}
+def hetconv(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as the tables of HetConv do, by formula.
+
+    Linear layers, and convolutions with one for each output, biased or not. A layer that runs as a dense convolution
+    with zeros in its kernel counts by the part that is none, 1/P + (1 − 1/P)/k², its ``effective_macs_ratio``.
+    """
+    for op in layer_operators(trace):
+        dense = op.macs + (prod(op.output) if op.name == "convolution" else 0)
+        yield op.module, round(dense * getattr(op.owner, "effective_macs_ratio", 1.0))
 
 
-def _on_image(trace: Trace) -> Iterator[Operator]:
-    return (op for op in trace.operators if op.macs and op.of_image)
+CONVENTIONS: dict[str, Convention] = {f.__name__: f for f in (macs, bsconv, thop2020, ptflops2020, hetconv)}
 
 
 def _bias(op: Operator) -> int:

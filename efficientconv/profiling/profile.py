@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from efficientconv.profiling.conventions import CONVENTIONS
+from efficientconv.profiling.conventions import CONVENTIONS, layer_operators
 from efficientconv.profiling.trace import Trace, trace
 
 
@@ -36,8 +36,9 @@ class Profile:
         params: number of parameters, each counted once.
         trainable_params: those of them that require a gradient.
         macs: multiply-adds of convolutions and linear layers.
+        weight_macs: multiply-adds on weights alone, once for a whole batch: composing a kernel, which folding spares.
         activations: elements that convolutions and linear layers put out.
-        peak_activation_bytes: most memory that activations take at one time, in the model's own data type.
+        peak_activation_bytes: most memory that the image and what is made of it take at one time, weights aside.
         totals: count by each convention of :data:`CONVENTIONS`.
         modules: the same for each module, by dotted name, parents before children; the whole model is ``""``.
     """
@@ -47,6 +48,7 @@ class Profile:
     params: int
     trainable_params: int
     macs: int
+    weight_macs: int
     activations: int
     peak_activation_bytes: int
     totals: dict[str, int]
@@ -79,6 +81,7 @@ def complexity(model: nn.Module, input_size: tuple[int, int, int]) -> Profile:
         params=whole.params,
         trainable_params=whole.trainable_params,
         macs=whole.macs,
+        weight_macs=sum(op.macs for op in recorded.operators if not op.of_image),
         activations=whole.activations,
         peak_activation_bytes=recorded.peak_bytes,
         totals={name: sum(n for _, n in convention(recorded)) for name, convention in CONVENTIONS.items()},
@@ -88,7 +91,7 @@ def complexity(model: nn.Module, input_size: tuple[int, int, int]) -> Profile:
 
 def _by_module(model: nn.Module, recorded: Trace) -> dict[str, ModuleProfile]:
     macs = _with_parents(CONVENTIONS["macs"](recorded))
-    outputs = _with_parents((op.module, prod(op.output)) for op in recorded.operators if op.macs and op.of_image)
+    outputs = _with_parents((op.module, prod(op.output)) for op in layer_operators(recorded))
     profiles = {}
     for name, module in model.named_modules():
         sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]

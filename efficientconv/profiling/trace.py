@@ -12,28 +12,39 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 Shape = tuple[int, ...]
-_BIAS_ARGUMENT = {torch.ops.aten.convolution: 2, torch.ops.aten.addmm: 0}
+_aten = torch.ops.aten
+_PRODUCTS = (_aten.convolution, _aten.mm, _aten.addmm, _aten.bmm, _aten.baddbmm)
+_BIAS_ARGUMENT = {_aten.convolution: 2, _aten.addmm: 0}
 
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator that ran: in the module ``module`` (dotted name), with the tensor shapes ``inputs`` and ``output``.
+    """An operator that ran.
 
-    ``of_image`` says whether the input image had any part in it: composing a kernel from weights is not.
+    Attributes:
+        name: aten's, such as ``convolution`` or ``addmm``.
+        module: dotted name of the innermost module that was running.
+        owner: that module.
+        inputs: shapes of the tensors it takes.
+        output: shape of its (first) output.
+        macs: multiply-adds, where it is a convolution or a matrix product.
+        has_bias: whether it adds a bias to each output.
+        of_image: whether the image had any part in it; in composing a kernel from weights it has none.
     """
 
-    module: str
     name: str
+    module: str
+    owner: nn.Module
     inputs: tuple[Shape, ...]
     output: Shape
     macs: int
@@ -43,7 +54,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a module without children, with the shape of its first input and of its output."""
+    """A call of a module without children, or of a batch norm, with the shape of its first input and of its output."""
 
     name: str
     module: nn.Module
@@ -53,7 +64,11 @@ class Call:
 
 @dataclass
 class Trace:
-    """Everything that was recorded, in the order in which it ran; ``peak_bytes`` counts activations alone."""
+    """Everything that was recorded, in the order in which it ran.
+
+    ``peak_bytes`` is the most memory that was taken at one time by the image and all that was made from it or from the
+    weights, without the weights themselves.
+    """
 
     operators: list[Operator] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -109,18 +124,19 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, model: nn.Module, image: Tensor) -> None:
         super().__init__()
         self.trace = Trace()
-        self._open = [""]  # dotted names of the modules that are running, innermost last
-        self._alive = 0
-        self._weights = weakref.WeakSet(t.untyped_storage() for t in (*model.parameters(), *model.buffers()))
-        self._of_image: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet([image.untyped_storage()])
-        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet([image.untyped_storage()])
+        self._open = [("", model)]  # the modules that are running, innermost last
+        self._weights = weakref.WeakSet(tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers()))
+        self._of_image: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self._alive: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+        self._alive_bytes = 0
+        self._follow(image, of_image=True)
 
     @contextmanager
     def hooked(self, model: nn.Module) -> Iterator[None]:
         """Follow which module is running for as long as the context lasts."""
         handles = []
         for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: self._open.append(name)))
+            handles.append(module.register_forward_pre_hook(lambda m, x, name=name: self._open.append((name, m))))
             handles.append(module.register_forward_hook(lambda m, x, y, name=name: self._close(name, m, x, y)))
         try:
             yield
@@ -131,7 +147,8 @@ class _Recorder(TorchDispatchMode):
     def _close(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._open.pop()
         tensors = [value for value in (*inputs[:1], output) if isinstance(value, Tensor)]
-        if len(tensors) == 2 and next(module.children(), None) is None:
+        is_leaf = next(module.children(), None) is None or isinstance(module, _BatchNorm)  # timm's hold an activation
+        if len(tensors) == 2 and is_leaf:
             self.trace.calls.append(Call(name, module, tuple(inputs[0].shape), tuple(output.shape)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -146,24 +163,23 @@ class _Recorder(TorchDispatchMode):
         return out
 
     def _record(self, packet: Any, args: tuple[Any, ...], inputs: list[Tensor], out: Tensor, of_image: bool) -> None:
-        counted = packet in (torch.ops.aten.convolution, torch.ops.aten.mm, torch.ops.aten.addmm)
-        macs = flop_registry[packet](*args, out_val=out) // 2 if counted else 0
-        bias = packet in _BIAS_ARGUMENT and args[_BIAS_ARGUMENT[packet]] is not None
-        shapes = tuple(tuple(tensor.shape) for tensor in inputs)
-        name = str(packet).removeprefix("aten.")
-        self.trace.operators.append(Operator(self._open[-1], name, shapes, tuple(out.shape), macs, bias, of_image))
+        macs = flop_registry[packet](*args, out_val=out) // 2 if packet in _PRODUCTS else 0
+        has_bias = packet in _BIAS_ARGUMENT and args[_BIAS_ARGUMENT[packet]] is not None
+        name, shapes = str(packet).removeprefix("aten."), tuple(tuple(tensor.shape) for tensor in inputs)
+        operator = Operator(name, *self._open[-1], shapes, tuple(out.shape), macs, has_bias, of_image)
+        self.trace.operators.append(operator)
 
     def _follow(self, tensor: Tensor, of_image: bool) -> None:
         storage = tensor.untyped_storage()
-        if of_image and storage not in self._weights:
-            self._of_image.add(storage)
-        if storage in self._known or storage in self._weights:
+        if storage in self._weights:
             return
-        self._known.add(storage)
-        size = prod(tensor.shape) * tensor.element_size()
-        self._alive += size
-        self.trace.peak_bytes = max(self.trace.peak_bytes, self._alive)
-        weakref.finalize(storage, self._free, size)
+        if of_image:
+            self._of_image.add(storage)
+        if storage not in self._alive:
+            self._alive.add(storage)
+            self._count(storage.nbytes())
+            weakref.finalize(storage, self._count, -storage.nbytes())
 
-    def _free(self, size: int) -> None:
-        self._alive -= size
+    def _count(self, size: int) -> None:
+        self._alive_bytes += size
+        self.trace.peak_bytes = max(self.trace.peak_bytes, self._alive_bytes)
