@@ -57,6 +57,7 @@ def evaluate() -> None:
 def _run(name: str, task: Task) -> None:
     """Let Hydra compose the configuration and run the job or jobs; end the process with the status that fits."""
     run_names.register_resolvers()
+    logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
     failures: list[Exception] = []
     parent = os.getpid()
 

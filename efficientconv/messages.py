@@ -36,7 +36,8 @@ def one_line(error: BaseException, config_name: str | None = None) -> str:
     if isinstance(error, HydraException):
         return _joined(str(error))
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}"
+        file = error.filename2 or error.filename
+        return f"{file}: {error.strerror}" if file else error.strerror
     if isinstance(error, ValueError):
         return _joined(str(error))
     return f"{type(error).__name__}: {_joined(str(error))} (HYDRA_FULL_ERROR=1 shows where)"

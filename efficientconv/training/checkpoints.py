@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from efficientconv.errors import UserError
 from efficientconv.training.monitor import require_finite
-from efficientconv.training.run_directory import RunDirectory, first_line
+from efficientconv.training.run_directory import RunDirectory, first_line, replaced_whole
 from efficientconv.training.signals import StopRequest
 
 SECONDS_PER_MINUTE = 60
@@ -75,7 +75,8 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, name: str) -> None:
         require_finite(trainer)  # the last good checkpoint stays
-        trainer.save_checkpoint(self.run.checkpoint(name))
+        with replaced_whole(self.run.checkpoint(name)) as temporary:
+            trainer.save_checkpoint(temporary)  # by way of the system's temporary directory, perhaps on another disk
         self.saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:

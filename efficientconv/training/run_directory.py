@@ -119,13 +119,8 @@ class RunDirectory:
 
     @staticmethod
     def _write_atomically(file: Path, text: str) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
+        with replaced_whole(file) as temporary:
             temporary.write_text(text)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     # -- metrics -------------------------------------------------------------------------------------------------
 
@@ -152,6 +147,19 @@ class RunDirectory:
             self._write_atomically(self.metrics_file, "".join(lines) if epochs else "")
         if not epochs:
             self.metrics_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_whole(file: Path) -> Iterator[Path]:
+    """Give a path beside ``file`` to write to, and put what was written there in its place: all of it, or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        yield temporary
+        if temporary.exists():  # only the first of several ranks writes a checkpoint
+            temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def first_line(error: BaseException) -> str:
