@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from efficientconv.profiling.trace import Call, Operator, Trace
+from efficientconv.profiling.trace import Operator, Trace
 
 Convention = Callable[[Trace], Iterator[tuple[str, int]]]
 
@@ -34,7 +34,7 @@ def macs(trace: Trace) -> Iterator[tuple[str, int]]:
     """Multiply-adds of convolutions and linear layers on the image, without biases.
 
     Products of weights alone (a kernel that is composed before it is used) cost nothing per image and are not counted;
-    nor are products of two activations (attention). The count of timm, fvcore and most papers since 2020.
+    nor are products of two activations (attention). So count SlimConv's README and the tables of timm's networks.
     """
     for op in layer_operators(trace):
         yield op.module, op.macs
@@ -105,7 +105,53 @@ def hetconv(trace: Trace) -> Iterator[tuple[str, int]]:
         yield op.module, round(dense * getattr(op.owner, "effective_macs_ratio", 1.0))
 
 
-CONVENTIONS: dict[str, Convention] = {f.__name__: f for f in (macs, bsconv, thop2020, ptflops2020, hetconv)}
+def mmcls2021(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as MMClassification did in 2021, hence RepVGG's table there: ``ptflops2020`` without the classifier.
+
+    Its tool ran ``extract_feat``, which ends with the global pool.
+    """
+    classifier = _classifier(trace)
+    return ((name, count) for name, count in ptflops2020(trace) if name != classifier)
+
+
+def mmpretrain(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as MMPretrain did in 2022, hence MobileOne's table there: ``macs`` without the classifier."""
+    classifier = _classifier(trace)
+    return ((name, count) for name, count in macs(trace) if name != classifier)
+
+
+def fvcore(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as fvcore does in eval mode, hence FasterNet's table.
+
+    Convolutions and linear layers without biases; 2 for each input of a batch norm; 1 for each input of an adaptive
+    average pool. Activations and sums: nothing.
+    """
+    yield from macs(trace)
+    for call in trace.calls:
+        if isinstance(call.module, _BATCH_NORMS):
+            yield call.name, prod(call.input) * (2 if call.module.affine else 1)
+        elif isinstance(call.module, _ADAPTIVE_AVERAGE_POOLS):
+            yield call.name, prod(call.input)
+
+
+def torchsummaryx(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as torchsummaryX does, hence the table of HetConv's grouped form.
+
+    Convolutions and linear layers without biases, and 1 for each weight (not each input) of a batch norm.
+    """
+    yield from macs(trace)
+    for call in trace.calls:
+        if isinstance(call.module, _BATCH_NORMS) and call.module.affine:
+            yield call.name, call.module.num_features
+
+
+_ALL = (macs, bsconv, thop2020, ptflops2020, hetconv, mmcls2021, mmpretrain, fvcore, torchsummaryx)
+CONVENTIONS: dict[str, Convention] = {convention.__name__: convention for convention in _ALL}
+
+
+def _classifier(trace: Trace) -> str:
+    """Return the name of the module that computes the logits: the last that multiplies, if any does."""
+    return next((op.module for op in reversed(list(layer_operators(trace)))), "")
 
 
 def _bias(op: Operator) -> int:
@@ -115,7 +161,3 @@ def _bias(op: Operator) -> int:
 def _kernel_area(pool: nn.Module) -> int:
     size: Any = pool.kernel_size
     return size if isinstance(size, int) else prod(size)
-
-
-def _window(call: Call) -> int:
-    return prod(i // o for i, o in zip(call.input[2:], call.output[2:], strict=True))

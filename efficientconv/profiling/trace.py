@@ -84,16 +84,15 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
     Raises:
         ValueError: the model does not run on such an image.
     """
-    try:
-        return _run(meta_copy(model), input_size)
-    except Exception:  # what a model does in its forward pass is its own: whatever fails, real values decide
-        if next(iter(model.parameters()), torch.empty(0)).is_meta:
-            raise
-    try:
-        return _run(copy.deepcopy(model), input_size)
-    except Exception as error:
-        name, size = type(model).__name__, "×".join(map(str, input_size))
-        raise ValueError(f"input_size={input_size}: {name} does not run on an image of {size}: {error}") from error
+    is_meta = any(parameter.is_meta for parameter in model.parameters())
+    reason: Exception | None = None
+    for copied in (meta_copy,) if is_meta else (meta_copy, copy.deepcopy):
+        try:
+            return _run(copied(model), input_size)
+        except Exception as error:  # what a forward pass does is the model's own, and so is what it raises
+            reason = error
+    name, size = type(model).__name__, "×".join(map(str, input_size))
+    raise ValueError(f"input_size={input_size}: {name} does not run on an image of {size}: {reason}") from reason
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
