@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.console import console
 from efficientconv.data import ImageData
+from efficientconv.messages import one_line
 from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
@@ -22,7 +24,7 @@ from efficientconv.training.monitor import Monitor
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.quiet import silence_lightning
 from efficientconv.training.recorder import Recorder
-from efficientconv.training.run_directory import RunDirectory, first_line
+from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.signals import Interrupted, StopRequest
 from efficientconv.training.summary_table import evaluation_line, summary_table
 
@@ -63,7 +65,8 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
             run.update_summary(status="interrupted", error=str(error))
             raise
         except Exception as error:
-            run.update_summary(status="failed", error=first_line(error))
+            with suppress(OSError):  # of a full disk the first error tells more than the second
+                run.update_summary(status="failed", error=one_line(error))
             raise
 
 

@@ -102,11 +102,13 @@ def test_a_disk_that_is_full_is_named_and_nothing_finished_is_lost(tmp_path, mon
     before = run.checkpoint("last").read_bytes()
 
     def full(self, path, *args, **kwargs):
+        path.write_bytes(b"half a checkpoint")
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(Trainer, "save_checkpoint", full)
     with pytest.raises(OSError, match="No space left on device"):
         train(run.read_config() | {"trainer": run.read_config()["trainer"] | {"max_epochs": 2}}, run)
     assert run.checkpoint("last").read_bytes() == before
+    assert {file.name for file in run.checkpoint("last").parent.iterdir()} == {"last.ckpt", "best.ckpt"}
     assert run.read_summary()["status"] == "failed"
     assert "No space left on device" in run.read_summary()["error"]
