@@ -11,8 +11,8 @@ The paper and the authors' code differ, and this file keeps both:
   cost of a dense convolution. What the paper counts is ``effective_macs_ratio`` of it.
 - The authors' code, and other open code, sums a convolution of P groups and a pointwise one over all channels
   (``approximate=True``). The pointwise weights of a filter's own group repeat the k×k kernels' centres, unless they
-  are held at zero, as the authors' training script does: i·o/P weights more than in the paper. But for them, and for
-  the order of the channels, the function is the same. Only this form loads the authors' weights.
+  are held at zero, as the authors' training script does: i·o/P weights more than in the paper, for the same
+  functions up to the order of the channels. Only this form loads the authors' weights.
 """
 
 from __future__ import annotations

@@ -44,12 +44,11 @@ class OctConv2d(ConvVariant):
 
     ::
 
-        x ─┬─ high ── pool s ──────────── k×k ────────────── + ── high ─┐
-           │      └── pool 2s ─── k×k ───────────────────────│─ +       concat ── y
-           └─ low ─── pool 2 ─┬── k×k ── repeat 2×2 ──────── +  │       │
-                              └── pool s ── k×k ─────────────── + ── low, repeated 2×2
+        y_high = W_hh * pool_s(x_high) + repeat(W_lh * pool_2s(x_low))
+        y_low  = repeat(W_hl * pool_2s(x_high) + W_ll * pool_2s(x_low))
 
-        (low → high at an even stride: pool s, and nothing to repeat); depthwise: high → high and low → low alone
+        pool_n: average over n×n windows at stride n;   repeat: each pixel 2×2 times
+        at an even s:  W_lh * pool_s(x_low), not repeated;   depthwise: W_hh and W_ll alone
 
     k²·i·o weights, as an ordinary convolution. With α_in = α_out = α and stride 1 it costs 1 − ¾·α·(2 − α) of its
     multiply-adds.
@@ -151,26 +150,30 @@ class OctConv2d(ConvVariant):
         high, low = x.split((self.in_channels - self.low_in, self.low_in), 1)
         to_high, to_low = self._to_high_and_low(self.weight)
         bias_high, bias_low = (None, None) if self.bias is None else self._to_high_and_low(self.bias)
-        high_in, groups = high.shape[1], (high.shape[1], low.shape[1]) if self.depthwise else (1, 1)
-        y = self._convolve(self.pool(high), to_high[:, :high_in], bias_high, groups=groups[0])
+        y = self._path(self.pool(high), to_high[:, : high.shape[1]], bias_high)
         if self.low_in and not self.depthwise:
-            from_low = self._convolve(self.low_to_high_pool(self.octave(low)), to_high[:, high_in:])
-            y = y + _repeated(from_low, y)
+            y_from_low = self._path(self.low_to_high_pool(self.octave(low)), to_high[:, high.shape[1] :])
+            y = y + _repeated(y_from_low, y)
         if self.low_out:
             halved = self.octave(self.pool(low if self.depthwise else x))  # (N, i, ⌈H/2s⌉, ⌈W/2s⌉)
-            y_low = self._convolve(halved, to_low, bias_low, groups=groups[1])
+            y_low = self._path(halved, to_low, bias_low)
             y = torch.cat((y, _repeated(y_low, y)), 1)
         return y
+
+    def _path(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Convolve at stride 1; how many groups follows from the widths."""
+        return self._convolve(x, weight, bias, groups=x.shape[1] // weight.shape[1])
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Join the paths of the PyTorch port (d-li14/octconv.pytorch); the authors' own code is for MXNet."""
         joined = {}
-        for kind, join in (("weight", _side_by_side), ("bias", _sum)):
+        for kind in ("weight", "bias"):
             paths = ([state_dict.get(f"conv_{source}2{to}.{kind}") for source in "hl"] for to in "hl")
             present = [[path for path in row if path is not None] for row in paths]
-            if any(present):
-                joined[kind] = torch.cat([join(row) for row in present if row])
+            rows = [torch.cat(row, 1) if kind == "weight" else torch.stack(row).sum(0) for row in present if row]
+            if rows:
+                joined[kind] = torch.cat(rows)
         return joined
 
     def extra_repr(self) -> str:
@@ -181,11 +184,3 @@ class OctConv2d(ConvVariant):
 def _repeated(low: Tensor, like: Tensor) -> Tensor:
     """Repeat the pixels of ``low`` so that it gets the height and width of ``like``, at most twice its own."""
     return F.interpolate(low, size=like.shape[2:], mode="nearest")
-
-
-def _side_by_side(weights: list[Tensor]) -> Tensor:
-    return torch.cat(weights, 1)
-
-
-def _sum(biases: list[Tensor]) -> Tensor:
-    return torch.stack(biases).sum(0)
