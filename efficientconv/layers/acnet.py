@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes
-from efficientconv.layers.initialization import reset_to_default
 from efficientconv.layers.reparameterization import ConvBN, sum_of_convolutions
 
 
@@ -90,10 +89,6 @@ class ACConv2d(ConvVariant):
             **factory,
         )
         return ConvBN(conv, **factory)
-
-    def reset_parameters(self) -> None:
-        """Torch's default, as in the authors' code."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole, whole_pair
 from efficientconv.layers.batch_norm import ScaleShift, rescaled, scale_and_shift
-from efficientconv.layers.initialization import reset_to_default
 from efficientconv.layers.pooling import stride_pooling
 from efficientconv.layers.squeeze_excitation import SqueezeExcitation
 
@@ -165,10 +164,6 @@ class BDRConv2d(ConvVariant):
         ratios = range(2, self.in_channels + 1)
         fitting += [f"in_ratio={ratio}" for ratio in ratios if self._fits(self.out_channels, ratio, out_ratio)][:1]
         return " or ".join(fitting)
-
-    def reset_parameters(self) -> None:
-        """Torch's default: the authors' code has no initialisation of its own."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 from efficientconv.layers.batch_norm import folded
-from efficientconv.layers.initialization import reset_to_default
 
 
 class _BSConv(ConvVariant):
@@ -40,15 +39,6 @@ class _BSConv(ConvVariant):
     def bias(self) -> Tensor | None:
         """The depthwise convolution's bias, (out_channels,), or None."""
         return self.dw.bias
-
-    def reset_parameters(self) -> None:
-        """Torch's default: the authors put these layers into a model after its own initialisation."""
-        reset_to_default(self)
-
-    @staticmethod
-    def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state unchanged: the keys are the same."""
-        return dict(state_dict)
 
 
 class BSConvU(_BSConv):

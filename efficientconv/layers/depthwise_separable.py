@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes
 from efficientconv.layers.batch_norm import folded
-from efficientconv.layers.initialization import reset_to_default
 
 
 class DepthwiseSeparableConv2d(ConvVariant):
@@ -71,10 +70,6 @@ class DepthwiseSeparableConv2d(ConvVariant):
     def bias(self) -> Tensor | None:
         """The 1×1 convolution's bias, (out_channels,), or None."""
         return self.pointwise.bias
-
-    def reset_parameters(self) -> None:
-        """Torch's default; a network that has its own initialisation applies it after."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""

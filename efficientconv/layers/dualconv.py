@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor
-from efficientconv.layers.initialization import reset_to_default
 
 
 class DualConv2d(ConvVariant):
@@ -78,10 +77,6 @@ class DualConv2d(ConvVariant):
     def bias(self) -> Tensor | None:
         """The k×k convolution's bias, (out_channels,), or None."""
         return self.gwc.bias
-
-    def reset_parameters(self) -> None:
-        """Torch's default: the authors' code has no initialisation of its own."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), with s the stride."""

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
 from efficientconv.layers.batch_norm import folded
-from efficientconv.layers.initialization import reset_to_default
 
 
 class GhostConv2d(ConvVariant):
@@ -109,10 +108,6 @@ class GhostConv2d(ConvVariant):
     def bias(self) -> Tensor | None:
         """The primary convolution's bias, (a,), or None."""
         return self.primary.bias
-
-    def reset_parameters(self) -> None:
-        """Torch's default: the authors' code has no initialisation of its own."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""

@@ -8,9 +8,9 @@ from efficientconv.layers.batch_norm import BATCH_NORMS
 
 
 def reset_to_default(layer: nn.Module) -> None:
-    """Give every convolution, linear map and batch norm inside ``layer`` torch's own initialisation."""
+    """Give every convolution, linear map and norm inside ``layer`` torch's own initialisation."""
     for module in layer.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear, *BATCH_NORMS)):
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, *BATCH_NORMS)):
             module.reset_parameters()
 
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
-from efficientconv.layers.initialization import reset_to_default
 
 
 class PConv2d(ConvVariant):
@@ -94,10 +93,6 @@ class PConv2d(ConvVariant):
     def bias(self) -> Tensor | None:
         """The convolution's bias, (⌊in_channels/n_div⌋,), or None."""
         return self.conv.bias
-
-    def reset_parameters(self) -> None:
-        """Torch's default; FasterNet's own initialisation is the network's."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to the same shape."""

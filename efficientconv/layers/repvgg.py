@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes
 from efficientconv.layers.batch_norm import folded
-from efficientconv.layers.initialization import reset_to_default
 from efficientconv.layers.reparameterization import ConvBN, identity_convolution, sum_of_convolutions
 
 
@@ -76,10 +75,6 @@ class RepVGGConv2d(ConvVariant):
         self.identity = nn.BatchNorm2d(in_channels, **factory) if keeps_shape else None
         self.register_parameter("bias", None)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Torch's default, as in the authors' code."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""

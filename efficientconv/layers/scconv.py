@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor, require_whole
 from efficientconv.layers.fusion import softmax_fusion
-from efficientconv.layers.initialization import reset_to_default
 
 
 class SCConv2d(ConvVariant):
@@ -136,11 +135,6 @@ class SCConv2d(ConvVariant):
     def bias(self) -> Tensor | None:
         """The k×k convolution's bias, (out_channels,), or None."""
         return self.gwc.bias
-
-    def reset_parameters(self) -> None:
-        """Torch's default, the group norm as the identity."""
-        reset_to_default(self)
-        self.norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""

@@ -15,7 +15,6 @@ convolution), other kernels, strides and dilations. Splits that cannot be built 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -123,8 +122,3 @@ class SPConv2d(ConvVariant):
         scale, shift = scale_and_shift(self.bn1)
         self.gwc, self.pwc, self.bn1 = rescaled(self.gwc, scale, shift), rescaled(self.pwc, scale), nn.Identity()
         self.conv1x1, self.bn2 = folded(self.conv1x1, self.bn2), nn.Identity()
-
-    @staticmethod
-    def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state unchanged: the keys are the same."""
-        return dict(state_dict)

@@ -29,7 +29,6 @@ from torch.nn import functional as F
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
 from efficientconv.layers.batch_norm import ScaleShift, rescaled, scale_and_shift
-from efficientconv.layers.initialization import reset_to_default
 from efficientconv.layers.pooling import stride_pooling
 from efficientconv.layers.squeeze_excitation import SqueezeExcitation
 
@@ -133,10 +132,6 @@ class SSDConv2d(ConvVariant):
             f"must be as many, or both a multiple of the {base} base channels; an even out_channels with out_ratio=0.5 "
             "and expansion=2 would fit"
         )
-
-    def reset_parameters(self) -> None:
-        """Torch's default: the authors' code has no initialisation of its own."""
-        reset_to_default(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
