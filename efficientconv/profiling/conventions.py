@@ -95,14 +95,20 @@ def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
 
 
 def hetconv(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Count as the tables of HetConv do, by formula.
+    """Count as the VGG-16 tables of HetConv do, by formula.
 
     Linear layers, and convolutions with one for each output, biased or not. A layer that runs as a dense convolution
     with zeros in its kernel counts by the part that is none, 1/P + (1 − 1/P)/k², its ``effective_macs_ratio``.
     """
     for op in layer_operators(trace):
         dense = op.macs + (prod(op.output) if op.name == "convolution" else 0)
-        yield op.module, round(dense * getattr(op.owner, "effective_macs_ratio", 1.0))
+        yield op.module, _effective(dense, op)
+
+
+def hetconv_unbiased(trace: Trace) -> Iterator[tuple[str, int]]:
+    """Count as ``hetconv`` does, but no biases: HetConv's ResNet-50, whose convolutions have none."""
+    for op in layer_operators(trace):
+        yield op.module, _effective(op.macs, op)
 
 
 def mmcls2021(trace: Trace) -> Iterator[tuple[str, int]]:
@@ -115,9 +121,9 @@ def mmcls2021(trace: Trace) -> Iterator[tuple[str, int]]:
 
 
 def mmpretrain(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Count as MMPretrain did in 2022, hence MobileOne's table there: ``macs`` without the classifier."""
+    """Count as MMPretrain did in 2022, hence MobileOne's table there: ``fvcore`` without the classifier."""
     classifier = _classifier(trace)
-    return ((name, count) for name, count in macs(trace) if name != classifier)
+    return ((name, count) for name, count in fvcore(trace) if name != classifier)
 
 
 def fvcore(trace: Trace) -> Iterator[tuple[str, int]]:
@@ -145,13 +151,17 @@ def torchsummaryx(trace: Trace) -> Iterator[tuple[str, int]]:
             yield call.name, call.module.num_features
 
 
-_ALL = (macs, bsconv, thop2020, ptflops2020, hetconv, mmcls2021, mmpretrain, fvcore, torchsummaryx)
+_ALL = (macs, bsconv, thop2020, ptflops2020, hetconv, hetconv_unbiased, mmcls2021, mmpretrain, fvcore, torchsummaryx)
 CONVENTIONS: dict[str, Convention] = {convention.__name__: convention for convention in _ALL}
 
 
 def _classifier(trace: Trace) -> str:
     """Return the name of the module that computes the logits: the last that multiplies, if any does."""
     return next((op.module for op in reversed(list(layer_operators(trace)))), "")
+
+
+def _effective(dense: int, op: Operator) -> int:
+    return round(dense * getattr(op.owner, "effective_macs_ratio", 1.0))
 
 
 def _bias(op: Operator) -> int:

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from efficientconv.compose import replace_convs
 from efficientconv.config_path import CONFIGS
@@ -31,9 +32,10 @@ NETWORK = ("model", "conv")
 
 @dataclass(frozen=True)
 class Counts:
-    """Exact counts of one network: parameters, and the total by each convention."""
+    """Exact counts of one network: parameters, those of batch norms among them, and the total by each convention."""
 
     params: int
+    norm_params: int
     totals: Mapping[str, int]
 
 
@@ -50,7 +52,7 @@ def count_row(table: Table, row: Row) -> dict[str, Any]:
     if row.external:
         return {}
     counts = _counts(table, row)
-    found: dict[str, Any] = {"params": counts.params}
+    found: dict[str, Any] = {"params": counts.params - (counts.norm_params if row.without_norms else 0)}
     column = table.columns.get("flops")
     convention = row.convention or (column.convention if column else "macs") or "macs"
     if convention not in counts.totals:
@@ -118,8 +120,10 @@ def _counts(table: Table, row: Row) -> Counts:
 @lru_cache(maxsize=None)
 def _counts_of(network: str, classes: int, input_size: tuple[int, int, int], folded: bool) -> Counts:
     model = build_network(json.loads(network), classes)
-    profile = complexity(fold_network(model) if folded else model, input_size)
-    return Counts(profile.params, profile.totals)
+    model = fold_network(model) if folded else model
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    profile = complexity(model, input_size)
+    return Counts(profile.params, sum(p.numel() for norm in norms for p in norm.parameters()), profile.totals)
 
 
 def build_network(network: Mapping[str, Any], classes: int) -> nn.Module:
@@ -139,7 +143,8 @@ def fold_network(model: nn.Module) -> nn.Module:
             model.set_submodule(name, module.fold())
     from timm.utils import reparameterize_model
 
-    return reparameterize_model(model)
+    with torch.device("meta"):
+        return reparameterize_model(model)
 
 
 __all__ = ["CONVENTIONS", "Counts", "agrees", "build_network", "composed", "composed_network", "count_row"]

@@ -14,9 +14,10 @@
     rows:
       - {row: ResNet-20, overrides: [model=resnet20], params: 0.28, flops: 41.42, top1: 68.59}
 
-A row may also have ``convention`` (of its FLOPs), ``same_cost_as`` (the row that it costs as much as, which is
-published in place of figures), ``note``, ``erratum`` (why the printed figure of a column cannot be right, such as
-``{flops: ...}``) and ``external: true`` (a network that nobody can define from what was published).
+A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
+``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
+the printed figure of a column cannot be right, such as ``{flops: ...}``), ``unresolved`` (what is known of a figure
+that does not come out) and ``external: true`` (a network that nobody can define from what was published).
 
 Every scalar is read as text, so that ``0.70`` keeps both its digits.
 """
@@ -63,9 +64,11 @@ _ROW_KEYS = {
     "truncated": list,
     "folded": str,
     "convention": str,
+    "without_norms": str,
     "same_cost_as": str,
     "note": str,
     "erratum": dict,
+    "unresolved": dict,
     "external": str,
 }
 _COLUMN_KEYS = {"unit": str, "convention": str, "of": str}
@@ -89,9 +92,11 @@ class Row:
     figures: Mapping[str, Figure]
     convention: str | None = None
     folded: bool = False
+    without_norms: bool = False
     same_cost_as: str | None = None
     note: str | None = None
     erratum: Mapping[str, str] = field(default_factory=dict)
+    unresolved: Mapping[str, str] = field(default_factory=dict)
     external: bool = False
 
 
@@ -221,14 +226,13 @@ class _Reader:
         return Column(**given)
 
     def row(self, given: Mapping[str, Any], columns: Mapping[str, Column]) -> Row:
-        truncated = given.get("truncated", ())
-        erratum = given.get("erratum", {})
+        truncated, erratum, unresolved = (given.get(key, ()) for key in ("truncated", "erratum", "unresolved"))
         figures = {
             name: self.figure(name, given[name], column.unit, name in truncated)
             for name, column in columns.items()
             if name in given
         }
-        for key in (*erratum, *truncated):
+        for key in (*truncated, *erratum, *unresolved):
             if key not in columns:
                 raise self.wrong(f"{key!r} is no column of this table; the columns are {', '.join(columns)}")
         external = self.flag("external", given)
@@ -240,9 +244,11 @@ class _Reader:
             figures=figures,
             convention=given.get("convention"),
             folded=self.flag("folded", given),
+            without_norms=self.flag("without_norms", given),
             same_cost_as=given.get("same_cost_as"),
             note=given.get("note"),
-            erratum=erratum,
+            erratum=dict(erratum),
+            unresolved=dict(unresolved),
             external=external,
         )
 
