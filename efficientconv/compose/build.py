@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.layers import ConvVariant, DepthwiseSeparableConv2d
+from efficientconv.profiling import meta_copy
 
 Factory = Callable[..., nn.Module]
 Unit = nn.Conv2d | DepthwiseSeparableConv2d
+Layer = nn.Conv2d | ConvVariant
 
 _PAD_MODES = {"zeros": "constant"}
 
@@ -63,7 +65,7 @@ class Successor:
     """
 
     module: nn.Module
-    layer: nn.Conv2d | ConvVariant
+    layer: Layer
     note: str
     is_same: bool
 
@@ -95,14 +97,41 @@ def build_successor(factory: Factory, unit: Unit, device: torch.device | str | N
 
 
 def adds_to_conv2d(unit: Unit) -> bool:
-    """Tell whether ``unit`` is of a class that does more than ``nn.Conv2d`` and padding: it standardises, say."""
-    return isinstance(unit, nn.Conv2d) and type(unit) is not nn.Conv2d and not _is_conv2d_same(unit)
+    """Tell whether ``unit`` is of a class that does more than ``nn.Conv2d`` and padding: it standardises, say.
+
+    timm's ``Conv2dSame`` does not. It is told by its name, so that timm need not be imported for it.
+    """
+    return isinstance(unit, nn.Conv2d) and type(unit) is not nn.Conv2d and type(unit).__name__ != "Conv2dSame"
 
 
-def _padded_alike(
-    factory: Factory, unit: Unit, place: dict[str, Any]
-) -> tuple[nn.Module, nn.Conv2d | ConvVariant, str]:
-    if unit.padding != "same" and not _is_conv2d_same(unit):
+def _pads_by_input(unit: Unit) -> bool:
+    """Tell whether ``unit`` puts out ⌈H/stride⌉ rows where its numbers say otherwise, by trying two sizes.
+
+    Raises:
+        ValueError: it puts out neither what its numbers say nor ⌈H/stride⌉ rows.
+    """
+    if isinstance(unit.padding, str) or type(unit) is nn.Conv2d or not isinstance(unit, nn.Conv2d):
+        return unit.padding == "same"
+    spans = [d * (k - 1) + 1 for k, d in zip(unit.kernel_size, unit.dilation, strict=True)]
+    sizes = [4 * max(spans), 4 * max(spans) + 1]
+    geometry = list(zip(spans, unit.padding, unit.stride, strict=True))
+    told = [tuple((size + 2 * pad - span) // stride + 1 for span, pad, stride in geometry) for size in sizes]
+    same = [tuple(-(-size // stride) for stride in unit.stride) for size in sizes]
+    found = [_output_size(unit, size) for size in sizes]
+    if found not in (told, same):
+        raise ValueError(f"{type(unit).__name__} puts out {found[0]} of {sizes[0], sizes[0]} pixels, not {told[0]}")
+    return found != told
+
+
+def _output_size(conv: nn.Conv2d, size: int) -> tuple[int, ...]:
+    image = torch.empty(1, conv.in_channels, size, size, device="meta", dtype=conv.weight.dtype)
+    with torch.no_grad():
+        return tuple(meta_copy(conv)(image).shape[2:])
+
+
+def _padded_alike(factory: Factory, unit: Unit, place: dict[str, Any]) -> tuple[nn.Module, Layer, str]:
+    """Build the layer, alone or behind a padding, so that it puts out as many pixels as ``unit``; and say how."""
+    if not _pads_by_input(unit):
         layer = _call(factory, unit, (0, 0) if unit.padding == "valid" else unit.padding, place)
         return layer, layer, ""
     margins = [d * (k - 1) for k, d in zip(unit.kernel_size, unit.dilation, strict=True)]
@@ -122,7 +151,7 @@ def _padded_alike(
     return nn.Sequential(padding, layer), layer, "same-padding in front"
 
 
-def _call(factory: Factory, unit: Unit, padding: Any, place: dict[str, Any]) -> nn.Conv2d | ConvVariant:
+def _call(factory: Factory, unit: Unit, padding: Any, place: dict[str, Any]) -> Layer:
     layer = factory(
         unit.in_channels,
         unit.out_channels,
@@ -142,8 +171,3 @@ def _call(factory: Factory, unit: Unit, padding: Any, place: dict[str, Any]) -> 
     if layer.out_channels > unit.out_channels:
         raise ValueError(f"out_channels={layer.out_channels}: more than the {unit.out_channels} that were asked for")
     return layer
-
-
-def _is_conv2d_same(unit: Unit) -> bool:
-    """Tell whether ``unit`` is timm's ``Conv2dSame``, by its name, so that timm need not be imported for it."""
-    return type(unit).__name__ in ("Conv2dSame", "Conv2dSameExport")

@@ -30,21 +30,18 @@ def name_of(factory: Factory) -> str:
     """Return the layer's class and what is set on it: ``BSConvS(p=0.25)``."""
     if not isinstance(factory, partial):
         return getattr(factory, "__name__", type(factory).__name__)
-    settings = ", ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value!r}"
-        for key, value in factory.keywords.items()
-    )
+    words = {
+        key: f"{value:.4g}" if isinstance(value, float) else repr(value) for key, value in factory.keywords.items()
+    }
+    settings = ", ".join(f"{key}={word}" for key, word in words.items())
     return f"{name_of(factory.func)}({settings})" if settings else name_of(factory.func)
 
 
 def in_words(where: Where) -> str:
     """Return what ``where`` asks for: ``dense 3×3 or 5×5, stem included``."""
-    sizes = (
-        ", any kernel but 1×1"
-        if where.kernel_sizes is None
-        else f" {' or '.join(f'{k}×{k}' for k in where.kernel_sizes)}"
-    )
-    words = [" or ".join(where.groups) + sizes, "stem included" if where.stem else "without the stem"]
+    sizes = " or ".join(f"{size}×{size}" for size in where.kernel_sizes or ())
+    words = [" or ".join(where.groups) + (f" {sizes}" if sizes else ", any kernel but 1×1")]
+    words.append("stem included" if where.stem else "without the stem")
     if where.min_channels > 1:
         words.append(f"at least {where.min_channels} channels")
     if where.include != ("*",):

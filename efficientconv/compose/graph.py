@@ -93,8 +93,10 @@ class Graph:
 
     def keeps_pixels(self, node: Node) -> bool:
         """Tell whether ``node`` is a norm or acts on each element of its one input alone."""
+        if is_norm(self.module(node)):
+            return True
         operation = self._operation(node)
-        return is_norm(self.module(node)) or (operation is not None and is_elementwise(operation))
+        return operation is not None and is_elementwise(operation)
 
     def keeps_channels(self, node: Node) -> bool:
         """Tell whether ``node`` is an activation or a pooling: channel by channel, whatever their number."""

@@ -23,11 +23,11 @@ def is_elementwise(operation: Operation) -> bool:
 
     An operation on the image itself may know its number of channels, so where 4 are refused, 3 and 1 are tried.
     """
-    for channels in (4, 3, 1):
-        changed = _changed(operation, channels)
+    answers = ((channels, _changed(operation, channels)) for channels in (4, 3, 1))
+    for channels, changed in answers:
         if changed is not None:
-            elsewhere = changed.shape != (1, channels, _SIDE, _SIDE) or changed.sum() > changed[_place(channels)]
-            return not elsewhere
+            same_shape = changed.shape == (1, channels, _SIDE, _SIDE)
+            return same_shape and bool(changed.sum() == changed[_place(channels)])
     return False
 
 

@@ -16,7 +16,7 @@ from efficientconv.compose.explain import all_kept, in_words, name_of, nothing_s
 from efficientconv.compose.graph import Graph
 from efficientconv.compose.report import Kept, Replaced, ReplacementReport
 from efficientconv.compose.rewire import Rewiring, carry_out, plan_rewiring
-from efficientconv.compose.units import UNIT_KINDS, Job, assign, describe, find_places, kind
+from efficientconv.compose.units import UNIT_KINDS, Job, Place, assign, describe, find_places, kind
 from efficientconv.compose.where import Where, nearest_first
 from efficientconv.errors import UserError
 from efficientconv.layers import penalized_layers
@@ -81,20 +81,17 @@ def replace_convs(
     jobs = assign(places, layer, instead, where)
     if not jobs and (layer is not None or instead):
         raise nothing_selected(new, places, where, partial(assign, places, layer, instead))
-    outcomes = [_replace(new, graph, job) for job in jobs]
-    kept = [outcome for outcome in outcomes if isinstance(outcome, Kept)]
-    if jobs and len(kept) == len(jobs):
-        raise all_kept(jobs, kept)
-    swaps = [outcome for outcome in outcomes if isinstance(outcome, _Swap)]
-    after = _profile(new, input_size)
+    swaps, kept = _replace_all(new, graph, jobs)
     penalized = set(penalized_layers(new))
+    after = _profile(new, input_size)
     report = ReplacementReport(
         model=type(model).__name__,
         rule=_rule(jobs, where),
         replaced=tuple(_replaced(swap, before, after) for swap in swaps),
         kept=tuple(kept),
-        others=dict(Counter(map(kind, places)) - Counter(kind(job.place) for job in jobs)),
+        others=_others(places, jobs),
         penalties=tuple(name for name, module in new.named_modules() if module in penalized),
+        remark=_remark(graph),
         same_architecture=bool(swaps) and all(swap.successor.is_same for swap in swaps),
         params_before=_params(model),
         params_after=_params(new),
@@ -136,6 +133,15 @@ def _profile(model: nn.Module, input_size: tuple[int, int, int] | None) -> Profi
         raise UserError(str(error)) from error
 
 
+def _replace_all(model: nn.Module, graph: Graph, jobs: Sequence[Job]) -> tuple[list[_Swap], list[Kept]]:
+    outcomes = [_replace(model, graph, job) for job in jobs]
+    swaps = [outcome for outcome in outcomes if isinstance(outcome, _Swap)]
+    kept = [outcome for outcome in outcomes if isinstance(outcome, Kept)]
+    if jobs and not swaps:
+        raise all_kept(jobs, kept)
+    return swaps, kept
+
+
 def _replace(model: nn.Module, graph: Graph, job: Job) -> _Swap | Kept:
     name = job.place.name
     unit: Any = model.get_submodule(name)  # which a rewiring may have made narrower
@@ -173,6 +179,24 @@ def _rule(jobs: Sequence[Job], where: Where) -> str:
     if "convolution" in names:
         return f"{names['convolution']} for {in_words(where)}"
     return ", ".join(f"{layer} for each {unit.replace('_', '-')}" for unit, layer in names.items())
+
+
+def _others(places: Sequence[Place], jobs: Sequence[Job]) -> dict[str, int]:
+    """Count the convolutions that are no job and no part of a unit that is one."""
+    taken = tuple(name for job in jobs for name in job.place.names)
+    inside = tuple(f"{name}." for name in taken)
+    convs = [place for place in places if isinstance(place.unit, nn.Conv2d)]
+    left = [place for place in convs if place.name not in taken and not place.name.startswith(inside)]
+    return dict(Counter(map(kind, left)))
+
+
+def _remark(graph: Graph) -> str:
+    if graph.untraceable is None:
+        return ""
+    return (
+        f"The model cannot be traced ({graph.untraceable}): the stem is told by its shape, projections are not found, "
+        "and no layer can be narrower"
+    )
 
 
 def _replaced(swap: _Swap, before: Profile | None, after: Profile | None) -> Replaced:

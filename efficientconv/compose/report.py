@@ -33,7 +33,7 @@ class Replaced:
 
     Attributes:
         name: dotted name in the model, the first of them where the unit is shared.
-        before: what stood there, such as ``Conv2d 3×3, 64→128, stride 2``.
+        before: what stood there, such as ``3×3 64→128 /2``.
         after: what stands there now.
         note: what else differs, in a few words; empty where nothing does.
         dropped: names of the host's norms that went with it.
@@ -76,6 +76,7 @@ class ReplacementReport:
         kept: the units that the rule selects and that the layer cannot represent.
         others: the units that the rule does not select, counted by kind, such as ``{"dense 1×1": 36}``.
         penalties: names of the layers that add a penalty to the training loss.
+        remark: what could not be found out about the model; empty where all could.
         same_architecture: whether everything that was replaced computes and stores what it did before.
         params_before: parameters of the whole model.
         params_after: the same, after.
@@ -89,6 +90,7 @@ class ReplacementReport:
     kept: tuple[Kept, ...]
     others: dict[str, int]
     penalties: tuple[str, ...]
+    remark: str
     same_architecture: bool
     params_before: int
     params_after: int
@@ -160,6 +162,8 @@ def _sentences(report: ReplacementReport) -> Iterator[str]:
     if report.others and report.replaced:
         yield f"Not selected: {counted(report.others)}."
     yield from _kept_lines(report.kept)
+    if report.remark:
+        yield f"{report.remark}."
 
 
 def _kept_lines(kept: Sequence[Kept]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +76,8 @@ def assign(places: list[Place], layer: Factory | None, instead: Mapping[str, Fac
 def find_places(model: nn.Module, graph: Graph) -> list[Place]:
     """List the units of ``model`` in the order in which they run; the convolutions inside a variant are its own."""
     names: dict[Any, list[str]] = defaultdict(list)
-    variants: list[str] = []
-    for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, ConvVariant) and not isinstance(module, DepthwiseSeparableConv2d):
-            variants.append(f"{name}.")
-        elif (
-            name and isinstance(module, (nn.Conv2d, DepthwiseSeparableConv2d)) and not name.startswith(tuple(variants))
-        ):
-            names[module].append(name)
+    for name, module in _named_units(model):
+        names[module].append(name)
     owners = _owners(model)
     places = [_place(tuple(found), unit, graph, owners) for unit, found in names.items()]
     return sorted(places, key=lambda place: graph.order.get(place.name, len(graph.order)))
@@ -106,6 +100,16 @@ def describe(unit: Unit) -> str:
     if unit.dilation != (1, 1):
         text += f", dilation {'×'.join(map(str, dict.fromkeys(unit.dilation)))}"
     return text + (f", {unit.groups} groups" if unit.groups > 1 else "")
+
+
+def _named_units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Go through the units by every name that leads to them; ``model`` itself and the inside of variants are none."""
+    variants: tuple[str, ...] = ()
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, ConvVariant) and not isinstance(module, DepthwiseSeparableConv2d):
+            variants += (f"{name}." if name else "",)
+        elif name and isinstance(module, (nn.Conv2d, DepthwiseSeparableConv2d)) and not name.startswith(variants):
+            yield name, module
 
 
 def _place(names: tuple[str, ...], unit: Unit, graph: Graph, owners: dict[int, list[str]]) -> Place:

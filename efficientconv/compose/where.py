@@ -52,20 +52,21 @@ class Where:
 
     def selects(self, conv: nn.Conv2d, names: Iterable[str], is_stem: bool) -> bool:
         """Tell whether the rule takes ``conv``, which the model knows by ``names``."""
-        height, width = conv.kernel_size
-        if self.kernel_sizes is None:
-            fits = (height, width) != (1, 1)
-        else:
-            fits = height == width and height in self.kernel_sizes
-        return (
-            fits and group_kind(conv) in self.groups and (self.stem or not is_stem) and self.selects_place(conv, names)
-        )
+        if is_stem and not self.stem:
+            return False
+        return self._takes_kernel(conv) and group_kind(conv) in self.groups and self.selects_place(conv, names)
 
     def selects_place(self, unit: Any, names: Iterable[str]) -> bool:
         """Tell whether the rule takes a unit of this name and width, whatever its kernel and groups are."""
         names = tuple(names)
         wide_enough = min(unit.in_channels, unit.out_channels) >= self.min_channels
         return wide_enough and _matches(names, self.include) and not _matches(names, self.exclude)
+
+    def _takes_kernel(self, conv: nn.Conv2d) -> bool:
+        if self.kernel_sizes is None:
+            return conv.kernel_size != (1, 1)
+        height, width = conv.kernel_size
+        return height == width and height in self.kernel_sizes
 
 
 def group_kind(conv: nn.Conv2d) -> str:

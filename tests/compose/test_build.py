@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 import torch
-from timm.layers import Conv2dSame, ScaledStdConv2d
+from timm.layers import Conv2dSame, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2dSame
 from torch import nn
 
 from efficientconv.compose.build import SamePad2d, adds_to_conv2d, build_successor
@@ -99,6 +99,25 @@ def test_what_a_subclass_adds_is_named():
     assert not build_successor(nn.Conv2d, conv).is_same
     assert not adds_to_conv2d(nn.Conv2d(4, 4, 3))
     assert not adds_to_conv2d(Conv2dSame(4, 4, 3))
+
+
+@pytest.mark.parametrize("standardised", [StdConv2dSame, ScaledStdConv2dSame])
+@pytest.mark.parametrize("size", [16, 17])
+def test_padding_by_input_is_found_by_trying(standardised, size):
+    conv = standardised(4, 8, 3, stride=2, padding="same")
+    successor = build_successor(BSConvU, conv)
+    x = torch.randn(2, 4, size, size)
+    assert successor.module(x).shape == conv(x).shape
+    assert successor.note == f"same-padding in front; what {standardised.__name__} adds to nn.Conv2d is lost"
+
+
+def test_another_output_size_than_a_convolution_has_is_refused():
+    class Pooled(nn.Conv2d):
+        def forward(self, x):
+            return nn.functional.avg_pool2d(super().forward(x), 2)
+
+    with pytest.raises(ValueError, match=r"Pooled puts out \(6, 6\) of \(12, 12\) pixels, not \(12, 12\)"):
+        build_successor(BSConvU, Pooled(4, 4, 3, padding=1))
 
 
 def test_a_layer_may_not_widen():

@@ -135,6 +135,7 @@ def test_without_a_graph_only_rewiring_is_refused():
 
     _, report = replace_convs(Branches(), BSConvU, input_size=(3, 8, 8))
     assert [row.name for row in report.replaced] == ["conv1", "conv2"]
+    assert report.remark.startswith("The model cannot be traced (symbolically traced variables")
     with pytest.raises(UserError, match=r"and the model cannot be traced .*; conv\.layer\.restore_width=true"):
         replace_convs(Branches(), SlimConv2d)
 
@@ -150,6 +151,7 @@ def test_a_depthwise_separable_unit_is_replaced_whole():
     assert isinstance(new[1], BSConvU)
     assert isinstance(new[2], nn.BatchNorm2d)
     assert report.rule == "BSConvU for each depthwise-separable"
+    assert report.others == {"dense 3×3 (stem)": 1, "dense 1×1": 1}  # not what was inside the unit
 
 
 def test_projections_gain_a_penalty_and_keep_their_weights():

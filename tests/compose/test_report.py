@@ -82,6 +82,19 @@ def test_notes_and_what_is_kept_are_told_once():
     assert "Kept 4, 3×3 32→64: out_channels=64: must equal in_channels=32" in text
 
 
+def test_a_model_that_cannot_be_traced_is_told():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            return self.conv(x) if x.sum() > 0 else x
+
+    _, report = replace_convs(Branches(), BSConvU, RULE)
+    assert "The model cannot be traced (symbolically traced" in rendered(report, width=200)
+
+
 def test_many_kept_are_cut():
     def only_the_first(in_channels, out_channels, kernel_size, **others):
         if in_channels != 3:

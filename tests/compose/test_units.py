@@ -44,6 +44,7 @@ def test_a_shared_convolution_is_one_place_with_all_its_names():
 
 def test_the_model_itself_is_no_place():
     assert places_of(nn.Conv2d(3, 3, 3)) == []
+    assert places_of(BSConvU(3, 3, 3)) == []
 
 
 def obstacle(model, name="conv"):
