@@ -5,28 +5,44 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
-from efficientconv.data.augment import CropFlip, Normalization
-from efficientconv.data.memory import InMemoryLoader, LabeledImages
+from efficientconv.data.augment import Normalization
+from efficientconv.data.damage import DamagedImages
+from efficientconv.data.epochs import EpochLoader
 from efficientconv.data.split import missing_classes, stratified_split
 from efficientconv.errors import UserError
 
 
+class Labeled(Protocol):
+    """Images with classes (N,) int64: the images themselves, or where their files are."""
+
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def subset(self: Part, positions: Tensor) -> Part: ...  # noqa: D102
+
+
+Part = TypeVar("Part", bound=Labeled)
+
+
 @dataclass(frozen=True)
-class Splits:
+class Splits(Generic[Part]):
     """A data set as its publisher divided it; most have no validation set of their own."""
 
-    train: LabeledImages
-    test: LabeledImages
-    validation: LabeledImages | None = None
+    train: Part
+    test: Part
+    validation: Part | None = None
 
 
-class ImageData(LightningDataModule, ABC):
-    """Abstract base of the data sets; a leaf says in ``load`` where the images come from.
+class ImageData(LightningDataModule, ABC, Generic[Part]):
+    """Abstract base of the data sets; a leaf says in ``load`` which images there are.
 
     After ``prepare_data()`` and ``setup("fit")``, which both may be called again and before any trainer is there:
 
@@ -34,9 +50,10 @@ class ImageData(LightningDataModule, ABC):
     - ``evaluated_on``, what ``val_dataloader()`` gives. ``test``: the test set, as the papers report it.
       ``validation``: a part held out of the training set, or the data set's own validation set; then the test set is
       left for ``test_dataloader()``;
-    - ``normalization``, None where pixels are only scaled to [0, 1].
+    - ``normalization``, None where pixels are only scaled to [0, 1];
+    - ``bad_images``, how many damaged image files were left out so far, in this process.
 
-    The loaders yield ``(images (N, 3, H, W) float32, labels (N,) int64)`` on the trainer's device, for its rank.
+    The loaders yield ``(images (N, 3, H, W), labels (N,) int64)`` on the trainer's device, for its rank.
 
     Args:
         batch_size: training images in a batch, for each device.
@@ -46,8 +63,8 @@ class ImageData(LightningDataModule, ABC):
         val_split: part of the training images held out for validation, the same of every class and chosen before
             ``train_fraction``; 0 evaluates on the test set.
         normalize: by the set's mean and standard deviation (true), not at all (false), or by a given ``{mean, std}``.
-        crop_padding: black pixels added to each side before the random crop; 0 does not crop.
         flip: mirror half of the training images left and right.
+        max_bad_images: how many damaged image files are left out; the next one stops the run.
 
     Raises:
         UserError: a value that cannot be.
@@ -56,7 +73,6 @@ class ImageData(LightningDataModule, ABC):
     title: str  # how the data set is called on the command line, after "data="
     class_names: list[str]
     input_size: tuple[int, int, int]
-    published_normalization: Normalization | None = None  # None: computed from all training images
 
     def __init__(
         self,
@@ -67,8 +83,8 @@ class ImageData(LightningDataModule, ABC):
         train_fraction: float = 1.0,
         val_split: float = 0.0,
         normalize: bool | Mapping[str, Any] = True,
-        crop_padding: int = 4,
         flip: bool = True,
+        max_bad_images: int = 0,
     ) -> None:
         super().__init__()
         fits = isinstance(train_fraction, int | float) and 0 < train_fraction <= 1
@@ -76,21 +92,22 @@ class ImageData(LightningDataModule, ABC):
         fits = isinstance(val_split, int | float) and 0 <= val_split < 1
         _require(fits, f"data.val_split={val_split}: must be at least 0 and below 1; 0 holds out nothing")
         _require(isinstance(flip, bool), f"data.flip={flip}: must be true or false")
-        whole = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1), "seed": (seed, 0)}
-        for name, (value, least) in {**whole, "crop_padding": (crop_padding, 0)}.items():
-            fits = isinstance(value, int) and value >= least
-            _require(fits, f"data.{name}={value}: must be a whole number of at least {least}")
+        require_whole("batch_size", batch_size, least=1)
+        require_whole("eval_batch_size", eval_batch_size, least=1)
+        require_whole("seed", seed)
+        require_whole("max_bad_images", max_bad_images)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed
         self.train_fraction = train_fraction
         self.val_split = val_split
         self.normalize = _parse_normalize(normalize)
-        self.augmentation = CropFlip(crop_padding, flip)
+        self.flip = flip
+        self.damaged = DamagedImages(max_bad_images)
         self.normalization: Normalization | None = None
         self.evaluated_on = "validation" if val_split else "test"
-        self._splits: Splits | None = None
-        self._train_loader: InMemoryLoader | None = None
+        self._splits: Splits[Part] | None = None
+        self._train_loader: EpochLoader | None = None
         self._resume_from: dict[str, int] | None = None
 
     @property
@@ -98,9 +115,22 @@ class ImageData(LightningDataModule, ABC):
         """How many classes there are."""
         return len(self.class_names)
 
+    @property
+    def bad_images(self) -> int:
+        """How many damaged image files were left out so far."""
+        return len(self.damaged)
+
     @abstractmethod
-    def load(self) -> Splits:
-        """Read the images into memory and set ``class_names``."""
+    def load(self) -> Splits[Part]:
+        """Find the images, and set ``class_names``."""
+
+    @abstractmethod
+    def _describe(self, train: Part) -> None:
+        """Set ``input_size`` and ``normalization``, which may depend on the training images."""
+
+    @abstractmethod
+    def _loader(self, part: Part, batch_size: int, training: bool) -> EpochLoader:
+        """Make a loader for the trainer's device and rank."""
 
     def setup(self, stage: str | None = None) -> None:
         """Load and divide the data, once, whatever the ``stage``.
@@ -110,9 +140,7 @@ class ImageData(LightningDataModule, ABC):
         """
         if self._splits is None:
             splits = self.load()
-            channels, height, width = splits.train.images.shape[1:]
-            self.input_size = (channels, height, width)
-            self.normalization = self._choose_normalization(splits.train)
+            self._describe(splits.train)
             self._splits = self._divide(splits)
             self.evaluated_on = "test" if self._splits.validation is None else "validation"
         share = len(self._splits.train) // self._world_size
@@ -122,12 +150,7 @@ class ImageData(LightningDataModule, ABC):
             f"which has {share} training images for each device; give at most that",
         )
 
-    def _choose_normalization(self, train: LabeledImages) -> Normalization | None:
-        if self.normalize is not True:
-            return self.normalize or None
-        return self.published_normalization or Normalization.of(train.images)
-
-    def _divide(self, splits: Splits) -> Splits:
+    def _divide(self, splits: Splits[Part]) -> Splits[Part]:
         train, validation = splits.train, splits.validation
         if self.val_split:
             _require(
@@ -143,11 +166,11 @@ class ImageData(LightningDataModule, ABC):
             self._require_every_class(train, "training", f"data.train_fraction={self.train_fraction}")
         return Splits(train, splits.test, validation)
 
-    def _require_every_class(self, part: LabeledImages, name: str, cause: str) -> None:
+    def _require_every_class(self, part: Part, name: str, cause: str) -> None:
         missing = [self.class_names[i] for i in missing_classes(part.labels, self.num_classes)]
         _require(not missing, f"{cause}: leaves no {name} image of {len(missing)} classes ({', '.join(missing[:5])})")
 
-    def train_dataloader(self) -> InMemoryLoader:
+    def train_dataloader(self) -> EpochLoader:
         """Shuffled and augmented batches of the training images."""
         self._train_loader = self._loader(self._ready.train, self.batch_size, training=True)
         if self._resume_from:
@@ -155,11 +178,11 @@ class ImageData(LightningDataModule, ABC):
             self._resume_from = None
         return self._train_loader
 
-    def val_dataloader(self) -> InMemoryLoader:
+    def val_dataloader(self) -> EpochLoader:
         """Batches of what ``evaluated_on`` names, in order."""
         return self._loader(self._ready.validation or self._ready.test, self.eval_batch_size, training=False)
 
-    def test_dataloader(self) -> InMemoryLoader:
+    def test_dataloader(self) -> EpochLoader:
         """Batches of the test set, in order."""
         return self._loader(self._ready.test, self.eval_batch_size, training=False)
 
@@ -176,7 +199,7 @@ class ImageData(LightningDataModule, ABC):
         self._resume_from = state_dict
 
     @property
-    def _ready(self) -> Splits:
+    def _ready(self) -> Splits[Part]:
         self.setup()
         assert self._splits is not None
         return self._splits
@@ -185,17 +208,23 @@ class ImageData(LightningDataModule, ABC):
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
-    def _loader(self, data: LabeledImages, batch_size: int, training: bool) -> InMemoryLoader:
-        return InMemoryLoader(
-            data.to(self.trainer.strategy.root_device if self.trainer else torch.device("cpu")),
-            batch_size,
-            training=training,
-            seed=self.seed,
-            augmentation=self.augmentation,
-            normalization=self.normalization,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self._world_size,
-        )
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+
+def require_whole(name: str, value: Any, least: int = 0) -> None:
+    """Refuse ``data.<name>=value`` unless it is a whole number of at least ``least``.
+
+    Raises:
+        UserError: it is not.
+    """
+    fits = isinstance(value, int) and value >= least
+    _require(fits, f"data.{name}={value}: must be a whole number of at least {least}")
 
 
 def _require(condition: bool, otherwise: str) -> None:

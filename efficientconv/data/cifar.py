@@ -13,7 +13,8 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from efficientconv.data.augment import Normalization
-from efficientconv.data.base import ImageData, Splits
+from efficientconv.data.base import Splits
+from efficientconv.data.in_memory_data import InMemoryData
 from efficientconv.data.memory import LabeledImages
 from efficientconv.errors import UserError
 
@@ -24,14 +25,14 @@ NORMALIZATIONS = {  # of all pixels of the training images, as commonly publishe
 }
 
 
-class CIFAR(ImageData):
+class CIFAR(InMemoryData):
     """50,000 training and 10,000 test images of 32×32 pixels.
 
     Args:
         classes: 10 or 100, which of the two sets.
         root: folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``, or gets it.
         download: fetch the set where it is not there or not whole.
-        common: the arguments of ``ImageData``.
+        common: the arguments of ``InMemoryData``.
 
     Raises:
         UserError: a number of classes that neither has; from ``prepare_data`` and ``setup``: files missing or damaged.
@@ -58,7 +59,7 @@ class CIFAR(ImageData):
         except (OSError, RuntimeError) as error:
             raise self._unusable(f"The download failed: {error}") from error
 
-    def load(self) -> Splits:
+    def load(self) -> Splits[LabeledImages]:
         """Read all batches of the set."""
         if self._faulty_files():
             raise self._unusable("It was not fetched")

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from efficientconv.data.base import ImageData, Splits
+from efficientconv.data.base import Splits
+from efficientconv.data.in_memory_data import InMemoryData
 from efficientconv.data.memory import LabeledImages
 from efficientconv.data.split import stratified_split
 
@@ -19,13 +20,13 @@ SIZE = 32  # pixels, CIFAR's
 TEST_FRACTION = 0.2  # 359 images; the set has no split of its own
 
 
-class Digits(ImageData):
+class Digits(InMemoryData):
     """Handwritten digits, upsampled to 32×32 and three equal channels; a fixed fifth of each class is the test set.
 
     There is no ``flip``: a mirrored digit is not a digit.
 
     Args:
-        common: the arguments of ``ImageData`` but for ``flip``.
+        common: the arguments of ``InMemoryData`` but for ``flip``.
     """
 
     title = "digits"
@@ -33,7 +34,7 @@ class Digits(ImageData):
     def __init__(self, **common: Any) -> None:
         super().__init__(**common, flip=False)
 
-    def load(self) -> Splits:
+    def load(self) -> Splits[LabeledImages]:
         """Upsample the images and divide them, the same way whatever the seed."""
         from sklearn.datasets import load_digits  # takes a second
 

@@ -1,4 +1,4 @@
-"""Any folder of images sorted by class, decoded once and then read from a cache.
+"""Any folder of images sorted by class: small ones decoded once and then read from a cache, larger ones streamed.
 
 The cache is one ``.npy`` file a split: an array of uint8 and nothing else, read without pickle, so that reading it
 cannot execute anything.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,29 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from efficientconv.data.base import ImageData, Splits
+from efficientconv.data.base import Splits, require_whole
+from efficientconv.data.crops import Crop
+from efficientconv.data.damage import DamagedImageError
 from efficientconv.data.decode import decode_files
+from efficientconv.data.in_memory_data import InMemoryData
+from efficientconv.data.listing import Listing, list_splits
 from efficientconv.data.memory import LabeledImages
+from efficientconv.data.streamed_data import LOADERS, StreamedData
 from efficientconv.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+STREAM_FROM = 64  # pixels; smaller images are held in memory, larger ones read from disk while they are needed
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The image files of one split, class by class, each in order of its name.
-
-    ``stamp`` changes when a file comes, goes, or changes its name, size or time.
-    """
-
-    folder: Path
-    class_names: list[str]
-    paths: list[str]
-    labels: list[int]
-    stamp: str
-
-
-class ImageFolder(ImageData):
+class InMemoryFolder(InMemoryData):
     """Images in ``root/train/<class>/`` and ``root/test/<class>/`` or ``root/val/<class>/``, held in memory.
 
     The classes are the folders of ``train``, in alphabetical order; images may lie in folders below them. Where both
@@ -50,7 +40,7 @@ class ImageFolder(ImageData):
         root: folder that holds ``train``, and ``test`` or ``val`` or both.
         image_size: height and width in pixels; other images are scaled on their shorter side and cut in the middle.
         cache_dir: where the decoded images are kept if ``root`` cannot be written; otherwise it is ``root/.cache``.
-        common: the arguments of ``ImageData``.
+        common: the arguments of ``InMemoryData``.
 
     Raises:
         UserError: from ``prepare_data`` and ``setup``: the folders are not as above, or an image is damaged.
@@ -60,70 +50,59 @@ class ImageFolder(ImageData):
 
     def __init__(self, root: str, image_size: int = 32, cache_dir: str = "outputs/cache", **common: Any) -> None:
         super().__init__(**common)
-        if not isinstance(image_size, int) or image_size < 1:
-            raise UserError(f"data.image_size={image_size}: must be a whole number of at least 1, in pixels")
+        require_whole("image_size", image_size, least=1)
         self.root = Path(root).expanduser().absolute()
         self.image_size = image_size
         self.cache_dir = Path(cache_dir).expanduser()
 
     def prepare_data(self) -> None:
         """Decode what the cache does not hold yet."""
-        for listing in self._listings.values():
-            self._decoded(listing)
+        for split in self._listings[1]:
+            self._decoded(split)
 
-    def load(self) -> Splits:
+    def load(self) -> Splits[LabeledImages]:
         """Read all splits from the cache."""
-        self.class_names = self._listings["train"].class_names
-        return Splits(**{split: self._read(listing) for split, listing in self._listings.items()})
+        self.class_names, listings = self._listings
+        return Splits(**{split: self._read(split) for split in listings})
 
-    def _read(self, listing: Listing) -> LabeledImages:
-        return LabeledImages(torch.from_numpy(np.array(self._decoded(listing))), torch.tensor(listing.labels))
+    def _read(self, split: str) -> LabeledImages:
+        images, damaged = self._decoded(split)
+        kept = np.delete(np.arange(len(images)), damaged)
+        return LabeledImages(torch.from_numpy(images[kept]), self._listings[1][split].labels[kept])
 
     @cached_property
-    def _listings(self) -> dict[str, Listing]:
-        listings = {split: list_images(folder) for split, folder in self._find_splits().items()}
-        train = listings["train"]
-        for listing in listings.values():
-            differing = sorted(set(train.class_names) ^ set(listing.class_names))
-            if differing:
-                raise UserError(
-                    f"data.root={self.root}: train has {len(train.class_names)} classes and {listing.folder.name} has "
-                    f"{len(listing.class_names)}; not in both: {', '.join(differing[:5])}"
-                )
-        return listings
+    def _listings(self) -> tuple[list[str], dict[str, Listing]]:
+        return list_splits(self.root)
 
-    def _find_splits(self) -> dict[str, Path]:
-        expected = "train/<class>/*.jpg and test/<class>/*.jpg (or val), or any other image files"
-        if not self.root.is_dir():
-            raise UserError(
-                f"data.root={self.root}: there is no such folder; it should hold {expected} "
-                "(data=digits needs no download)"
-            )
-        train, test, val = (self.root / name for name in ("train", "test", "val"))
-        if not train.is_dir():
-            raise UserError(f"data.root={self.root}: has no folder train; it should hold {expected}")
-        if test.is_dir() and val.is_dir():
-            return {"train": train, "test": test, "validation": val}
-        if test.is_dir() or val.is_dir():
-            return {"train": train, "test": test if test.is_dir() else val}
-        raise UserError(f"data.root={self.root}: has neither a folder test nor val; it should hold {expected}")
+    def _decoded(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Map the split's images (N, 3, H, W) uint8 and the positions of damaged ones from the cache.
 
-    def _decoded(self, listing: Listing) -> np.ndarray:
-        """Map the split's images (N, 3, H, W) uint8 from the cache, where they are put first if need be."""
-        prefix = f"{listing.folder.name}-{self.image_size}px-"
-        name = f"{prefix}{listing.stamp}.npy"
-        shape = (len(listing.paths), 3, self.image_size, self.image_size)
+        They are put there first if need be; positions only where there are any.
+        """
+        listing = self._listings[1][split]
+        prefix = f"{split}-{self.image_size}px-"
+        name = f"{prefix}{stamp(listing, self.root)}"
+        shape = (len(listing), 3, self.image_size, self.image_size)
         for folder in self._cache_folders:
-            cached = map_array(folder / name)
+            cached = map_array(folder / f"{name}.npy")
             if cached is not None and cached.shape == shape:
-                return cached
+                return cached, self._cached_damage(folder / f"{name}.damaged.npy", listing)
         folder = self._writable_cache_folder()
-        images = decode_files(listing.paths, self.image_size, f"Decoding {listing.folder.name}")
-        write_array(folder / name, images)
+        images, damaged = decode_files(listing.paths, self.image_size, f"Decoding {split}", self.damaged)
         for other in folder.glob(f"{prefix}*.npy"):
-            if other.name != name:
-                other.unlink(missing_ok=True)  # of files that have changed since
-        return images
+            other.unlink(missing_ok=True)  # of files that have changed since
+        positions = np.array(damaged, dtype=np.int64)
+        if damaged:
+            write_array(folder / f"{name}.damaged.npy", positions)
+        write_array(folder / f"{name}.npy", images)
+        return images, positions
+
+    def _cached_damage(self, path: Path, listing: Listing) -> np.ndarray:
+        positions = map_array(path) if path.exists() else np.array([], dtype=np.int64)
+        assert positions is not None
+        for i in positions.tolist():
+            self.damaged.add(DamagedImageError(listing.paths[i], "as found when it was decoded"))
+        return positions
 
     @property
     def _cache_folders(self) -> tuple[Path, Path]:
@@ -145,39 +124,83 @@ class ImageFolder(ImageData):
         )
 
 
-def list_images(folder: Path) -> Listing:
-    """List the image files in ``folder/<class>/``.
+class StreamedFolder(StreamedData):
+    """The same folders, read from disk while they are needed.
+
+    Args:
+        root: folder that holds ``train``, and ``test`` or ``val`` or both.
+        common: the arguments of ``StreamedData``.
 
     Raises:
-        UserError: there is no class, or a class has no image.
+        UserError: from ``setup``: the folders are not as they should be.
     """
-    class_names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not class_names:
-        raise UserError(f"{folder}: has no class folders; the images should be in {folder}/<class>/")
-    paths: list[str] = []
-    labels: list[int] = []
-    stamp = hashlib.sha256()
-    for label, class_name in enumerate(class_names):
-        entries = list(_image_files(folder / class_name))
-        if not entries:
-            raise UserError(f"{folder / class_name}: this class has no image ({', '.join(SUFFIXES)})")
-        for entry in entries:
-            status = entry.stat()
-            name = entry.path.removeprefix(str(folder))
-            stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-            paths.append(entry.path)
-            labels.append(label)
-    return Listing(folder, class_names, paths, labels, stamp.hexdigest()[:16])
+
+    title = "image_folder"
+
+    def __init__(self, root: str, **common: Any) -> None:
+        super().__init__(**common)
+        self.root = Path(root).expanduser().absolute()
+
+    def load(self) -> Splits[Listing]:
+        """List the files."""
+        self.class_names, listings = list_splits(self.root)
+        return Splits(**listings)
 
 
-def _image_files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _image_files(entry.path)
-        elif entry.name.lower().endswith(SUFFIXES):
-            yield entry
+def open_image_folder(
+    root: str,
+    image_size: int = 32,
+    loader: str = "auto",
+    *,
+    cache_dir: str = "outputs/cache",
+    crop_padding: int = 4,
+    train_crop: Callable[[int], Crop] | None = None,
+    eval_crop: Callable[[int], Crop] | None = None,
+    color_jitter: Mapping[str, float] | None = None,
+    workers: int | None = None,
+    **common: Any,
+) -> InMemoryFolder | StreamedFolder:
+    """Open a folder of images: small ones in memory, those of at least 64 pixels from disk.
+
+    Args:
+        root: folder that holds ``train``, and ``test`` or ``val`` or both.
+        image_size: height and width in pixels.
+        loader: ``memory``, ``dali``, ``torch``, or ``auto``, which goes by ``image_size``.
+        cache_dir: in memory only, as are the padding of the crop.
+        crop_padding: see ``InMemoryData``.
+        train_crop: from disk only, as are the next three; see ``StreamedData``.
+        eval_crop: see there.
+        color_jitter: see there.
+        workers: see there.
+        common: the arguments of ``ImageData``.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+    require_whole("image_size", image_size, least=1)
+    if loader not in ("memory", *LOADERS):
+        raise UserError(f"data.loader={loader}: must be one of memory, {', '.join(LOADERS)}")
+    if loader == "memory" or (loader == "auto" and image_size < STREAM_FROM):
+        return InMemoryFolder(root, image_size, cache_dir, crop_padding=crop_padding, **common)
+    return StreamedFolder(
+        root,
+        image_size=image_size,
+        loader=loader,
+        train_crop=train_crop,
+        eval_crop=eval_crop,
+        color_jitter=color_jitter,
+        workers=workers,
+        **common,
+    )
+
+
+def stamp(listing: Listing, root: Path) -> str:
+    """Return what changes when a file comes, goes, or changes its name below ``root``, its size or its time."""
+    digest = hashlib.sha256()
+    for path in listing.paths:
+        status = os.stat(path)
+        digest.update(f"{path.removeprefix(str(root))}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def map_array(path: Path) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from efficientconv.data import ImageData, InMemoryLoader, LabeledImages, Splits
+from efficientconv.data import InMemoryData, InMemoryLoader, LabeledImages, Splits
 from efficientconv.data.augment import Normalization
 from efficientconv.errors import UserError
 
@@ -18,7 +18,7 @@ def part(first: int, counts: tuple[int, ...]) -> LabeledImages:
     return LabeledImages(numbers.view(-1, 1, 1, 1).expand(-1, 3, 6, 5).contiguous(), labels)
 
 
-class Tiny(ImageData):
+class Tiny(InMemoryData):
     """Three classes: training images 0 to 39, test images 100 to 108, perhaps validation images 200 to 202."""
 
     title = "tiny"
@@ -27,7 +27,7 @@ class Tiny(ImageData):
         super().__init__(**{"batch_size": 4, "normalize": False, "crop_padding": 0, "flip": False, **common})
         self.own_validation, self.counts, self.loaded = own_validation, counts, 0
 
-    def load(self) -> Splits:
+    def load(self) -> Splits[LabeledImages]:
         self.loaded += 1
         self.class_names = ["ant", "bee", "cat"]
         return Splits(part(0, self.counts), part(100, (3, 3, 3)), part(200, (1, 1, 1)) if self.own_validation else None)
@@ -143,6 +143,7 @@ def test_the_place_in_the_training_data_is_saved_and_given_back() -> None:
         ({"train_fraction": 0}, "data.train_fraction=0: must be above 0 and at most 1"),
         ({"train_fraction": 1.5}, "data.train_fraction=1.5: must be above 0 and at most 1"),
         ({"train_fraction": "half"}, "data.train_fraction=half: must be above 0 and at most 1"),
+        ({"max_bad_images": -1}, "data.max_bad_images=-1: must be a whole number of at least 0"),
         ({"flip": "yes"}, "data.flip=yes: must be true or false"),
         ({"val_split": 1}, "data.val_split=1: must be at least 0 and below 1; 0 holds out nothing"),
         ({"val_split": -0.1}, "data.val_split=-0.1: must be at least 0 and below 1"),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientconv.data.decode import CHUNK, decode_file, decode_files
+from efficientconv.data.damage import DamagedImages
+from efficientconv.data.decode import CHUNK, decode_file, decode_files, find_damaged, read_rgb
 from efficientconv.errors import UserError
 
 
@@ -81,7 +82,7 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not an image")
-    with pytest.raises(UserError, match=r"text.png: not an image, or a damaged one \(cannot identify"):
+    with pytest.raises(UserError, match=r"text.png: not an image, or a damaged one \(no image format that is known\)"):
         decode_file(str(tmp_path / "text.png"), 8)
 
 
@@ -90,7 +91,8 @@ def test_many_files_come_in_order_and_without_a_bar_where_there_is_no_terminal(t
     for i in range(CHUNK + 10):
         paths.append(str(tmp_path / f"{i}.png"))
         Image.new("L", (2, 2), i).save(paths[-1])
-    decoded = decode_files(paths, 2, "Decoding")
+    decoded, damaged = decode_files(paths, 2, "Decoding")
+    assert damaged == []
     assert decoded.shape == (CHUNK + 10, 3, 2, 2)
     assert decoded[:, 0, 0, 0].tolist() == list(range(CHUNK + 10))
     assert capfd.readouterr() == ("", "")
@@ -103,3 +105,34 @@ def test_the_first_damaged_file_of_many_is_named(tmp_path: Path) -> None:
         Path(path).write_text("not an image")
     with pytest.raises(UserError, match=r"1.png: not an image"):
         decode_files(paths, 2, "Decoding")
+
+
+def test_damaged_files_that_are_allowed_are_black_and_listed(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(CHUNK + 2)]
+    for path in paths:
+        Image.new("L", (2, 2), 9).save(path)
+    Path(paths[1]).write_text("not an image")
+    Path(paths[CHUNK]).unlink()
+    found = DamagedImages(limit=2)
+    decoded, damaged = decode_files(paths, 2, "Decoding", found)
+    assert damaged == [1, CHUNK]
+    assert found.paths == {paths[1], paths[CHUNK]}
+    assert decoded[:, 0, 0, 0].nonzero()[0].tolist() == [i for i in range(CHUNK + 2) if i not in damaged]
+
+
+def test_damaged_files_are_found_in_order(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(4)]
+    Image.new("L", (2, 2)).save(paths[1])
+    Path(paths[2]).write_text("not an image")
+    Path(paths[3]).write_bytes(Path(paths[1]).read_bytes()[:40])
+    assert [error.path for error in find_damaged(paths)] == [paths[0], *paths[2:]]
+    assert find_damaged(paths[1:2]) == []
+
+
+def test_a_photograph_is_read_as_it_is(tmp_path: Path) -> None:
+    pixels = random_pixels(5, 7, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = read_rgb(str(tmp_path / "a.png"))
+    assert image.shape == (3, 5, 7)
+    assert np.array_equal(image.permute(1, 2, 0), pixels)
+    assert image.permute(1, 2, 0).is_contiguous()

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from efficientconv.data import ImageFolder, image_folder
-from efficientconv.data.image_folder import map_array, write_array
+from efficientconv.data import image_folder, open_image_folder
+from efficientconv.data.image_folder import InMemoryFolder, StreamedFolder, map_array, write_array
 from efficientconv.errors import UserError
 
 CLASSES = {"ant": 10, "bee": 20}
@@ -32,12 +32,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def make(root: Path, **options) -> ImageFolder:
+def make(root: Path, **options) -> InMemoryFolder | StreamedFolder:
     common = {"batch_size": 4, "normalize": False, "crop_padding": 0, "flip": False, "image_size": 8}
-    return ImageFolder(str(root), cache_dir=str(root.parent / "outputs"), **{**common, **options})
+    return open_image_folder(str(root), cache_dir=str(root.parent / "outputs"), **{**common, **options})
 
 
-def ready(root: Path, **options) -> ImageFolder:
+def ready(root: Path, **options) -> InMemoryFolder | StreamedFolder:
     data = make(root, **options)
     data.prepare_data()
     data.setup("fit")
@@ -237,5 +237,50 @@ def test_a_batch_larger_than_the_data_set(root: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 2.5])
 def test_impossible_image_sizes(root: Path, size: float) -> None:
-    with pytest.raises(UserError, match=f"data.image_size={size}: must be a whole number of at least 1, in pixels"):
+    with pytest.raises(UserError, match=f"data.image_size={size}: must be a whole number of at least 1"):
         make(root, image_size=size)
+
+
+def test_damaged_images_are_left_out_and_counted_from_the_cache_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "train" / "bee" / "2.png"
+    path.write_bytes(path.read_bytes()[:40])
+    for _ in range(2):
+        data = ready(root, max_bad_images=1)
+        assert levels(data.train_dataloader()) == {0: [10, 11, 12, 13], 1: [20, 21, 23]}
+        assert data.bad_images == 1
+        monkeypatch.setattr(image_folder, "decode_files", no_decoding)
+    with pytest.raises(UserError, match=r"train/bee/2.png: not an image, or a damaged one \(as found when it was dec"):
+        ready(root)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "loader", "kind"),
+    [
+        (32, "auto", InMemoryFolder),
+        (63, "auto", InMemoryFolder),
+        (64, "auto", StreamedFolder),
+        (224, "memory", InMemoryFolder),
+        (32, "torch", StreamedFolder),
+    ],
+)
+def test_small_images_are_held_in_memory_and_large_ones_streamed(
+    root: Path, image_size: int, loader: str, kind: type
+) -> None:
+    assert type(make(root, image_size=image_size, loader=loader)) is kind
+
+
+@pytest.mark.parametrize("loader", ["torch", "dali"])
+def test_streamed_images_are_those_of_the_folders(root: Path, loader: str) -> None:
+    data = ready(root, loader=loader, workers=0, batch_size=3)
+    assert (data.class_names, data.num_classes, data.input_size) == (["ant", "bee"], 2, (3, 8, 8))
+    assert data.evaluated_on == "test"
+    assert levels(data.train_dataloader()) == {0: [10, 11, 12, 13], 1: [20, 21, 22, 23]}
+    assert levels(data.val_dataloader()) == levels(data.test_dataloader()) == {0: [110, 111], 1: [120, 121]}
+    assert not (root / ".cache").exists()
+
+
+def test_other_loaders_are_refused(root: Path) -> None:
+    with pytest.raises(UserError, match=r"data.loader=disk: must be one of memory, auto, dali, torch"):
+        make(root, loader="disk")

@@ -1,0 +1,50 @@
+"""Photograph-like JPEG files, small and few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+WritePhotographs = Callable[..., list[str]]
+SIZES = ((60, 80), (80, 60), (50, 50), (47, 91), (120, 33))  # (height, width)
+
+
+def photograph(seed: int, height: int, width: int) -> Image.Image:
+    """Colours that change smoothly, as in a photograph out of focus."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write_photographs(folder: Path, count: int, first: int = 0) -> list[str]:
+    """Write ``count`` photographs of various sizes, numbered from ``first``; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:04d}.jpg" for i in range(first, first + count)]
+    for i, path in enumerate(paths, first):
+        photograph(i, *SIZES[i % len(SIZES)]).save(path, quality=95)
+    return [str(path) for path in paths]
+
+
+@pytest.fixture(scope="session", name="write_photographs")
+def _write_photographs() -> WritePhotographs:
+    """For tests that need files of their own; test modules cannot import this one."""
+    return write_photographs
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """26 JPEG files."""
+    return write_photographs(tmp_path_factory.mktemp("photographs"), 26)
+
+
+@pytest.fixture(scope="session")
+def folder_of_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train`` with 13 photographs of each of two classes, ``val`` with 5 of each."""
+    root = tmp_path_factory.mktemp("folder")
+    for label, name in enumerate(("ant", "bee")):
+        write_photographs(root / "train" / name, 13, first=13 * label)
+        write_photographs(root / "val" / name, 5, first=100 + 5 * label)
+    return root
