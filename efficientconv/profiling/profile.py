@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -92,13 +92,28 @@ def complexity(model: nn.Module, input_size: tuple[int, int, int]) -> Profile:
 def _by_module(model: nn.Module, recorded: Trace) -> dict[str, ModuleProfile]:
     macs = _with_parents(CONVENTIONS["macs"](recorded))
     outputs = _with_parents((op.module, prod(op.output)) for op in layer_operators(recorded))
-    profiles = {}
-    for name, module in model.named_modules():
-        sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
-        trainable = sum(n for n, requires_grad in sizes if requires_grad)
-        kind = type(module).__name__
-        profiles[name] = ModuleProfile(name, kind, sum(n for n, _ in sizes), trainable, macs[name], outputs[name])
-    return profiles
+    params, trainable = (
+        _params(model, lambda parameter: True),
+        _params(model, lambda parameter: parameter.requires_grad),
+    )
+    return {
+        name: ModuleProfile(name, type(module).__name__, params[name], trainable[name], macs[name], outputs[name])
+        for name, module in model.named_modules()
+    }
+
+
+def _params(model: nn.Module, counts: Callable[[nn.Parameter], bool]) -> dict[str, int]:
+    """Sum the sizes of the parameters that count, once for each module that has them in it."""
+    owned = {
+        (ancestor, parameter)
+        for path, parameter in model.named_parameters(remove_duplicate=False)
+        for ancestor in _ancestors(path.rpartition(".")[0])
+        if counts(parameter)
+    }
+    sizes: dict[str, int] = defaultdict(int)
+    for ancestor, parameter in owned:
+        sizes[ancestor] += parameter.numel()
+    return sizes
 
 
 def _with_parents(counts: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -115,7 +115,9 @@ def _run(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
 
 
 def _meta(tensor: Tensor) -> Tensor:
-    empty = torch.empty_like(tensor, device="meta")
+    if tensor.is_meta:
+        return tensor
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
