@@ -104,7 +104,7 @@ def settings_of(conv):
     return instantiate(OmegaConf.load(CONFIGS / f"{conv}.yaml"), _convert_="all")
 
 
-def check(network, conv, where, instead, expected):
+def check(network, conv, where, instead, expected, count_macs=False):
     """Replace, and train a step of what comes out; the report of it."""
     model, size = build(network)
     layer = settings_of(conv)["layer"]
@@ -112,7 +112,9 @@ def check(network, conv, where, instead, expected):
         with pytest.raises(UserError, match=f"selects nothing in {type(model).__name__}|can replace none of the"):
             replace_convs(model, layer, where, instead=instead)
         return None
-    new, report = replace_convs(model, layer, where, instead=instead, input_size=(3, size, size))
+    new, report = replace_convs(
+        model, layer, where, instead=instead, input_size=(3, size, size) if count_macs else None
+    )
     assert len(report.replaced) == expected
     assert type(new) is type(model)
     new.train()(torch.randn(2, 3, size, size)).sum().backward()
@@ -126,7 +128,7 @@ def check(network, conv, where, instead, expected):
 @pytest.mark.parametrize(("network", "conv", "expected"), list(pairs(PAPERS_RULE)))
 def test_papers_own_rule(network, conv, expected):
     settings = settings_of(conv)
-    report = check(network, conv, settings["where"], settings["instead"], expected)
+    report = check(network, conv, settings["where"], settings["instead"], expected, count_macs=True)
     if report is not None:
         assert len(report.kept) == (1 if (network, conv) == ("repvgg_a0", "bdrconv") else 0)
 
