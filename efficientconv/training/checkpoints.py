@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 
 from efficientconv.errors import UserError
+from efficientconv.training.agreement import Agreement, of_all_ranks
 from efficientconv.training.monitor import require_finite
 from efficientconv.training.run_directory import RunDirectory, first_line, replaced_whole
-from efficientconv.training.signals import StopRequest
+from efficientconv.training.signals import Interrupted, StopRequest
 
 SECONDS_PER_MINUTE = 60
 
@@ -39,27 +41,33 @@ class Checkpoints(Checkpoint):
     ) -> None:
         self.run, self.stop = run, stop
         self.every_n_minutes, self.every_n_steps = every_n_minutes, every_n_steps
+        self.agreement = Agreement(wishes=2)
         self.best: float | None = None
+        self.step = 0
         self.saved_at = time.monotonic()
 
-    def on_train_start(self, *args: Any) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Take the signals back from Lightning, whose handler ends the run without a checkpoint and with status 0."""
         self.stop.take_signals()
+        self.agreement.open()
+        self.step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Save where it is time to, and stop where that was asked for.
 
-        After the last step of an epoch both wait for its validation: Lightning would skip it in the resumed run.
+        Not between two steps of the optimizer: accumulated gradients are not in a checkpoint. And not after the last
+        step of an epoch, whose validation Lightning would skip in the resumed run.
         """
-        if trainer.is_last_batch:
+        if trainer.is_last_batch or trainer.global_step == self.step:
             return
-        if self.stop.signum is not None or self._is_due(trainer.global_step):
+        self.step = trainer.global_step
+        due, signum = self.agreement(self._is_due(), self.stop.signum or 0)
+        if due or signum or (self.every_n_steps and self.step % self.every_n_steps == 0):
             self._save(trainer, "last")
-        self.stop.check()
+        if signum:
+            raise Interrupted(signum)
 
-    def _is_due(self, step: int) -> bool:
-        if self.every_n_steps and step % self.every_n_steps == 0:
-            return True
+    def _is_due(self) -> bool:
         if self.every_n_minutes is None:
             return False
         return time.monotonic() - self.saved_at > self.every_n_minutes * SECONDS_PER_MINUTE
@@ -71,7 +79,10 @@ class Checkpoints(Checkpoint):
             self.best = float(top1)
             self._save(trainer, "best")
         self._save(trainer, "last")
-        self.stop.check()
+        self.step = trainer.global_step
+        _, signum = self.agreement.at_once(False, self.stop.signum or 0)
+        if signum:
+            raise Interrupted(signum)
 
     def _save(self, trainer: Trainer, name: str) -> None:
         require_finite(trainer)  # the last good checkpoint stays
@@ -89,37 +100,51 @@ class Checkpoints(Checkpoint):
 
 
 class RandomState(Callback):
-    """Carries the random number generators over a restart, as tensors, numbers and lists (``weights_only=True``)."""
+    """Carries the random number generators of every rank over a restart.
+
+    As tensors, numbers and lists, so that ``weights_only=True`` loads them.
+    """
 
     def __init__(self) -> None:
         self.restored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of torch's, CUDA's, numpy's and Python's generators."""
-        version, numbers, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = cast(tuple, np.random.get_state(legacy=True))
-        return {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
-            "python": [version, list(numbers), gauss],
-        }
+        """Return the states of each rank's generators."""
+        return {"ranks": of_all_ranks(generator_states())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Keep the states until training starts, so that nothing draws from them before."""
         self.restored = state
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Set the generators to where the checkpoint left them."""
-        if self.restored is None:
-            return
-        torch.set_rng_state(self.restored["torch"])
-        if len(self.restored["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(self.restored["cuda"])
-        name, keys, *rest = self.restored["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-        version, numbers, gauss = self.restored["python"]
-        random.setstate((version, tuple(numbers), gauss))
+        """Set this rank's generators to where the checkpoint left them, if it was there then."""
+        if self.restored is not None and trainer.global_rank < len(self.restored["ranks"]):
+            set_generator_states(self.restored["ranks"][trainer.global_rank])
+        elif trainer.global_rank:  # its mixup and dropout should not be those of the first rank again
+            seed_everything(torch.initial_seed() + trainer.global_rank, verbose=False)
+
+
+def generator_states() -> dict[str, Any]:
+    """Return the states of torch's, CUDA's, numpy's and Python's generators."""
+    version, numbers, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = cast(tuple, np.random.get_state(legacy=True))
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(numbers), gauss],
+    }
+
+
+def set_generator_states(states: Mapping[str, Any]) -> None:
+    """Set the generators to what `generator_states` returned; CUDA's where there are as many devices."""
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ few sums on the device; whoever wants them (`efficientconv.training.monitor`) re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import penalized_layers
+from efficientconv.training.agreement import of_all_ranks
 from efficientconv.training.optim import constant, parameter_groups
 
 
@@ -32,6 +33,12 @@ class TrainSums(NamedTuple):
     correct: float  # images whose likeliest class is the label
     penalty: float  # weighted regularisation loss × steps
     finite_steps: float  # steps before the first loss that was not a number
+
+    @classmethod
+    def over(cls, ranks: Sequence[TrainSums]) -> TrainSums:
+        """Combine those of all ranks, which take their steps together."""
+        steps, images, loss, correct, penalty, finite_steps = zip(*ranks, strict=True)
+        return cls(steps[0], sum(images), sum(loss), sum(correct), sum(penalty) / len(ranks), min(finite_steps))
 
 
 class Classifier(LightningModule):
@@ -100,7 +107,9 @@ class Classifier(LightningModule):
     def _penalty(self, like: Tensor) -> Tensor:
         if not self.penalized:
             return torch.zeros_like(like)
-        return self.regularization_weight * torch.stack([layer.regularization_loss() for layer in self.penalized]).sum()
+        with torch.autocast(like.device.type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off
+            penalties = [layer.regularization_loss() for layer in self.penalized]
+        return self.regularization_weight * torch.stack(penalties).sum()
 
     @torch.no_grad()
     def _add_to_sums(self, logits: Tensor, targets: Tensor, loss: Tensor, penalty: Tensor) -> None:
@@ -123,15 +132,21 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the sums, so that an epoch that is interrupted reports the whole of itself."""
-        checkpoint["train_sums"] = self.sums.tolist()
+        checkpoint["train_sums"] = [list(sums) for sums in of_all_ranks(self.read_own_sums())]
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the sums up again."""
-        self.sums = torch.tensor(checkpoint["train_sums"], dtype=torch.float64)
+        ranks = checkpoint["train_sums"]
+        if self.global_rank < len(ranks):  # else there are more ranks than before, which only a new epoch can have
+            self.sums = torch.tensor(ranks[self.global_rank], dtype=torch.float64)
+
+    def read_own_sums(self) -> TrainSums:
+        """Read this rank's sums of the epoch: one transfer from the device."""
+        return TrainSums(*self.sums.tolist())
 
     def read_sums(self) -> TrainSums:
-        """Read the sums of this epoch: one transfer from the device."""
-        return TrainSums(*self.sums.tolist())
+        """Read the sums of the epoch over all ranks, which must call this together."""
+        return TrainSums.over(of_all_ranks(self.read_own_sums()))
 
     def _evaluate_batch(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch

@@ -16,7 +16,7 @@ REFRESH_SECONDS = 0.5
 
 
 def require_finite(trainer: Trainer) -> TrainSums:
-    """Read the sums of the epoch so far.
+    """Read the sums of the epoch so far over all ranks, which must call this together.
 
     Raises:
         UserError: the loss has been infinite or not a number, and since which step.
@@ -46,6 +46,7 @@ class Monitor(Callback):
         self.every_n_steps = every_n_steps
         self.line = ProgressLine() if (sys.stderr.isatty() if bar is None else bar) else None
         self.seen = TrainSums(*[0.0] * len(TrainSums._fields))
+        self.step = 0
         self.shown_at = 0.0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -59,16 +60,13 @@ class Monitor(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Log every so many steps, move the bar every half second."""
-        log = trainer.global_step % self.every_n_steps == 0 and trainer.global_step > 0
-        show = self.line is not None and time.monotonic() - self.shown_at > REFRESH_SECONDS
-        if not log and not show:
-            return
-        sums = require_finite(trainer)
-        if log:
-            self._log(trainer, sums)
-        if show and self.line is not None:
+        step, before = trainer.global_step, self.step
+        self.step = step
+        if step != before and step % self.every_n_steps == 0:  # it stays while gradients are accumulated
+            self._log(trainer, require_finite(trainer))
+        if self.line is not None and time.monotonic() - self.shown_at > REFRESH_SECONDS:
             self.shown_at = time.monotonic()
-            self.line.update(trainer.current_epoch, trainer.max_epochs, trainer.global_step, sums)
+            self.line.update(trainer, module)
 
     def _log(self, trainer: Trainer, sums: TrainSums) -> None:
         new = TrainSums(*(now - before for now, before in zip(sums, self.seen, strict=True)))
@@ -117,15 +115,17 @@ class ProgressLine:
         self.progress.update(self.task, total=total, completed=completed)
         self.progress.start()
 
-    def update(self, epoch: int, epochs: int | None, step: int, sums: TrainSums) -> None:
-        """Move the line to a step and show the epoch's running loss and accuracy."""
-        now = time.monotonic()
+    def update(self, trainer: Trainer, module: LightningModule) -> None:
+        """Move the line to the present step and show the epoch's running loss and accuracy, those of this rank."""
+        assert isinstance(module, Classifier)
+        sums, now = module.read_own_sums(), time.monotonic()
         images = sums.images - self.images if sums.images >= self.images else sums.images
-        rate = images / (now - self.at)
+        rate = trainer.world_size * images / (now - self.at)
         self.images, self.at = sums.images, now
         loss, top1 = sums.loss / sums.images, sums.correct / sums.images
         text = f"{rate:,.0f} images/s  loss {loss:.3f}  top-1 {top1:.2%}"
-        self.progress.update(self.task, description=f"epoch {epoch + 1}/{epochs}", completed=step, text=text)
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.progress.update(self.task, description=epoch, completed=trainer.global_step, text=text)
 
     def stop(self) -> None:
         """Take the line away."""

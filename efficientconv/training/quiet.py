@@ -10,11 +10,14 @@ NOT_FOR_THE_USER = (
     r"The '\w+' does not have many workers",  # batches come from memory
     r"The number of training batches .* is smaller than the logging interval",
     r"GPU available but not used",
+    r"It is recommended to use `self.log\(.*sync_dist=True\)`",  # of metrics that are over all ranks already
+    r"Detected call of `lr_scheduler.step\(\)` before",  # 16-mixed skips the first steps while it looks for a scale
 )
 
 
 def silence_lightning() -> None:
     """Keep Lightning's errors, and of its warnings those that a user can do something about."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     for message in NOT_FOR_THE_USER:
         warnings.filterwarnings("ignore", message)

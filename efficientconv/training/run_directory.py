@@ -31,10 +31,11 @@ class RunDirectory:
 
     Args:
         path: the directory; it need not exist.
+        writable: false in the further ranks of a run, where whatever would write does nothing.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], writable: bool = True) -> None:
+        self.path, self.writable = Path(path), writable
 
     @property
     def config_file(self) -> Path:
@@ -117,8 +118,9 @@ class RunDirectory:
         """Write a file of that name whole or not at all."""
         self._write_atomically(self.path / name, json.dumps(content, indent=2) + "\n")
 
-    @staticmethod
-    def _write_atomically(file: Path, text: str) -> None:
+    def _write_atomically(self, file: Path, text: str) -> None:
+        if not self.writable:
+            return
         with replaced_whole(file) as temporary:
             temporary.write_text(text)
 
@@ -126,6 +128,8 @@ class RunDirectory:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.csv; the first row sets the columns."""
+        if not self.writable:
+            return
         is_new = not self.metrics_file.exists()
         with self.metrics_file.open("a", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))
@@ -142,6 +146,8 @@ class RunDirectory:
 
     def cut_metrics(self, epochs: int) -> None:
         """Keep the header and the rows of the first ``epochs`` epochs, dropping those a resumed run writes again."""
+        if not self.writable:
+            return
         if self.metrics_file.is_file():
             lines = self.metrics_file.read_text().splitlines(keepends=True)[: epochs + 1]
             self._write_atomically(self.metrics_file, "".join(lines) if epochs else "")

@@ -11,6 +11,7 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.console import console
@@ -20,8 +21,9 @@ from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.environment import environment
+from efficientconv.training.launch import device_count, run_ranks
 from efficientconv.training.monitor import Monitor
-from efficientconv.training.precision import resolve_precision
+from efficientconv.training.precision import allow_tf32, require_possible, resolve_precision
 from efficientconv.training.quiet import silence_lightning
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.run_directory import RunDirectory
@@ -60,7 +62,7 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
             **environment(),
         )
         try:
-            return _fit(config, run, stop)
+            return _on_devices(config, run, stop)
         except Interrupted as error:
             run.update_summary(status="interrupted", error=str(error))
             raise
@@ -70,14 +72,26 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
             raise
 
 
-def _fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
+def _on_devices(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
+    require_possible(config["trainer"])
+    count = device_count(config["trainer"])
+    run.update_summary(devices=count)
+    if count == 1:
+        return fit(config, run, stop)
+    instantiate(config["data"], _convert_="all").prepare_data()  # once, before all ranks want to
+    run_ranks(run, count, stop)
+    return run.read_summary()["best"].get("top1")
+
+
+def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
+    """Train in this process, which may be one rank of several; return the best top-1 accuracy."""
     seed_everything(config["seed"], verbose=False)
     data = instantiate(config["data"], _convert_="all")
     data.prepare_data()
     data.setup("fit")
     classifier, report = build_classifier(config, data)
     announce(report, run, data)
-    found = [instantiate(node, _convert_="all")(run) for node in config["logger"].values()]
+    found = [instantiate(node, _convert_="all")(run) for node in config["logger"].values() if run.writable]
     recorder = Recorder(run)
     exit_code = 1
     try:
@@ -137,14 +151,19 @@ def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers:
     """Build Lightning's trainer without what this project does itself."""
     settings = dict(config["trainer"])
     settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
-    return Trainer(
+    allow_tf32()
+    trainer = Trainer(
         **settings,
+        plugins=[LightningEnvironment()],  # ranks are started here, by no cluster manager
         callbacks=callbacks,
         logger=loggers or False,
         num_sanity_val_steps=0,  # they would eat the first validation batches of some loaders
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    # Between ranks Lightning asks after each step for a SIGTERM, and waits for the device; see `Checkpoints` instead.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _run(trainer: Trainer, classifier: Classifier, data: ImageData, run: RunDirectory, stop: StopRequest) -> None:

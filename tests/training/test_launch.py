@@ -1,0 +1,187 @@
+"""Runs of several ranks: how they are watched, with children that need no torch, and whole runs on the CPU."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from efficientconv.errors import UserError
+from efficientconv.training import launch
+from efficientconv.training.launch import device_count, started, wait
+from efficientconv.training.run_directory import RunDirectory
+from efficientconv.training.signals import StopRequest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDirectory(tmp_path)
+
+
+def statuses(run, code, count=2, stop=None):
+    with started(
+        [sys.executable, "-S", "-c", f"import os, time; rank = os.environ['LOCAL_RANK']; {code}"], count, run
+    ) as ranks:
+        return wait(ranks, stop or StopRequest())
+
+
+def test_every_rank_knows_which_it_is_and_where_to_meet(run):
+    code = "print(rank, *(os.environ[n] for n in ('WORLD_SIZE', 'MASTER_ADDR')), file=__import__('sys').stderr)"
+    assert statuses(run, code, count=3) == [0, 0, 0]
+    assert sorted(run.log_file.read_text().split("\n")) == ["", "1 3 127.0.0.1", "2 3 127.0.0.1"]
+
+
+def test_a_rank_that_hangs_after_another_has_failed_is_not_waited_for(run, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    assert statuses(run, "time.sleep(600) if rank == '0' else os._exit(3)") == [None, 3]
+
+
+def test_signals_are_passed_on(run):
+    stop = StopRequest()
+    stop.signum = 15
+    assert statuses(run, "time.sleep(600)", stop=stop) == [-15, -15]
+
+
+def test_no_rank_outlives_its_parent(tmp_path):
+    code = f"""
+import os, sys, time
+from efficientconv.training.launch import started
+from efficientconv.training.run_directory import RunDirectory
+child = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
+with started([sys.executable, "-S", "-c", child], 1, RunDirectory({str(tmp_path)!r})):
+    time.sleep(600)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 60
+    while _is_running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "reason"),
+    [
+        ([1, -9], "rank 0 of 2: peer closed", "rank 1 of 2 was ended by SIGKILL"),
+        ([1, 1], "rank 1 of 2: no space", "rank 1 of 2: no space"),
+        ([0, 3], None, "rank 1 of 2 ended with status 3"),
+    ],
+)
+def test_the_reason_is_the_first_ranks_to_fail(tmp_path, found, text, reason):
+    failure = tmp_path / "failure"
+    if text:
+        failure.write_text(text)
+    assert launch._reason(found, failure) == reason
+
+
+def test_counts_devices(monkeypatch):
+    assert device_count({"accelerator": "auto", "devices": 1}) == 1
+    assert device_count({"accelerator": "cpu", "devices": 3}) == 3
+    with pytest.raises(UserError, match=r"trainer\.accelerator=cpu trainer\.devices=-2: "):
+        device_count({"accelerator": "cpu", "devices": -2})
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(UserError, match="LOCAL_RANK is set, as torchrun does"):
+        device_count({"accelerator": "cpu", "devices": 3})
+
+
+# -- whole runs: a network without batch norms, whose statistics would be each rank's own ------------------------------
+
+RUN = [
+    "model=lenet_doconv_sample",
+    "conv=doconv",
+    "data=digits",
+    "recipe=cosine_cifar",
+    "recipe.optimizer.lr=0.01",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+]
+TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "recipe.batch_size=32"]
+FAILING = ["+callbacks.fail={_target_: fail_at.FailAt, seed: '${seed}', seed_that_fails: 0}"]
+STOPPING = ["+callbacks.stop={_target_: fail_at.StopAt, step: 30}"]  # in the second epoch
+
+
+def start(program, *overrides, cwd, **environment):
+    variables = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", **environment}
+    words = [sys.executable, str(ROOT / program), *overrides]
+    return subprocess.run(words, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Two jobs of two ranks each: in the first one a rank fails, the second one is well."""
+    folder = tmp_path_factory.mktemp("ddp")
+    words = [*RUN, *TWO, *FAILING, "seed=0,1", "outputs=.", "sweep=two"]
+    result = start("train.py", "-m", *words, cwd=folder)
+    first, second = (next((folder / "sweeps/two").glob(f"*seed-{seed}*")) for seed in (0, 1))
+    return result, RunDirectory(first), RunDirectory(second)
+
+
+def test_a_rank_that_fails_ends_its_run_and_says_why(sweep):
+    result, failed, _ = sweep
+    message = "rank 1 of 2: ArithmeticError: as the test wants it (HYDRA_FULL_ERROR=1 shows where)"
+    assert result.returncode == 1
+    assert message in result.stderr.splitlines()
+    summary = failed.read_summary()
+    assert (summary["status"], summary["error"]) == ("failed", message)
+    assert len(failed.read_metrics()) == 1
+    assert "fail_at.py" in failed.log_file.read_text()
+
+
+def test_two_ranks_train_as_one_with_the_batches_of_both(sweep, tmp_path):
+    result, _, found = sweep
+    assert found.read_summary()["status"] == "done", result.stderr
+    done = start("train.py", *RUN, "recipe.batch_size=64", "seed=1", f"run={tmp_path / 'one'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one = RunDirectory(tmp_path / "one")
+    expected, weights = (torch.load(r.checkpoint("last"), weights_only=True)["state_dict"] for r in (one, found))
+    for name in expected:
+        torch.testing.assert_close(weights[name], expected[name], rtol=1e-4, atol=1e-6)
+    for row, alone in zip(found.read_metrics(), one.read_metrics(), strict=True):
+        assert (row["step"], row["lr"], row["train/top1"]) == (alone["step"], alone["lr"], alone["train/top1"])
+        assert float(row["train/loss"]) == pytest.approx(float(alone["train/loss"]), rel=1e-5)
+    assert found.read_summary()["train_images"] == one.read_summary()["train_images"] == 2 * 1438
+    assert found.read_summary()["devices"] == 2
+
+
+def test_each_validation_image_is_counted_once(sweep):
+    from efficientconv.training.evaluate import evaluate
+
+    _, _, found = sweep
+    alone = evaluate(found, {"accelerator": "cpu", "devices": 1, "precision": "auto"}, allow=["fail_at"])
+    assert alone["top1"] == found.read_summary()["last"]["top1"]
+    assert alone["loss"] == pytest.approx(found.read_summary()["last"]["loss"], rel=1e-6)
+
+
+def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
+    _, _, undisturbed = sweep
+    stopped = RunDirectory(tmp_path / "stopped")
+    words = [*RUN, *TWO, *STOPPING, "seed=1", f"run={stopped.path}"]
+    result = start("train.py", *words, cwd=tmp_path, STOP="1")
+    assert result.returncode == 143, result.stderr
+    assert result.stderr.splitlines()[-1] == "interrupted (SIGTERM)"
+    assert stopped.read_summary()["status"] == "interrupted"
+    assert torch.load(stopped.checkpoint("last"), weights_only=True)["global_step"] == 31  # one after it was asked for
+    resumed = start("train.py", "resume=true", f"run={stopped.path}", "allow=[fail_at]", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    expected, weights = (torch.load(r.checkpoint("last"), weights_only=True) for r in (undisturbed, stopped))
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(weights["state_dict"][name], value, rtol=0, atol=0)
+    rows, undisturbed_rows = stopped.read_metrics(), undisturbed.read_metrics()
+    assert [row["train/loss"] for row in rows] == [row["train/loss"] for row in undisturbed_rows]
