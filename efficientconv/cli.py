@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, cast
 
 import hydra
@@ -30,7 +30,7 @@ Task = Callable[[DictConfig], Any]
 
 def main() -> None:
     """Run ``efficientconv <tool> ...``."""
-    tools: dict[str, Callable[[], None]] = {"train": train, "eval": evaluate}
+    tools: dict[str, Callable[[], None]] = {"train": train, "eval": evaluate, "profile": profile, "tables": tables}
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: efficientconv <tool> [key=value ...]\ntools: {', '.join(tools)}; each has --help")
@@ -52,6 +52,44 @@ def evaluate() -> None:
     # The run's own data is the default, so a key of it is always an addition to an empty group.
     sys.argv[1:] = [f"++{word}" if word.startswith("data.") else word for word in sys.argv[1:]]
     _run("eval", _evaluate_job)
+
+
+def profile() -> None:
+    """Count what a network costs: ``efficientconv profile model=resnet56 conv=bdrconv``."""
+    _run("profile", _profile_job)
+
+
+def tables() -> None:
+    """Print published tables beside computed and measured figures: ``efficientconv tables table=slimconv/imagenet``."""
+    from efficientconv.tables import tool
+
+    own, overrides = tool.split_words(sys.argv[1:])
+    sweeps: list[list[str]] | None = None
+
+    def job(config: DictConfig) -> None:
+        nonlocal sweeps
+        sweeps = tool.run(cast(dict[str, Any], OmegaConf.to_container(config)), overrides)
+
+    sys.argv[1:] = own
+    _run("tables", job)
+    if sweeps is not None:
+        done = [_trained(words) for words in sweeps]
+        sys.argv, overrides = ["efficientconv tables", *own, "run=false"], []
+        _run("tables", job)
+        raise SystemExit(0 if all(done) else 1)
+
+
+def _trained(words: list[str]) -> bool:
+    """Train a sweep, with standard output left to the tables; tell whether all of it succeeded."""
+    sys.argv = ["efficientconv train", "-m", *words]
+    try:
+        with redirect_stdout(sys.stderr):
+            train()
+    except SystemExit as end:
+        if end.code != 1:
+            raise  # a signal came
+        return False
+    return True
 
 
 def _run(name: str, task: Task) -> None:
@@ -141,3 +179,9 @@ def _evaluate_job(config: DictConfig) -> None:
     console().print(f"{accuracies}  loss {found['loss']:.4f}  ({found['weights']} weights)")
     if found["note"]:
         print(found["note"])
+
+
+def _profile_job(config: DictConfig) -> None:
+    from efficientconv.profile import profile as profile_network
+
+    profile_network(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))

@@ -1,0 +1,117 @@
+"""``efficientconv profile``: what a network costs, as a tree of its modules and as totals by every convention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from rich import box
+from rich.table import Table
+from torch import nn
+
+from efficientconv.compose import replace_convs
+from efficientconv.console import console
+from efficientconv.errors import UserError
+from efficientconv.layers import ConvVariant
+from efficientconv.profiling import Profile, complexity
+
+
+def profile(config: Mapping[str, Any]) -> dict[str, Profile]:
+    """Build a network, count it as it trains and as it is deployed, and print both.
+
+    Args:
+        config: ``configs/profile.yaml`` composed, as plain dictionaries and lists.
+
+    Returns:
+        The counts ``trained``, and ``folded`` where folding changes them.
+
+    Raises:
+        UserError: a value that is not right, or a network that does not run on such images.
+    """
+    size, depth = _checked(config)
+    model = build_network(config, config["classes"])
+    try:
+        found = {"trained": complexity(model, size)}
+        folded = complexity(fold_network(model), size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if folded.totals != found["trained"].totals or folded.params != found["trained"].params:
+        found["folded"] = folded
+    console().print(tree(found["trained"], depth))
+    console().print(totals(found))
+    if config["json"] is not None:
+        plain = {name: each.to_dict() for name, each in found.items()}
+        Path(config["json"]).write_text(json.dumps(plain, indent=2) + "\n")
+    return found
+
+
+def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
+    """Build the network of a composed ``model`` and ``conv``, where it can be without memory behind its weights.
+
+    Raises:
+        UserError: the convolution fits nowhere in it.
+    """
+    backbone = instantiate(config["model"], _convert_="all")
+    try:
+        with torch.device("meta"):
+            model = backbone(num_classes=classes)
+    except NotImplementedError:  # it reads its weights while it is built, as torchvision's RegNets do
+        model = backbone(num_classes=classes)
+    conv = instantiate(config["conv"], _convert_="all")
+    if conv["layer"] is None and not conv["instead"]:
+        return model
+    return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])[0]
+
+
+def fold_network(model: nn.Module) -> nn.Module:
+    """Return a copy of a network with all that folds for inference folded: our layers, and timm's own."""
+    from timm.utils import reparameterize_model
+
+    with next(model.parameters()).device:
+        folded = reparameterize_model(model)  # a copy
+    for name, module in list(folded.named_modules()):
+        if isinstance(module, ConvVariant):
+            folded.set_submodule(name, module.fold())
+    return folded
+
+
+def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | None]:
+    size, depth = config["input_size"], config["depth"]
+    if not isinstance(size, list) or len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise UserError(f"input_size={size}: channels, height and width are needed, as in input_size=[3,224,224]")
+    if depth is not None and (not isinstance(depth, int) or depth < 0):
+        raise UserError(f"depth={depth}: must be a whole number of at least 0, or null for all levels")
+    return (size[0], size[1], size[2]), depth
+
+
+def tree(found: Profile, depth: int | None) -> Table:
+    """Lay out the modules down to ``depth`` levels below the network; each row includes what is below it."""
+    size = "×".join(map(str, found.input_size))
+    title = f"{found.model} on {size}: {found.params:,} params, {found.macs:,} MACs"
+    table = Table("module", "", title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for header in ("params", "MACs", "of all", "activations"):
+        table.add_column(header, justify="right")
+    for name, module in found.modules.items():
+        level = name.count(".") + 1 if name else 0
+        if depth is None or level <= depth:
+            share = f"{module.macs / found.macs:.1%}" if found.macs else ""
+            counts = (f"{module.params:,}", f"{module.macs:,}", share, f"{module.activations:,}")
+            table.add_row("  " * level + name.rpartition(".")[2], module.kind, *counts)
+    return table
+
+
+def totals(found: Mapping[str, Profile]) -> Table:
+    """Lay out the totals by every convention: as trained, and folded where that differs."""
+    table = Table("total", title="by convention", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in found:
+        table.add_column(name, justify="right")
+    table.add_row("params", *(f"{each.params:,}" for each in found.values()))
+    table.add_row("trainable", *(f"{each.trainable_params:,}" for each in found.values()))
+    for convention in found["trained"].totals:
+        table.add_row(convention, *(f"{each.totals[convention]:,}" for each in found.values()))
+    table.add_row("peak activations, bytes", *(f"{each.peak_activation_bytes:,}" for each in found.values()))
+    return table

@@ -1,0 +1,4 @@
+"""Published tables: the printed figures beside what this project computes and measures.
+
+Importing this imports nothing heavy; counting imports torch.
+"""

@@ -1,0 +1,77 @@
+"""From a table's overrides to configurations, as the command line would compose them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from efficientconv.config_path import CONFIGS
+from efficientconv.errors import UserError
+from efficientconv.messages import one_line
+from efficientconv.tables.load import TABLES, group_of
+from efficientconv.tables.table import Row, Table
+
+NETWORK = ("model", "conv")
+TRAINING = ("data", "recipe", "trainer")
+
+
+def composed_network(table: Table, row: Row) -> dict[str, Any]:
+    """Return the resolved ``model`` and ``conv`` of a row.
+
+    Raises:
+        UserError: the overrides do not compose.
+    """
+    overrides = tuple(word for word in (*table.overrides, *row.overrides) if group_of(word) in NETWORK)
+    try:
+        return json.loads(_network(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise row_error(table, row, f"{list(overrides)} does not compose: {one_line(error, 'profile')}") from error
+
+
+def composed_training(table: Table) -> dict[str, Any]:
+    """Return the resolved ``data``, ``recipe`` and ``trainer`` of a table, and the ``choices`` of options.
+
+    Raises:
+        UserError: the overrides do not compose.
+    """
+    try:
+        return json.loads(_training(table.overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        text = f"overrides: {list(table.overrides)} does not compose: {one_line(error, 'train')}"
+        raise UserError(f"{TABLES / table.name}.yaml: {text}") from error
+
+
+def row_error(table: Table, row: Row, text: str) -> UserError:
+    """Return an error that names the file and the row."""
+    return UserError(f"{TABLES / table.name}.yaml: row {row.name!r}: {text}")
+
+
+@cache
+def _network(overrides: tuple[str, ...]) -> str:
+    return json.dumps(_plain(_composed("profile", overrides), NETWORK))
+
+
+@cache
+def _training(overrides: tuple[str, ...]) -> str:
+    config = _composed("train", overrides)
+    choices = {group: option for group, option in config.hydra.runtime.choices.items() if group in TRAINING}
+    return json.dumps(_plain(config, TRAINING) | {"choices": choices})
+
+
+def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()  # that of the command line's own job, where there is one: it has done its work
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(root, overrides=list(overrides), return_hydra_config=True)
+
+
+def _plain(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
+    plain: Mapping[str, Any] = {key: OmegaConf.to_container(config[key], resolve=True) for key in keys}
+    return dict(plain)

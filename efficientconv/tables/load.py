@@ -1,0 +1,245 @@
+"""Published tables as files: ``configs/table/<paper>/<table>.yaml``.
+
+::
+
+    paper: the paper, with venue and arXiv number        title: the table's own heading
+    source: where the digits were read                   notes: what a reader has to know (optional)
+    classes: 100         input_size: [3, 32, 32]         of the networks that were counted
+    overrides: [data=cifar100, recipe=bsconv_cifar]      of every row
+    stand_ins: [data]    which of these are not the published ones (optional)
+    seeds: [0, 1, 2]     of the runs that train=true starts (optional, [0])
+    columns: {params: {unit: M}, flops: {unit: M, convention: bsconv}, top1: {unit: "%"}}
+    truncated: [params]  columns whose digits were cut off, not rounded (optional; a row may have its own)
+    folded: true         counts are those of the network folded for inference (optional; a row may have its own)
+    rows:
+      - {row: ResNet-20, overrides: [model=resnet20], params: 0.28, flops: 41.42, top1: 68.59}
+
+A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
+``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
+the printed figure of a column cannot be right, such as ``{flops: ...}``), ``unresolved`` (what is known of a figure
+that does not come out) and ``external: true`` (a network that nobody can define from what was published).
+
+Every scalar is read as text, so that ``0.70`` keeps both its digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from efficientconv.config_path import CONFIGS
+from efficientconv.errors import UserError
+from efficientconv.messages import nearest
+from efficientconv.tables.figures import UNITS, Figure
+from efficientconv.tables.table import COLUMNS, Column, Row, Table
+
+TABLES = CONFIGS / "table"
+
+_TABLE_KEYS = {
+    "paper": str,
+    "title": str,
+    "source": str,
+    "notes": str,
+    "classes": str,
+    "input_size": list,
+    "overrides": list,
+    "stand_ins": list,
+    "seeds": list,
+    "columns": dict,
+    "truncated": list,
+    "folded": str,
+    "rows": list,
+}
+_TABLE_NEEDS = ("paper", "title", "source", "classes", "input_size", "columns", "rows")
+_ROW_KEYS = {
+    "row": str,
+    "overrides": list,
+    "truncated": list,
+    "folded": str,
+    "convention": str,
+    "without_norms": str,
+    "same_cost_as": str,
+    "note": str,
+    "erratum": dict,
+    "unresolved": dict,
+    "external": str,
+}
+_COLUMN_KEYS = {"unit": str, "convention": str, "of": str}
+_KINDS: dict[type, str] = {str: "text or a number", list: "a list", dict: "a mapping"}
+
+
+def group_of(word: str) -> str:
+    """Return the group or first key that an override is about: ``+model.kwargs.drop=0.1`` → ``model``."""
+    return word.lstrip("+~").partition("=")[0].partition(".")[0]
+
+
+def table_names() -> list[str]:
+    """List every table as ``<paper>/<table>``, sorted."""
+    return sorted(file.relative_to(TABLES).with_suffix("").as_posix() for file in TABLES.glob("*/*.yaml"))
+
+
+def find_tables(patterns: Sequence[str]) -> list[str]:
+    """List the tables that any of the names or glob patterns names; ``all`` is every table.
+
+    Raises:
+        UserError: a pattern that no table has.
+    """
+    names = table_names()
+    found: list[str] = []
+    for pattern in patterns:
+        matching = [name for name in names if pattern == "all" or fnmatchcase(name, pattern)]
+        if not matching:
+            raise UserError(
+                f"table={pattern}: there is no such table; nearest first: {', '.join(nearest(pattern, names))}"
+            )
+        found.extend(name for name in matching if name not in found)
+    return found
+
+
+def load_table(name: str, directory: Path = TABLES) -> Table:
+    """Read a table's file and check all of it that can be checked without building a network.
+
+    Raises:
+        UserError: names the file, the row and what is wrong with it.
+    """
+    file = directory / f"{name}.yaml"
+    try:
+        content = yaml.load(file.read_text(), Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not YAML: {error}") from error
+    reader = _Reader(f"{file}")
+    reader.check_keys(content, _TABLE_KEYS, _TABLE_NEEDS)
+    columns = {key: reader.column(key, value) for key, value in content["columns"].items()}
+    rows = tuple(_rows(f"{file}", content, columns))
+    table = Table(
+        name=name,
+        paper=content["paper"],
+        title=content["title"],
+        source=content["source"],
+        notes=content.get("notes"),
+        classes=reader.whole("classes", content["classes"]),
+        input_size=reader.image(content["input_size"]),
+        overrides=reader.overrides(content, ("model", "conv", "data", "recipe", "trainer")),
+        stand_ins=tuple(content.get("stand_ins", ())),
+        seeds=tuple(reader.whole("seeds", seed) for seed in content.get("seeds", ("0",))),
+        columns=columns,
+        rows=rows,
+    )
+    reader.check_references(table)
+    return table
+
+
+def _rows(file: str, content: Mapping[str, Any], columns: Mapping[str, Column]) -> Iterator[Row]:
+    defaults = {key: content[key] for key in ("truncated", "folded") if key in content}
+    for number, given in enumerate(content["rows"], 1):
+        name = given.get("row", f"number {number}") if isinstance(given, dict) else f"number {number}"
+        reader = _Reader(f"{file}: row {name!r}")
+        reader.check_keys(given, _ROW_KEYS | dict.fromkeys(columns, str), ("row",))
+        yield reader.row(defaults | given, columns)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns what YAML has into what it means; ``place`` is where the user has to look."""
+
+    place: str
+
+    def wrong(self, text: str) -> UserError:
+        return UserError(f"{self.place}: {text}")
+
+    def check_keys(self, given: Any, known: Mapping[str, type], needed: Sequence[str]) -> None:
+        if not isinstance(given, dict):
+            raise self.wrong(f"{given!r} is no mapping of keys to values")
+        for key, value in given.items():
+            if key not in known:
+                raise self.wrong(f"unknown key {key!r}; nearest first: {', '.join(nearest(key, list(known)))}")
+            if not isinstance(value, known[key]):
+                raise self.wrong(f"{key}: {_KINDS[known[key]]} is needed, not {value!r}")
+        for key in needed:
+            if key not in given:
+                raise self.wrong(f"{key} is missing")
+
+    def column(self, name: str, given: Any) -> Column:
+        reader = _Reader(f"{self.place}: column {name!r}")
+        if name not in COLUMNS:
+            raise reader.wrong(f"there is no such column; nearest first: {', '.join(nearest(name, COLUMNS))}")
+        reader.check_keys(given, _COLUMN_KEYS, ("unit",))
+        if given["unit"] not in UNITS:
+            raise reader.wrong(f"unit {given['unit']!r} is not known; the units are {', '.join(filter(None, UNITS))}")
+        for key, owner in (("convention", "flops"), ("of", "params_saved")):
+            if (key in given) != (name == owner):
+                raise reader.wrong(f"{key} is {'missing' if name == owner else 'for ' + owner + ' alone'}")
+        return Column(**given)
+
+    def row(self, given: Mapping[str, Any], columns: Mapping[str, Column]) -> Row:
+        truncated, erratum, unresolved = (given.get(key, ()) for key in ("truncated", "erratum", "unresolved"))
+        figures = {
+            name: self.figure(name, given[name], column.unit, name in truncated)
+            for name, column in columns.items()
+            if name in given
+        }
+        for key in (*truncated, *erratum, *unresolved):
+            if key not in columns:
+                raise self.wrong(f"{key!r} is no column of this table; the columns are {', '.join(columns)}")
+        external = self.flag("external", given)
+        if external == ("overrides" in given):
+            raise self.wrong("a row has either overrides, which build it, or external: true")
+        return Row(
+            name=given["row"],
+            overrides=self.overrides(given, ("model", "conv")),
+            figures=figures,
+            convention=given.get("convention"),
+            folded=self.flag("folded", given),
+            without_norms=self.flag("without_norms", given),
+            same_cost_as=given.get("same_cost_as"),
+            note=given.get("note"),
+            erratum=dict(erratum),
+            unresolved=dict(unresolved),
+            external=external,
+        )
+
+    def figure(self, name: str, text: str, unit: str, truncated: bool) -> Figure:
+        try:
+            return Figure(text, unit, truncated)
+        except ValueError as error:
+            raise self.wrong(f"{name}: {error}") from error
+
+    def overrides(self, given: Mapping[str, Any], groups: Sequence[str]) -> tuple[str, ...]:
+        words = given.get("overrides", ())
+        for word in words:
+            if not isinstance(word, str) or group_of(word) not in groups:
+                raise self.wrong(f"overrides: {word!r} sets none of {', '.join(groups)}")
+        return tuple(words)
+
+    def flag(self, name: str, given: Mapping[str, Any]) -> bool:
+        if given.get(name, "false") not in ("true", "false"):
+            raise self.wrong(f"{name}: true or false is needed, not {given[name]!r}")
+        return given.get(name) == "true"
+
+    def whole(self, name: str, text: str) -> int:
+        if not text.isdecimal():
+            raise self.wrong(f"{name}: a whole number is needed, not {text!r}")
+        return int(text)
+
+    def image(self, given: Sequence[str]) -> tuple[int, int, int]:
+        if len(given) != 3:
+            raise self.wrong(f"input_size: channels, height and width are needed, not {given!r}")
+        channels, height, width = (self.whole("input_size", size) for size in given)
+        return channels, height, width
+
+    def check_references(self, table: Table) -> None:
+        names = [row.name for row in table.rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise self.wrong(f"two rows are called {name!r}")
+        wanted = [(f"row {row.name!r}: same_cost_as", row.same_cost_as) for row in table.rows]
+        wanted += [(f"column {key!r}: of", column.of) for key, column in table.columns.items()]
+        for where, other in wanted:
+            if other is not None and other not in names:
+                near = ", ".join(nearest(other, names))
+                raise self.wrong(f"{where}: there is no row {other!r}; nearest first: {near}")

@@ -1,0 +1,194 @@
+"""What was measured of a row: from run directories, and from the rows of CSV files that were kept of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from efficientconv.errors import UserError
+from efficientconv.tables.compose import composed_network, composed_training
+from efficientconv.tables.table import Row, Table
+from efficientconv.training.run_directory import RunDirectory
+
+MACHINE = ("root", "download", "cache_dir", "eval_batch_size", "seed", "loader")
+"""Keys of ``data`` that change where and how fast, not what is measured."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished training of one row.
+
+    Attributes:
+        table: name of the table.
+        row: name of the row.
+        seed: of the run.
+        top1: per cent, after the last epoch, on what the table reports on.
+        top5: likewise.
+        epochs: number of epochs.
+        differs: what was not as published, such as ``data=digits; 35 epochs``; empty where all was.
+        params: number of parameters.
+        macs: multiply-adds for one image.
+        device: where it ran.
+        python: version.
+        torch: version.
+        efficientconv: version.
+        commit: of this project's repository, where it ran from a checkout.
+        started: date and time.
+    """
+
+    table: str
+    row: str
+    seed: int
+    top1: float
+    top5: float
+    epochs: int
+    differs: str
+    params: int
+    macs: int
+    device: str
+    python: str
+    torch: str
+    efficientconv: str
+    commit: str
+    started: str
+
+
+def find_runs(places: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Find every finished run below some directories: its configuration and its summary."""
+    for place in places:
+        for file in sorted(Path(place).rglob("summary.json")):
+            run = RunDirectory(file.parent)
+            if run.config_file.is_file() and run.read_summary().get("status") == "done":
+                yield run.read_config(), run.read_summary()
+
+
+def read_csv_files(places: Iterable[str | Path]) -> list[Run]:
+    """Read the runs that CSV files in some directories keep, those that have this module's columns.
+
+    Raises:
+        UserError: a value is not of its column's kind.
+    """
+    names = [field.name for field in fields(Run)]
+    found: list[Run] = []
+    for place in places:
+        for file in sorted(Path(place).glob("*.csv")):
+            with file.open(newline="") as lines:
+                reader = csv.DictReader(lines)
+                if reader.fieldnames == names:
+                    found.extend(_run_of_line(file, number, line) for number, line in enumerate(reader, 2))
+    return found
+
+
+def _run_of_line(file: Path, number: int, line: Mapping[str, str]) -> Run:
+    kinds = {"int": int, "float": float, "str": str}
+    try:
+        return Run(**{field.name: kinds[str(field.type)](line[field.name]) for field in fields(Run)})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{file}, line {number}: {error}") from error
+
+
+def write_csv_file(file: str | Path, runs: Iterable[Run]) -> None:
+    """Write runs to a CSV file, one line each, sorted by table, row and seed."""
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    with Path(file).open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, [field.name for field in fields(Run)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            asdict(run) for run in sorted(runs, key=lambda run: (run.table, run.row, run.seed, run.started))
+        )
+
+
+class Measurements:
+    """The runs found in some places, by the row they measure.
+
+    Args:
+        places: directories with run directories anywhere below them, or CSV files directly in them.
+    """
+
+    def __init__(self, places: Sequence[str | Path]) -> None:
+        self._kept = read_csv_files(places)
+        self._by_network: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+        for config, summary in find_runs(places):
+            self._by_network[_key(config)].append((config, summary))
+
+    def runs(self, table: Table, row: Row) -> list[Run]:
+        """List the runs of a row: of its network, however it was trained; one that was found twice counts once."""
+        if row.external:
+            return []
+        found = [run for run in self._kept if (run.table, run.row) == (table.name, row.name)]
+        if self._by_network:
+            same = self._by_network.get(_key(composed_network(table, row)), [])
+            found += [_run(table, row, config, summary) for config, summary in same]
+        return list({(run.seed, run.started, run.differs): run for run in found}.values())
+
+    def measured(self, table: Table, row: Row) -> dict[str, Any]:
+        """Summarise a row's runs: of several ways of training, the one nearest to what was published.
+
+        Returns:
+            ``top1`` and ``top5`` in per cent (means), ``top1_std`` (of more than one run), ``n``, ``seeds``,
+            ``differs`` (what was not as published) and ``devices``; nothing where nothing was measured.
+        """
+        ways: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs(table, row):
+            ways[run.differs].append(run)
+        if not ways:
+            return {}
+        differs, runs = min(ways.items(), key=lambda way: (bool(way[0]), way[0].count(";"), -len(way[1])))
+        top1 = [run.top1 for run in runs]
+        return {
+            "top1": round(statistics.fmean(top1), 3),
+            "top1_std": round(statistics.stdev(top1), 3) if len(top1) > 1 else None,
+            "top5": round(statistics.fmean(run.top5 for run in runs), 3),
+            "n": len(runs),
+            "seeds": sorted(run.seed for run in runs),
+            "differs": differs.split("; ") if differs else [],
+            "devices": sorted({run.device for run in runs}),
+        }
+
+
+def _key(network: Mapping[str, Any]) -> str:
+    return json.dumps([network["model"], network["conv"]], sort_keys=True)
+
+
+def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str, Any]) -> Run:
+    found = summary.get("test") or summary["last"]
+    versions = summary["versions"]
+    return Run(
+        table=table.name,
+        row=row.name,
+        seed=summary["seed"],
+        top1=round(100 * found["top1"], 3),
+        top5=round(100 * found["top5"], 3),
+        epochs=summary["epochs"],
+        differs="; ".join(_differences(table, config)),
+        params=summary["params"],
+        macs=summary["macs"],
+        device=summary["device"],
+        python=versions["python"],
+        torch=versions["torch"],
+        efficientconv=versions.get("efficientconv", ""),
+        commit=summary["commit"] or "",
+        started=summary["started"],
+    )
+
+
+def _differences(table: Table, config: Mapping[str, Any]) -> Iterator[str]:
+    wanted = composed_training(table)
+    choices = config.get("choices", {})
+    for group in ("data", "recipe"):
+        if group in table.stand_ins or _without_machine(config[group]) != _without_machine(wanted[group]):
+            is_choice = choices.get(group) != wanted["choices"][group] or group in table.stand_ins
+            yield f"{group}={choices.get(group)}" if is_choice else f"{group} changed"
+    for key in ("max_epochs", "limit_train_batches"):
+        if config["trainer"][key] != wanted["trainer"][key]:
+            yield f"{key}={config['trainer'][key]}"
+
+
+def _without_machine(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in MACHINE}

@@ -1,0 +1,70 @@
+"""``docs/tables.md``: every table, what comes out and what does not, in one page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from efficientconv.profiling import CONVENTIONS
+from efficientconv.tables.entries import TITLES, tally
+from efficientconv.tables.formats import Section, markdown_section
+
+COMMAND = "efficientconv tables table=all format=markdown results=results > docs/tables.md"
+
+_INTRODUCTION = f"""# Published tables
+
+Every published figure stands beside the one that this project computes from the network it builds. Figures that do not
+come out to the last printed digit are **bold**, with the reason behind them. Accuracies marked * were measured with
+another data set or recipe than the published one.
+
+`efficientconv tables` lists the tables, `efficientconv tables table=<name>` prints one, and with `run=true` trains the
+rows that have no measurement. This page is written by
+
+```
+{COMMAND}
+```
+
+## How they were counted
+
+"FLOPs" are multiply-adds, but each paper's tool counted more or less of them. The conventions, by name:
+"""
+
+
+def page(sections: Sequence[Section]) -> str:
+    """Write the page."""
+    parts = [_INTRODUCTION, *_conventions(), "", "## Contents", "", *_contents(sections), ""]
+    parts += ["## Printed figures that cannot be right", "", *_reasons(sections, "erratum"), ""]
+    parts += ["## Figures that do not come out", "", *_reasons(sections, "unresolved"), ""]
+    for paper, found in groupby(sections, key=lambda section: section[0].table.paper):
+        parts += [f"## {paper}", "", *(markdown_section(section) for section in found)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _conventions() -> Iterator[str]:
+    for name, convention in CONVENTIONS.items():
+        first, _, rest = (convention.__doc__ or "").partition("\n\n")
+        yield f"- `{name}`: {' '.join(f'{first} {rest}'.split())}".replace("``", "`")
+
+
+def _contents(sections: Sequence[Section]) -> Iterator[str]:
+    yield "| table | | rows |"
+    yield "| --- | --- | --- |"
+    for section in sections:
+        yield contents_line(section)
+    everything = [entry for section in sections for entry in section]
+    yield f"| all | | {tally(everything)} |"
+
+
+def contents_line(section: Section) -> str:
+    """Return a table's line of the contents."""
+    table = section[0].table
+    return f"| {table.name} | {table.title} | {tally(section)} |"
+
+
+def _reasons(sections: Iterable[Section], kind: str) -> Iterator[str]:
+    for section in sections:
+        for entry in section:
+            for name, why in getattr(entry.row, kind).items():
+                figure = entry.row.figures[name]
+                digits = f"{figure} printed, {figure.like(entry.computed[name])} computed"
+                yield f"- {entry.table.name}, {entry.row.name}, {TITLES[name]}: {digits}; {why}."
