@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from efficientconv.training.classifier import TrainSums
 from efficientconv.training.monitor import require_finite
 from efficientconv.training.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
 
 
 class Recorder(Callback):
@@ -31,6 +35,7 @@ class Recorder(Callback):
         self.started = time.monotonic()
         self.epoch_started = self.epoch_ended = 0.0
         self.epoch_seconds_before = 0.0
+        self.evaluated: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
 
@@ -47,11 +52,17 @@ class Recorder(Callback):
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the epoch's clock."""
         self.epoch_started, self.epoch_seconds_before = time.monotonic(), 0.0
+        self.evaluated = {}
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the epoch's clock: images/s are those of training (reading the sums waits for the device)."""
         require_finite(trainer)
         self.epoch_ended = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Keep what this epoch's validation found; Lightning would still show it in epochs that have none."""
+        found = trainer.callback_metrics
+        self.evaluated = {name.removeprefix("val/"): float(found[name]) for name in found if name.startswith("val/")}
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the epoch's row and what the summary says of it."""
@@ -60,13 +71,16 @@ class Recorder(Callback):
         self.epochs = trainer.current_epoch + 1
         self.images += sums.images
         self.train_seconds += seconds
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._keep(values)
-        row = self._row(trainer, sums, seconds) | values
+        if self.evaluated:
+            self.last = self.evaluated | {"epoch": self.epochs}
+            self.best = max(self.best or self.last, self.last, key=lambda figures: figures["top1"])
+        row = self._row(trainer, sums, seconds)
         self.run.append_metrics(row)
         self.run.update_summary(**self.figures())
         for logger in trainer.loggers:
-            logger.log_metrics(row, step=trainer.global_step)
+            logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=trainer.global_step)
+        if not sys.stderr.isatty():  # where the progress line is off
+            log.info("epoch %d/%s: %s", self.epochs, trainer.max_epochs, _in_words(row))
 
     def _epoch_seconds(self) -> float:
         end = self.epoch_ended if self.epoch_ended > self.epoch_started else time.monotonic()
@@ -80,16 +94,9 @@ class Recorder(Callback):
             "train/loss": sums.loss / sums.images,
             "train/top1": sums.correct / sums.images,
             "train/penalty": sums.penalty / sums.steps,
+            **{f"val/{name}": self.evaluated.get(name) for name in ("loss", "top1", "top5")},
             "images_per_second": round(sums.images / seconds, 1),
         }
-
-    def _keep(self, values: dict[str, float]) -> None:
-        evaluated = {name.removeprefix("val/"): value for name, value in values.items() if name.startswith("val/")}
-        if not evaluated:
-            return
-        self.last = evaluated | {"epoch": self.epochs}
-        if not self.best or evaluated["top1"] > self.best["top1"]:
-            self.best = dict(self.last)
 
     def figures(self) -> dict[str, Any]:
         """Return what the summary says so far: accuracies as fractions of 1, times in seconds, memory in bytes."""
@@ -122,6 +129,13 @@ class Recorder(Callback):
         self.epoch_seconds_before = state["epoch_seconds"]
         self.wall_before = state["wall_seconds"]
         self.best, self.last = state["best"], state["last"]
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    words = [f"loss {row['train/loss']:.3f}", f"top-1 {row['train/top1']:.2%}"]
+    if row["val/top1"] is not None:
+        words.append(f"evaluated: loss {row['val/loss']:.3f}, top-1 {row['val/top1']:.2%}")
+    return ", ".join([*words, f"{row['images_per_second']:,.0f} images/s"])
 
 
 def peak_memory() -> int:

@@ -57,6 +57,15 @@ def test_with_a_validation_split_the_test_set_is_seen_once_at_the_end(tmp_path):
     assert summary["test"].keys() == {"loss", "top1", "top5"}
 
 
+def test_epochs_without_an_evaluation_leave_its_columns_empty(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    train(resolved("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"), run)
+    rows = run.read_metrics()
+    assert [bool(row["val/top1"]) for row in rows] == [False, True, False]
+    assert all(float(row["images_per_second"]) > 0 for row in rows)
+    assert run.read_summary()["last"]["epoch"] == 2
+
+
 @pytest.mark.parametrize("overrides", [["recipe=cosine_cifar", "channels_last=true"], ["callbacks=ema"]])
 def test_other_settings_train(tmp_path, overrides):
     run = RunDirectory(tmp_path / "run")
