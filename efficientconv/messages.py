@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +9,7 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, nearest_first
 
 
 def one_line(error: BaseException, config_name: str | None = None) -> str:
@@ -43,11 +42,6 @@ def one_line(error: BaseException, config_name: str | None = None) -> str:
     return f"{type(error).__name__}: {_joined(str(error))} (HYDRA_FULL_ERROR=1 shows where)"
 
 
-def nearest(word: str, words: Sequence[str], most: int = 5) -> list[str]:
-    """List the words most like ``word``, nearest first."""
-    return difflib.get_close_matches(word, words, n=max(1, most), cutoff=0.0)
-
-
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -60,8 +54,7 @@ def _joined(text: str) -> str:
 
 def _unknown_option(missing: str, options: Sequence[str]) -> str:
     group, _, name = missing.rpartition("/")
-    ordered = nearest(name, options, most=len(options))
-    return f"{group}={name}: there is no such {group}; nearest first: {', '.join(ordered)}"
+    return f"{group}={name}: there is no such {group}; nearest first: {nearest_first(name, options)}"
 
 
 def _composition(error: ConfigCompositionException, config_name: str | None) -> str:
@@ -70,7 +63,7 @@ def _composition(error: ConfigCompositionException, config_name: str | None) -> 
     if match is None or config_name is None:
         return text
     key = match[1]
-    return f"{key}: there is no such key; nearest: {', '.join(nearest(key, _keys(config_name)))}"
+    return f"{key}: there is no such key; nearest: {nearest_first(key, _keys(config_name), most=5)}"
 
 
 def _keys(config_name: str) -> list[str]:

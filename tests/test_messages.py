@@ -4,8 +4,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from efficientconv.errors import UserError
-from efficientconv.messages import nearest, one_line
+from efficientconv.errors import UserError, nearest_first
+from efficientconv.messages import one_line
 
 
 def test_a_message_of_ours_is_found_under_what_others_wrapped_around_it():
@@ -38,5 +38,7 @@ def test_what_nobody_foresaw_says_how_to_see_more():
 
 
 def test_nearest_first():
-    assert nearest("resnet5", ["vgg16", "resnet56", "wrn28"])[0] == "resnet56"
-    assert nearest("x", []) == []
+    assert nearest_first("resnet5", ["vgg16", "resnet56", "wrn28"]).startswith("resnet56, ")
+    assert nearest_first("depth", ("dense", "depthwise", "grouped")) == "depthwise, dense, grouped"
+    assert nearest_first("depth", ("dense", "depthwise", "grouped"), most=1) == "depthwise"
+    assert nearest_first("x", []) == ""

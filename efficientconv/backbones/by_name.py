@@ -5,7 +5,6 @@ Both libraries are imported in the function that needs them: timm takes about fo
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from efficientconv.backbones.checks import check_count
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, nearest_first
 
 RESERVED = (
     "num_classes",
@@ -100,8 +99,8 @@ def _checked_name(name: str | None, names: Sequence[str], library: str) -> str:
     if name is None:
         raise UserError(f"model.name is missing: which of the {len(names)} networks of {library}? model.name=resnet50")
     if name not in names:
-        nearest = ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0))
-        raise UserError(f"model.name={name}: {library} has no such network; the nearest of {len(names)}: {nearest}")
+        near = nearest_first(name, names, most=5)
+        raise UserError(f"model.name={name}: {library} has no such network; the nearest of {len(names)}: {near}")
     return name
 
 

@@ -17,8 +17,8 @@ from efficientconv.compose.graph import Graph
 from efficientconv.compose.report import Kept, Replaced, ReplacementReport
 from efficientconv.compose.rewire import Rewiring, carry_out, plan_rewiring
 from efficientconv.compose.units import UNIT_KINDS, Job, Place, assign, describe, find_places, kind
-from efficientconv.compose.where import Where, nearest_first
-from efficientconv.errors import UserError
+from efficientconv.compose.where import Where
+from efficientconv.errors import UserError, nearest_first
 from efficientconv.layers import penalized_layers
 from efficientconv.profiling import Profile, complexity
 

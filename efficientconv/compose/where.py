@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
+
+from efficientconv.errors import nearest_first
 
 GROUP_KINDS = ("dense", "depthwise", "grouped")
 
@@ -74,11 +75,6 @@ def group_kind(conv: nn.Conv2d) -> str:
     if conv.groups == 1:
         return "dense"
     return "depthwise" if conv.groups == conv.in_channels else "grouped"
-
-
-def nearest_first(word: str, choices: Iterable[str]) -> str:
-    """List ``choices``, those most like ``word`` first, for a message."""
-    return ", ".join(sorted(choices, key=lambda choice: -SequenceMatcher(None, word, choice).ratio()))
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...] | None:

@@ -33,8 +33,7 @@ from typing import Any
 import yaml
 
 from efficientconv.config_path import CONFIGS
-from efficientconv.errors import UserError
-from efficientconv.messages import nearest
+from efficientconv.errors import UserError, nearest_first
 from efficientconv.tables.figures import UNITS, Figure
 from efficientconv.tables.table import COLUMNS, Column, Row, Table
 
@@ -95,7 +94,7 @@ def find_tables(patterns: Sequence[str]) -> list[str]:
         matching = [name for name in names if pattern == "all" or fnmatchcase(name, pattern)]
         if not matching:
             raise UserError(
-                f"table={pattern}: there is no such table; nearest first: {', '.join(nearest(pattern, names))}"
+                f"table={pattern}: there is no such table; nearest first: {nearest_first(pattern, names, most=5)}"
             )
         found.extend(name for name in matching if name not in found)
     return found
@@ -157,7 +156,7 @@ class _Reader:
             raise self.wrong(f"{given!r} is no mapping of keys to values")
         for key, value in given.items():
             if key not in known:
-                raise self.wrong(f"unknown key {key!r}; nearest first: {', '.join(nearest(key, list(known)))}")
+                raise self.wrong(f"unknown key {key!r}; nearest first: {nearest_first(key, known, most=5)}")
             if not isinstance(value, known[key]):
                 raise self.wrong(f"{key}: {_KINDS[known[key]]} is needed, not {value!r}")
         for key in needed:
@@ -167,7 +166,7 @@ class _Reader:
     def column(self, name: str, given: Any) -> Column:
         reader = _Reader(f"{self.place}: column {name!r}")
         if name not in COLUMNS:
-            raise reader.wrong(f"there is no such column; nearest first: {', '.join(nearest(name, COLUMNS))}")
+            raise reader.wrong(f"there is no such column; nearest first: {nearest_first(name, COLUMNS, most=5)}")
         reader.check_keys(given, _COLUMN_KEYS, ("unit",))
         if given["unit"] not in UNITS:
             raise reader.wrong(f"unit {given['unit']!r} is not known; the units are {', '.join(filter(None, UNITS))}")
@@ -241,5 +240,5 @@ class _Reader:
         wanted += [(f"column {key!r}: of", column.of) for key, column in table.columns.items()]
         for where, other in wanted:
             if other is not None and other not in names:
-                near = ", ".join(nearest(other, names))
+                near = nearest_first(other, names, most=5)
                 raise self.wrong(f"{where}: there is no row {other!r}; nearest first: {near}")

@@ -10,8 +10,7 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from efficientconv.console import console
-from efficientconv.errors import UserError
-from efficientconv.messages import nearest
+from efficientconv.errors import UserError, nearest_first
 from efficientconv.tables.load import find_tables, group_of, load_table, table_names
 from efficientconv.tables.table import Row, Table
 
@@ -56,7 +55,7 @@ def run(config: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]] 
         keys = ", ".join(OWN_KEYS[:-1])
         raise UserError(f"{overrides[0]}: is for training, with run=true; the keys of this tool are {keys}")
     if config["format"] not in FORMATS:
-        near = ", ".join(nearest(str(config["format"]), FORMATS))
+        near = nearest_first(str(config["format"]), FORMATS)
         raise UserError(f"format={config['format']}: there is no such format; nearest first: {near}")
     if patterns:
         is_page = "all" in patterns and config["row"] == "*"
@@ -104,7 +103,7 @@ def choose(patterns: Sequence[str], row: str) -> list[tuple[Table, list[Row]]]:
     chosen = [(table, table.rows_like(row)) for table in tables]
     if not any(rows for _, rows in chosen):
         names = [row.name for table in tables for row in table.rows]
-        raise UserError(f"row={row}: there is no such row; nearest first: {', '.join(nearest(row, names))}")
+        raise UserError(f"row={row}: there is no such row; nearest first: {nearest_first(row, names, most=5)}")
     return [(table, rows) for table, rows in chosen if rows]
 
 

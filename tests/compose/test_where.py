@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from efficientconv.compose import Where
-from efficientconv.compose.where import group_kind, nearest_first
+from efficientconv.compose.where import group_kind
 
 
 def test_lists_and_single_values_become_tuples():
@@ -86,7 +86,3 @@ def test_include_and_exclude_match_any_of_the_names():
     assert where.selects(conv, ["tied", "head"], is_stem=False)
     assert not where.selects(conv, ["layer2.0.conv1"], is_stem=False)
     assert not where.selects(conv, ["layer1.0.conv1", "layer1.0.conv2"], is_stem=False)
-
-
-def test_nearest_first():
-    assert nearest_first("depth", ("dense", "depthwise", "grouped")) == "depthwise, dense, grouped"
