@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from functools import cached_property
 from typing import Any, TypeGuard
 
@@ -91,6 +91,12 @@ class Graph:
         """
         return {name for name, module in self._modules.items() if self._is_projection(name, module)}
 
+    def ends(self, names: Set[str]) -> tuple[set[str], set[str]]:
+        """Return those of the modules ``names`` that no other of them feeds, and those that feed no other."""
+        first = _not_behind_others(names, self._nodes, lambda node: node.all_input_nodes)
+        last = _not_behind_others(names, reversed(self._nodes), lambda node: node.users)
+        return first, last
+
     def keeps_pixels(self, node: Node) -> bool:
         """Tell whether ``node`` is a norm or acts on each element of its one input alone."""
         if is_norm(self.module(node)):
@@ -135,6 +141,20 @@ class Graph:
         if node.op not in ("call_function", "call_method") or len(inputs) != 1:
             return None
         return lambda image: _evaluate(node, {inputs[0]: image}, self._model)
+
+
+def _not_behind_others(names: Set[str], nodes: Iterable[Node], before: Callable[[Node], Iterable[Node]]) -> set[str]:
+    """Walk ``nodes`` so that each comes after those ``before`` it, and return the modules first met on their way."""
+    behind: set[Node] = set()
+    found: set[str] = set()
+    for node in nodes:
+        chosen = node.op == "call_module" and str(node.target) in names
+        if not behind.isdisjoint(before(node)):
+            behind.add(node)
+        elif chosen:
+            found.add(str(node.target))
+            behind.add(node)
+    return found
 
 
 class _Tracer(torch.fx.Tracer):

@@ -16,7 +16,17 @@ from efficientconv.compose.explain import all_kept, in_words, name_of, nothing_s
 from efficientconv.compose.graph import Graph
 from efficientconv.compose.report import Kept, Replaced, ReplacementReport
 from efficientconv.compose.rewire import Rewiring, carry_out, plan_rewiring
-from efficientconv.compose.units import UNIT_KINDS, Job, Place, assign, describe, find_places, kind
+from efficientconv.compose.units import (
+    END_KINDS,
+    UNIT_KINDS,
+    Job,
+    Place,
+    assign,
+    describe,
+    find_places,
+    kind,
+    with_ends,
+)
 from efficientconv.compose.where import Where
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.layers import penalized_layers
@@ -66,7 +76,9 @@ def replace_convs(
         layer: takes ``nn.Conv2d``'s arguments and returns a ``ConvVariant`` or an ``nn.Conv2d``; None for no layer.
         where: which convolutions.
         instead: a layer for each of the units ``depthwise_separable`` and ``projection``. In a model that has such a
-            unit it applies, and ``layer`` does not; of ``where`` only names and ``min_channels`` do.
+            unit it applies, and ``layer`` does not; of ``where`` only names and ``min_channels`` do. A layer for
+            ``first`` and ``last`` stands where no other selected convolution comes before, or after; ``layer`` stands
+            in the rest.
         input_size: channels, height and width of an image, for counting MACs; None leaves them uncounted.
 
     Raises:
@@ -78,7 +90,7 @@ def replace_convs(
     new = copy.deepcopy(model)
     graph = Graph(new)
     places = find_places(new, graph)
-    jobs = assign(places, layer, instead, where)
+    jobs = with_ends(assign(places, layer, instead, where), graph, instead)
     if not jobs and (layer is not None or instead):
         raise nothing_selected(new, places, where, partial(assign, places, layer, instead))
     swaps, kept = _replace_all(new, graph, jobs)
@@ -115,8 +127,9 @@ def _check(layer: Factory | None, where: Where, instead: Mapping[str, Factory]) 
     if not isinstance(where, Where):
         raise UserError(f"conv.where={where!r}: an efficientconv.compose.Where is needed")
     for unit in instead:
-        if unit not in UNIT_KINDS:
-            raise UserError(f"conv.instead.{unit}: no such unit; nearest first: {nearest_first(unit, UNIT_KINDS)}")
+        if unit not in (*UNIT_KINDS, *END_KINDS):
+            near = nearest_first(unit, (*UNIT_KINDS, *END_KINDS))
+            raise UserError(f"conv.instead.{unit}: no such unit; nearest first: {near}")
     factories = {f"instead.{unit}": factory for unit, factory in instead.items()}
     for key, factory in (factories if layer is None else factories | {"layer": layer}).items():
         if isinstance(factory, nn.Module) or not callable(factory):
@@ -177,7 +190,8 @@ def _rule(jobs: Sequence[Job], where: Where) -> str:
         return "the convolutions it comes with"
     names = {job.selected_as: name_of(job.factory) for job in jobs}
     if "convolution" in names:
-        return f"{names['convolution']} for {in_words(where)}"
+        rest = f"{names.pop('convolution')} for {in_words(where)}"
+        return ", ".join([rest, *(f"{layer} for the {end}" for end, layer in names.items())])
     return ", ".join(f"{layer} for each {unit.replace('_', '-')}" for unit, layer in names.items())
 
 

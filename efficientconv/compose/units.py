@@ -16,6 +16,7 @@ from efficientconv.compose.where import Where, group_kind
 from efficientconv.layers import ConvVariant, DepthwiseSeparableConv2d
 
 UNIT_KINDS = ("depthwise_separable", "projection")
+END_KINDS = ("first", "last")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Job:
-    """A unit, what builds its successor, and as what it was selected: ``convolution`` or one of ``UNIT_KINDS``."""
+    """A unit, what builds its successor, and as what it was selected.
+
+    That is ``convolution``, one of ``END_KINDS``, or one of ``UNIT_KINDS``.
+    """
 
     place: Place
     factory: Factory
@@ -67,10 +71,25 @@ def assign(places: list[Place], layer: Factory | None, instead: Mapping[str, Fac
 
     Names and ``min_channels`` of ``where`` speak of the units of ``instead`` too, the rest of convolutions alone.
     """
-    special = [Job(place, instead[kind], kind) for place in places for kind in instead if place.is_a(kind)]
+    kinds = [kind for kind in instead if kind in UNIT_KINDS]
+    special = [Job(place, instead[kind], kind) for place in places for kind in kinds if place.is_a(kind)]
     if special:
         return [job for job in special if where.selects_place(job.place.unit, job.place.names)]
     return [Job(place, layer, "convolution") for place in places if layer is not None and place.is_selected(where)]
+
+
+def with_ends(jobs: list[Job], graph: Graph, instead: Mapping[str, Factory]) -> list[Job]:
+    """Give those of the selected convolutions that no other one feeds, and those that feed no other, their own layer.
+
+    ``instead`` has it, as ``first`` and ``last``; the others keep theirs.
+    """
+    names = {job.place.name for job in jobs if job.selected_as == "convolution"}
+    end_of = {name: end for end, found in zip(END_KINDS, graph.ends(names), strict=True) for name in found}
+    return [_at_end(job, end_of.get(job.place.name, ""), instead) for job in jobs]
+
+
+def _at_end(job: Job, end: str, instead: Mapping[str, Factory]) -> Job:
+    return Job(job.place, instead[end], end) if end in instead else job
 
 
 def find_places(model: nn.Module, graph: Graph) -> list[Place]:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from efficientconv.compose import Where
 from efficientconv.compose.graph import Graph
-from efficientconv.compose.units import assign, describe, find_places, kind
+from efficientconv.compose.units import assign, describe, find_places, kind, with_ends
 from efficientconv.layers import BSConvS, BSConvU, DepthwiseSeparableConv2d, OrthonormalConv2d
 
 
@@ -151,3 +151,35 @@ def test_a_meta_model_has_places_too():
     with torch.device("meta"):
         model = mobile()
     assert len(places_of(model)) == len(places_of(mobile()))
+
+
+class Diamond(nn.Module):
+    """Two convolutions side by side, a third behind both, and two side by side behind that."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.middle, self.up, self.down = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(5))
+
+    def forward(self, x):
+        x = self.middle(torch.relu(self.left(x) + self.right(x)))
+        return self.up(x) * self.down(x)
+
+
+def test_the_first_and_the_last_have_their_own_layer():
+    model = Diamond()
+    graph = Graph(model)
+    places = find_places(model, graph)
+    everything = Where(stem=True)
+    jobs = with_ends(assign(places, BSConvU, {}, everything), graph, {"first": BSConvS, "last": OrthonormalConv2d})
+    found = {job.place.name: (job.factory, job.selected_as) for job in jobs}
+    assert found == {
+        "left": (BSConvS, "first"),
+        "right": (BSConvS, "first"),
+        "middle": (BSConvU, "convolution"),
+        "up": (OrthonormalConv2d, "last"),
+        "down": (OrthonormalConv2d, "last"),
+    }
+    assert graph.ends({"middle", "up"}) == ({"middle"}, {"up"})
+    assert [job.selected_as for job in with_ends(assign(places, BSConvU, {}, everything), graph, {})] == [
+        "convolution"
+    ] * 5
