@@ -106,8 +106,8 @@ class Entry:
         if self.row.same_cost_as:
             found.append(f"costs as much as {self.row.same_cost_as}")
         if self.measured:
-            seeds = f"n = {self.measured['n']}"
-            found.append("; ".join([f"* measured with {', '.join(self.measured['differs'])}", seeds]))
+            found.append(f"* measured with {', '.join(self.measured['differs'])}" if self.measured["differs"] else "")
+            found.append(f"n = {self.measured['n']}")
         return "; ".join(filter(None, found))
 
 

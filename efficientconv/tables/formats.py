@@ -23,8 +23,7 @@ Section = Sequence[Entry]
 def as_rich(section: Section) -> Group:
     """Lay out one table for a terminal, with its remarks as notes below."""
     table = section[0].table
-    title = f"{table.name}: {table.title}\n{table.paper}\n{tally(section)}"
-    found = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    found = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     headers, rows = grid(section)
     for header in headers:
         is_name = header == "row"
@@ -35,11 +34,11 @@ def as_rich(section: Section) -> Group:
             notes.append(Text(f"{len(notes) + 1} {cells[-1]}"))
             cells[-1] = str(len(notes))
         found.add_row(*map(_rich_cell, cells))
-    return Group(found, *notes, "")
+    return Group(f"{table.name}: {table.title}", table.paper, tally(section), found, *notes, "")
 
 
 def _rich_cell(cell: str) -> Text:
-    return Text(cell[2:-2], style="bold") if _is_bold(cell) else Text(cell)
+    return Text(f"≠ {cell[2:-2]}", style="bold") if _is_bold(cell) else Text(cell)
 
 
 def _is_bold(cell: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from efficientconv.profiling import CONVENTIONS
@@ -32,27 +32,25 @@ rows that have no measurement. This page is written by
 
 def page(sections: Sequence[Section]) -> str:
     """Write the page."""
-    parts = [_INTRODUCTION, *_conventions(), "", "## Contents", "", *_contents(sections), ""]
-    parts += ["## Printed figures that cannot be right", "", *_reasons(sections, "erratum"), ""]
-    parts += ["## Figures that do not come out", "", *_reasons(sections, "unresolved"), ""]
+    parts = [*introduction(), "## Contents", "", "| table | | rows |", "| --- | --- | --- |"]
+    parts += [contents_line(section) for section in sections]
+    parts += [f"| all | | {tally([entry for section in sections for entry in section])} |", ""]
+    parts += ["## Printed figures that cannot be right", ""]
+    parts += [line for section in sections for line in reasons(section, "erratum")]
+    parts += ["", "## Figures that do not come out", ""]
+    parts += [line for section in sections for line in reasons(section, "unresolved")]
     for paper, found in groupby(sections, key=lambda section: section[0].table.paper):
-        parts += [f"## {paper}", "", *(markdown_section(section) for section in found)]
+        parts += ["", f"## {paper}", "", *(markdown_section(section) for section in found)]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _conventions() -> Iterator[str]:
+def introduction() -> Iterator[str]:
+    """Say what the page is, and how was counted."""
+    yield _INTRODUCTION
     for name, convention in CONVENTIONS.items():
         first, _, rest = (convention.__doc__ or "").partition("\n\n")
         yield f"- `{name}`: {' '.join(f'{first} {rest}'.split())}".replace("``", "`")
-
-
-def _contents(sections: Sequence[Section]) -> Iterator[str]:
-    yield "| table | | rows |"
-    yield "| --- | --- | --- |"
-    for section in sections:
-        yield contents_line(section)
-    everything = [entry for section in sections for entry in section]
-    yield f"| all | | {tally(everything)} |"
+    yield ""
 
 
 def contents_line(section: Section) -> str:
@@ -61,10 +59,10 @@ def contents_line(section: Section) -> str:
     return f"| {table.name} | {table.title} | {tally(section)} |"
 
 
-def _reasons(sections: Iterable[Section], kind: str) -> Iterator[str]:
-    for section in sections:
-        for entry in section:
-            for name, why in getattr(entry.row, kind).items():
-                figure = entry.row.figures[name]
-                digits = f"{figure} printed, {figure.like(entry.computed[name])} computed"
-                yield f"- {entry.table.name}, {entry.row.name}, {TITLES[name]}: {digits}; {why}."
+def reasons(section: Section, kind: str) -> Iterator[str]:
+    """Say of each figure with an ``erratum``, or that is ``unresolved``, what was printed, what comes out, and why."""
+    for entry in section:
+        for name, why in getattr(entry.row, kind).items():
+            figure = entry.row.figures[name]
+            digits = f"{figure} printed, {figure.like(entry.computed[name])} computed"
+            yield f"- {entry.table.name}, {entry.row.name}, {TITLES[name]}: {digits}; {why}."

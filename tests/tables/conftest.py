@@ -1,0 +1,76 @@
+"""A small table to break in many ways, and run directories as training leaves them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from efficientconv.tables import compose, load
+from efficientconv.tables.compose import composed_network, composed_training
+from efficientconv.tables.load import load_table
+
+SMALL = {
+    "paper": "P: someone",
+    "title": "T",
+    "source": "S",
+    "classes": "10",
+    "input_size": ["3", "32", "32"],
+    "overrides": ["data=digits", "recipe=doconv_sample", "trainer.max_epochs=2", "model=lenet_doconv_sample"],
+    "columns": {
+        "params": {"unit": "k"},
+        "flops": {"unit": "M", "convention": "macs"},
+        "top1": {"unit": "%"},
+    },
+    "rows": [
+        {"row": "plain", "overrides": [], "params": "4.2", "flops": "0.281", "top1": "95.10"},
+        {"row": "doconv", "overrides": ["conv=doconv"], "params": "7.1", "top1": "95.60"},
+    ],
+}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a table as ``paper/small`` where tables are looked for, and load it."""
+    for module in (load, compose):
+        monkeypatch.setattr(module, "TABLES", tmp_path / "table")
+
+    def write_table(content=SMALL, **changes):
+        file = tmp_path / "table" / "paper" / "small.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump({**content, **changes}, sort_keys=False, allow_unicode=True))
+        return load_table("paper/small", tmp_path / "table")
+
+    return write_table
+
+
+@pytest.fixture
+def small(write):
+    return write()
+
+
+@pytest.fixture
+def leave_run(tmp_path):
+    """Leave a finished run of a row behind, as training does."""
+
+    def leave(table, row, name, *, seed=0, top1=0.9, status="done", **changes) -> Path:
+        directory = tmp_path / "outputs" / name
+        (directory).mkdir(parents=True)
+        config = composed_network(table, row) | composed_training(table) | changes
+        (directory / "config.yaml").write_text(yaml.safe_dump(config))
+        summary = {
+            "status": status,
+            "seed": seed,
+            "last": {"top1": top1, "top5": 0.99},
+            "epochs": config["trainer"]["max_epochs"],
+            "params": 4218,
+            "macs": 281088,
+            "device": "a cpu",
+            "versions": {"python": "3.12.0", "torch": "2.15.0", "efficientconv": "0.1.0"},
+            "commit": "abc",
+            "started": f"2026-11-20T10:00:{seed:02d}+00:00",
+        }
+        (directory / "summary.json").write_text(json.dumps(summary))
+        return directory
+
+    return leave

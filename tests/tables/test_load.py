@@ -1,0 +1,109 @@
+import re
+
+import pytest
+
+from efficientconv.errors import UserError
+from efficientconv.tables.load import find_tables, group_of, load_table, table_names
+
+ROW = {"row": "plain", "overrides": [], "params": "4.2"}
+EXTERNAL = {"row": "plain", "external": "true"}
+
+
+def test_reads_what_the_file_says(small):
+    assert (small.name, small.classes, small.input_size, small.seeds) == ("paper/small", 10, (3, 32, 32), (0,))
+    plain, doconv = small.rows
+    assert doconv.overrides == ("conv=doconv",)
+    assert plain.figures["top1"].text == "95.10"
+    assert "flops" not in doconv.figures
+
+
+def test_numbers_keep_the_digits_they_were_written_with(write, tmp_path):
+    file = tmp_path / "table" / "paper" / "small.yaml"
+    write()
+    file.write_text(file.read_text().replace("'95.60'", "95.60"))
+    assert load_table("paper/small", tmp_path / "table").rows[1].figures["top1"].text == "95.60"
+
+
+def test_a_row_may_differ_from_its_table(write):
+    own = {**ROW, "truncated": [], "folded": "false", "convention": "bsconv", "without_norms": "true"}
+    table = write(truncated=["params"], folded="true", rows=[ROW | {"row": "as the table"}, own])
+    assert [row.figures["params"].truncated for row in table.rows] == [True, False]
+    assert [row.folded for row in table.rows] == [True, False]
+    assert (table.rows[1].convention, table.rows[1].without_norms) == ("bsconv", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clases": "10"}, "unknown key 'clases'; nearest first: classes"),
+        ({"rows": [{**ROW, "parms": "1"}]}, "row 'plain': unknown key 'parms'; nearest first: params"),
+        ({"rows": [{**ROW, "params": "4,2"}]}, "row 'plain': params: '4,2' is not a number"),
+        ({"rows": [{**ROW, "params": "25.56M"}]}, "row 'plain': params: '25.56M' is not a number"),
+        ({"rows": [{**ROW, "params": ["1"]}]}, "row 'plain': params: text or a number is needed, not ['1']"),
+        ({"rows": [{"overrides": []}]}, "row 'number 1': row is missing"),
+        ({"rows": ["plain"]}, "row 'number 1': 'plain' is no mapping of keys to values"),
+        ({"rows": [ROW, ROW]}, "two rows are called 'plain'"),
+        ({"rows": [{**ROW, "overrides": ["seed=1"]}]}, "row 'plain': overrides: 'seed=1' sets none of model, conv"),
+        ({"rows": [{"row": "plain"}]}, "row 'plain': a row has either overrides, which build it, or external: true"),
+        ({"rows": [{**ROW, "external": "true"}]}, "row 'plain': a row has either overrides"),
+        ({"rows": [{**EXTERNAL, "folded": "yes"}]}, "row 'plain': folded: true or false is needed, not 'yes'"),
+        (
+            {"rows": [{**ROW, "erratum": {"flop": "why"}}]},
+            "row 'plain': 'flop' is no column of this table; the columns",
+        ),
+        ({"rows": [{**ROW, "same_cost_as": "other"}]}, "row 'plain': same_cost_as: there is no row 'other'"),
+        ({"overrides": ["seeds=1"]}, "overrides: 'seeds=1' sets none of model, conv, data, recipe, trainer"),
+        ({"columns": {"parms": {"unit": "M"}}}, "column 'parms': there is no such column; nearest first: params"),
+        (
+            {"columns": {"params": {"unit": "T"}}},
+            "column 'params': unit 'T' is not known; the units are k, M, G, %, ms",
+        ),
+        ({"columns": {"flops": {"unit": "M"}}}, "column 'flops': convention is missing"),
+        ({"columns": {"top1": {"unit": "%", "of": "plain"}}}, "column 'top1': of is for params_saved alone"),
+        (
+            {"columns": {"params_saved": {"unit": "%", "of": "x"}}, "rows": [EXTERNAL]},
+            "column 'params_saved': of: there",
+        ),
+        ({"input_size": ["32", "32"]}, "input_size: channels, height and width are needed, not ['32', '32']"),
+        ({"classes": "ten"}, "classes: a whole number is needed, not 'ten'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(write, changes, message):
+    with pytest.raises(UserError, match=rf"table/paper/small\.yaml: {re.escape(message)}"):
+        write(**changes)
+
+
+def test_a_missing_key_is_named(write):
+    content = {"paper": "P", "rows": []}
+    with pytest.raises(UserError, match=r"small\.yaml: title is missing$"):
+        write(content)
+
+
+def test_what_is_not_yaml_is_said_to_be(tmp_path):
+    (tmp_path / "broken.yaml").write_text("rows: [")
+    with pytest.raises(UserError, match=r"broken\.yaml: not YAML: "):
+        load_table("broken", tmp_path)
+
+
+def test_tables_are_found_by_name_and_pattern():
+    assert "bsconv/cifar100_resnet" in table_names()
+    assert find_tables(["bsconv/cifar100_resnet"]) == ["bsconv/cifar100_resnet"]
+    assert len(find_tables(["bsconv/*"])) == 15
+    assert find_tables(["all"]) == table_names()
+    assert find_tables(["spconv/*", "spconv/cifar10_vgg16"]) == find_tables(["spconv/*"])
+
+
+def test_an_unknown_table_lists_the_nearest():
+    with pytest.raises(
+        UserError, match=r"^table=bsconv/cifar100_resnets: there is no such table; nearest first: bsconv/"
+    ):
+        find_tables(["bsconv/cifar100_resnets"])
+
+
+def test_rows_are_found_by_name_and_pattern(small):
+    assert [row.name for row in small.rows_like("DO*")] == ["doconv"]
+    assert small.row("plain").name == "plain"
+
+
+def test_group_of_an_override():
+    assert [group_of(word) for word in ("model=resnet20", "+model.kwargs.x=1", "~data")] == ["model", "model", "data"]

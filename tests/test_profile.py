@@ -1,0 +1,84 @@
+import io
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from efficientconv.errors import UserError
+from efficientconv.profile import build_network, fold_network, profile, tree
+from efficientconv.profiling import CONVENTIONS, complexity
+from efficientconv.tables.compose import composed_network
+from efficientconv.tables.load import load_table
+
+
+@pytest.fixture(scope="module")
+def networks():
+    table = load_table("doconv/sample")
+    return {row.name: composed_network(table, row) for row in table.rows}
+
+
+def config(network, **changes):
+    return {**network, "classes": 10, "input_size": [3, 32, 32], "depth": 2, "json": None, **changes}
+
+
+def test_a_layer_that_folds_is_counted_as_trained_and_as_folded(networks, capsys, tmp_path):
+    file = tmp_path / "profile.json"
+    found = profile(config(networks["DO-Conv"], json=str(file)))
+    assert {name: each.params for name, each in found.items()} == {"trained": 7053, "folded": 4218}
+    stored = json.loads(file.read_text())
+    assert stored["folded"]["params"] == 4218
+    assert stored["trained"]["totals"].keys() == CONVENTIONS.keys()
+    shown = capsys.readouterr().out
+    assert "Sequential on 3×32×32: 7,053 params, 281,088 MACs" in shown
+    assert all(name in shown for name in CONVENTIONS)
+
+
+def test_a_layer_that_does_not_fold_is_counted_once(networks):
+    assert list(profile(config(networks["Baseline"]))) == ["trained"]
+
+
+@pytest.mark.parametrize(("depth", "rows"), [(0, 1), (1, 9), (None, 9)])
+def test_tree_folds_by_depth(networks, depth, rows):
+    found = complexity(build_network(networks["Baseline"], 10), (3, 32, 32))
+    table = tree(found, depth)
+    assert table.row_count == rows
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table)
+    lines = [line.split() for line in console.file.getvalue().splitlines() if "conv1" in line]
+    assert lines == ([["conv1", "Conv2d", "448", "110,592", "39.3%", "4,096"]] if rows > 1 else [])
+
+
+def test_networks_take_no_memory_where_they_can(networks):
+    assert all(parameter.is_meta for parameter in build_network(networks["DO-Conv"], 10).parameters())
+
+
+def test_a_network_that_reads_its_weights_is_built_for_real():
+    node = {
+        "_target_": "efficientconv.backbones.by_name.torchvision_model",
+        "_partial_": True,
+        "name": "regnet_y_400mf",
+    }
+    standard = {"layer": None, "where": None, "instead": None}
+    model = build_network({"model": node, "conv": standard}, 10)
+    assert fold_network(model).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_folding_leaves_the_network_as_it_is(networks):
+    model = build_network(networks["DO-Conv"], 10)
+    fold_network(model)
+    assert type(model.conv1).__name__ == "DOConv2d"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_size": [3, 32]}, r"^input_size=\[3, 32\]: channels, height and width are needed, as in input_size="),
+        ({"input_size": [3, 0, 32]}, r"^input_size=\[3, 0, 32\]: channels, height and width are needed"),
+        ({"depth": -1}, r"^depth=-1: must be a whole number of at least 0, or null for all levels$"),
+        ({"input_size": [1, 32, 32]}, r"does not run on an image of 1×32×32"),
+    ],
+)
+def test_mistakes(networks, changes, message):
+    with pytest.raises(UserError, match=message):
+        profile(config(networks["Baseline"], **changes))
