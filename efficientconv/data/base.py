@@ -186,17 +186,19 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         """Batches of the test set, in order."""
         return self._loader(self._ready.test, self.eval_batch_size, training=False)
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the place in the training data, for checkpoints.
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the training data and the damaged images found, for checkpoints.
 
         Lightning keeps a loader's state by itself, but gives it back only in the middle of an epoch: after a whole
         number of epochs the shuffling would begin again with that of the first.
         """
-        return self._train_loader.state_dict() if self._train_loader else {}
+        place = self._train_loader.state_dict() if self._train_loader else None
+        return {"place": place, "damaged": sorted(self.damaged.paths)}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next training loader go on from ``state_dict``."""
-        self._resume_from = state_dict
+        self._resume_from = state_dict["place"]
+        self.damaged.paths.update(state_dict["damaged"])
 
     @property
     def _ready(self) -> Splits[Part]:

@@ -1,4 +1,8 @@
-"""Which part of a photograph is shown, scaled to one square size: bilinear with antialiasing, as torchvision has it."""
+"""Which part of a photograph is shown, scaled to one square size: bilinear with antialiasing, as torchvision has it.
+
+DALI computes the same windows, and filters in float where torchvision rounds after each direction. On 200 photographs
+of ImageNet that leaves 0.16 grey levels of 255 as the mean absolute difference, and at most 0.20 for one of them.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ class DaliLoader(StreamLoader):
     """Batches by DALI; see ``StreamLoader`` for the arguments.
 
     DALI gives up a whole pipeline where one image is damaged. Then the files of all batches under way are looked
-    through, the damaged ones are left out, and a new pipeline begins where the old one was.
+    through, the damaged ones are left out, and a new pipeline begins where the old one was. A file cut short is found
+    only when a window reaches the part that is missing: DALI does not decode the rest.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -70,7 +71,7 @@ class DaliLoader(StreamLoader):
         pipeline = Pipeline(
             batch_size=self.batch_size,
             num_threads=max(1, self.workers),
-            device_id=torch.device(self.device).index or 0 if on_gpu else None,
+            device_id=(self.device.index or 0) if on_gpu else None,
             prefetch_queue_depth=PREFETCH,
         )
         with pipeline:

@@ -124,7 +124,7 @@ def test_loaders_follow_the_trainer() -> None:
 
 def test_the_place_in_the_training_data_is_saved_and_given_back() -> None:
     data, resumed = ready(), ready()
-    assert data.state_dict() == {}
+    assert data.state_dict() == {"place": None, "damaged": []}
     loader = data.train_dataloader()
     pixels(loader)
     resumed.load_state_dict(data.state_dict())

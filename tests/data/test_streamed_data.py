@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from efficientconv.data import RandomAreaCrop, streamed_data
 from efficientconv.data.augment import Normalization
@@ -149,3 +150,115 @@ def test_workers_are_the_cores_unless_told(folder_of_photographs: Path, monkeypa
 def test_impossible_values_are_refused_at_once(tmp_path: Path, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(tmp_path, **options)
+
+
+class Recorder(LightningModule):
+    """Learns nothing, and notes the batches it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+        self.trained: list[tuple[int, int, float]] = []
+        self.validated: list[tuple[int, int, float]] = []
+
+    def training_step(self, batch, batch_idx: int) -> torch.Tensor:
+        images, labels = batch
+        self.trained.append((self.current_epoch, len(labels), images.double().sum().item()))
+        return torch.nn.functional.cross_entropy(self.layer(images.mean((2, 3))), labels)
+
+    def validation_step(self, batch, batch_idx: int) -> None:
+        images, labels = batch
+        self.validated.append((self.current_epoch, len(labels), images.double().sum().item()))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint the ``count``-th time that ``hook`` is called."""
+
+    def __init__(self, hook: str, count: int, path: Path) -> None:
+        self.path, self.left = path, count
+        setattr(self, hook, self.called)
+
+    def called(self, trainer: Trainer, *args) -> None:
+        self.left -= 1
+        if self.left == 0:
+            trainer.save_checkpoint(self.path)
+
+
+def fit(data: StreamedFolder, *callbacks: Callback, resume: Path | None = None, **options) -> Recorder:
+    model = Recorder()
+    trainer = Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    return model
+
+
+def sizes(batches: list[tuple[int, int, float]]) -> list[int]:
+    return [sum(size for epoch, size, _ in batches if epoch == wanted) for wanted in range(4)]
+
+
+@pytest.fixture(scope="module", params=["torch", "dali"])
+def loader(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def data(loader: str, folder_of_photographs: Path) -> StreamedFolder:
+    return make(folder_of_photographs, loader=loader, eval_batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(loader: str, folder_of_photographs: Path) -> Recorder:
+    return fit(make(folder_of_photographs, loader=loader, eval_batch_size=4))
+
+
+def test_lightning_trains_and_validates_whole_epochs(undisturbed: Recorder) -> None:
+    assert sizes(undisturbed.trained) == [26] * 4
+    assert sizes(undisturbed.validated) == [10] * 4
+    assert len({content for _, _, content in undisturbed.trained}) == 28
+    assert len({content for _, _, content in undisturbed.validated}) == 3
+
+
+def test_lightning_stopping_epochs_early_takes_nothing_from_the_next(
+    undisturbed: Recorder, data: StreamedFolder
+) -> None:
+    shortened = fit(data, limit_train_batches=3, limit_val_batches=1)
+    expected = [batches for epoch in range(4) for batches in undisturbed.trained[7 * epoch : 7 * epoch + 3]]
+    assert shortened.trained == expected
+    assert sizes(shortened.validated) == [4] * 4
+
+
+@pytest.mark.parametrize(
+    ("hook", "count", "trained"),
+    [("on_train_batch_end", 1, 1), ("on_train_batch_end", 12, 12), ("on_train_epoch_end", 2, 14)],
+)
+def test_lightning_resumes_with_exactly_the_images_not_seen(
+    undisturbed: Recorder, data: StreamedFolder, tmp_path: Path, hook: str, count: int, trained: int
+) -> None:
+    interrupted = fit(data, SaveAt(hook, count, tmp_path / "a.ckpt"))
+    assert interrupted.trained == undisturbed.trained
+    resumed = make(data.root, loader=data.loader, eval_batch_size=4)
+    assert fit(resumed, resume=tmp_path / "a.ckpt").trained == undisturbed.trained[trained:]
+
+
+def test_damaged_images_are_remembered_by_a_resumed_run(tmp_path: Path, write_photographs) -> None:
+    for split in ("train", "val"):
+        paths = write_photographs(tmp_path / split / "ant", 6)
+    damaged = tmp_path / "train" / "ant" / Path(paths[2]).name
+    damaged.write_text("not an image")
+    first, resumed = (make(tmp_path, max_bad_images=1) for _ in range(2))
+    list(first.train_dataloader())
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.damaged.paths == {str(damaged)}
+    assert resumed.bad_images == 1
