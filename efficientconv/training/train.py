@@ -101,7 +101,7 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
         exit_code = 0
     finally:
         logging_tools.finish(found, exit_code)
-    summary = run.update_summary(status="done", **recorder.figures())
+    summary = run.update_summary(status="done", bad_images=data.bad_images, **recorder.figures())
     console().print(summary_table(run, summary, data.evaluated_on))
     console().print(evaluation_line(run), soft_wrap=True)
     return recorder.best.get("top1")
