@@ -30,7 +30,13 @@ Task = Callable[[DictConfig], Any]
 
 def main() -> None:
     """Run ``efficientconv <tool> ...``."""
-    tools: dict[str, Callable[[], None]] = {"train": train, "eval": evaluate, "profile": profile, "tables": tables}
+    tools: dict[str, Callable[[], None]] = {
+        "train": train,
+        "eval": evaluate,
+        "profile": profile,
+        "tables": tables,
+        "bench": bench,
+    }
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: efficientconv <tool> [key=value ...]\ntools: {', '.join(tools)}; each has --help")
@@ -77,6 +83,14 @@ def tables() -> None:
         sys.argv, overrides = ["efficientconv tables", *own, "run=false"], []
         _run("tables", job)
         raise SystemExit(0 if all(done) else 1)
+
+
+def bench() -> None:
+    """Measure speed side by side: ``efficientconv bench loader ...``, ``efficientconv bench step ...``."""
+    words = sys.argv[1:]
+    if words and words[0].isalpha():
+        sys.argv[1:] = [f"action={words[0]}", *words[1:]]
+    _run("bench", _bench_job)
 
 
 def _trained(words: list[str]) -> bool:
@@ -165,11 +179,11 @@ def _evaluate_job(config: DictConfig) -> None:
     from efficientconv.training.evaluate import evaluate as evaluate_run
     from efficientconv.training.run_directory import RunDirectory
 
-    missing = [key for key in ("run",) if OmegaConf.is_missing(config, key)]
-    if missing:
+    if OmegaConf.is_missing(config, "run"):
         raise UserError("run is missing: python eval.py run=outputs/runs/<data>/<model>-<conv>/<time>")
+    run = RunDirectory(config.run)
     found = evaluate_run(
-        RunDirectory(config.run),
+        run,
         _plain(config.trainer, resolve=True),
         data=_plain(config.data, resolve=False) if config.get("data") else None,
         weights=config.weights,
@@ -179,9 +193,20 @@ def _evaluate_job(config: DictConfig) -> None:
     console().print(f"{accuracies}  loss {found['loss']:.4f}  ({found['weights']} weights)")
     if found["note"]:
         print(found["note"])
+    try:
+        run.write_json("eval.json", found)
+    except OSError as error:  # somebody else's run directory, perhaps
+        print(f"not kept in the run directory: {one_line(error)}", file=sys.stderr)
 
 
 def _profile_job(config: DictConfig) -> None:
     from efficientconv.profile import profile as profile_network
 
     profile_network(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+
+
+def _bench_job(config: DictConfig) -> None:
+    from efficientconv.bench.tool import bench as run_bench
+
+    logging.getLogger("efficientconv").setLevel(logging.WARNING)  # what training says of an epoch is not for here
+    run_bench(_plain(config, resolve=True))

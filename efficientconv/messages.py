@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
@@ -67,15 +68,17 @@ def _composition(error: ConfigCompositionException, config_name: str | None) -> 
 
 
 def _keys(config_name: str) -> list[str]:
-    """List every key of a root configuration as it stands without overrides, groups included."""
+    """List every key of a root configuration, with the groups that the command line chooses."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     from efficientconv.config_path import CONFIGS
 
+    words = [word.partition(",")[0] for word in sys.argv[1:] if "=" in word]  # of a sweep, its first job
+    choices = [word for word in words if (CONFIGS / word.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return list(_flat(compose(config_name)))
+        return list(_flat(compose(config_name, overrides=choices)))
 
 
 def _flat(config: DictConfig, prefix: str = "") -> Iterator[str]:

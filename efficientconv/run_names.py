@@ -20,7 +20,8 @@ from efficientconv.errors import UserError
 from efficientconv.training.run_directory import RunDirectory
 
 LONGEST_NAME = 120  # many file systems stop at 255 bytes
-OUTSIDE_THE_NAME = ("sweep", "outputs", "resume", "run", "allow", "logger")
+OUTSIDE_THE_NAME = ("sweep", "outputs", "resume", "run", "allow", "logger")  # and the trainer's device settings
+DEVICE_SETTINGS = ("accelerator", "devices", "precision", "strategy", "num_nodes")  # may differ when a run goes on
 
 
 def register_resolvers() -> None:
@@ -45,6 +46,8 @@ def run_directory(stamp: str, *, _root_: DictConfig) -> str:
     for key in sorted(OmegaConf.missing_keys(own)):
         raise UserError(f"{key} is missing: give it as {key}=<value>")
     if _root_.run is not None:
+        if not str(_root_.run):
+            raise UserError("run is empty: give a directory, or leave run= out for a new one")
         if _root_.resume:
             RunDirectory(_root_.run).require()
         return str(_root_.run)
@@ -62,7 +65,8 @@ def job_directory() -> str:
 def job_name(overrides: list[str]) -> str:
     """Make a directory name of overrides: ``['seed=1', 'conv=bsconv_u']`` → ``conv-bsconv_u_seed-1``."""
     pairs = [override.lstrip("+~").partition("=") for override in overrides]
-    told = sorted(f"{key}-{value}" for key, _, value in pairs if key.partition(".")[0] not in OUTSIDE_THE_NAME)
+    outside = {*OUTSIDE_THE_NAME, *(f"trainer.{name}" for name in DEVICE_SETTINGS)}
+    told = sorted(f"{key}-{value}" for key, _, value in pairs if outside.isdisjoint((key, key.partition(".")[0])))
     name = "_".join(told) or "default"
     safe = safe_name(name)
     if safe == name and len(safe) <= LONGEST_NAME:

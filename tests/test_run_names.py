@@ -7,6 +7,7 @@ from efficientconv.run_names import LONGEST_NAME, job_name, run_stamp, safe_name
 
 def test_job_name_is_sorted_and_leaves_out_what_changes_nothing():
     overrides = ["seed=1", "conv=bsconv_u", "sweep=first", "+trainer.max_epochs=5", "logger=wandb", "outputs=/tmp/x"]
+    overrides += ["trainer.accelerator=cpu", "trainer.devices=2", "logger.wandb.offline=true"]
     assert job_name(overrides) == "conv-bsconv_u_seed-1_trainer.max_epochs-5"
     assert job_name(list(reversed(overrides))) == job_name(overrides)
     assert job_name([]) == "default"

@@ -31,7 +31,7 @@ def evaluate(
     weights: str | None = None,
     allow: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Rebuild a run's network, load its weights, score them on its data, and write ``eval.json``.
+    """Rebuild a run's network, load its weights, and score them on its data.
 
     Args:
         run: the run directory; only its model, conv and data are built, and only from trusted targets.
@@ -47,7 +47,8 @@ def evaluate(
         UserError: not a run directory, an untrusted target, a damaged checkpoint, data of other classes, …
     """
     silence_lightning()
-    config = trust(run.read_config(), allow, str(run.config_file))
+    config = run.read_config()
+    config |= trust({group: config[group] for group in ("model", "conv", "data")}, allow, str(run.config_file))
     node = data_config(config, data)
     dataset = instantiate(trust(node, allow, "data"), _convert_="all")
     dataset.prepare_data()
@@ -62,9 +63,7 @@ def evaluate(
     chosen, state = choose_weights(run, weights)
     load_weights(model, state, run)
     result = _score(model, num_classes, dataset, trainer)
-    found = result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, dataset.evaluated_on)}
-    run.write_json("eval.json", found)
-    return found
+    return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, dataset.evaluated_on)}
 
 
 def note(weights: str, evaluated_on: str) -> str | None:

@@ -9,13 +9,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
+from efficientconv.run_names import DEVICE_SETTINGS
 from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.train import train
 from efficientconv.training.trusted import trust
 
 log = logging.getLogger(__name__)
 
-DEVICE_SETTINGS = ("accelerator", "devices", "precision", "strategy", "num_nodes")
 MAY_CHANGE = ("max_epochs", *DEVICE_SETTINGS)
 NOT_PART_OF_THE_RUN = ("outputs", "sweep", "run", "resume", "allow", "logger", "choices", "overrides")
 
@@ -36,6 +36,8 @@ def train_job(
         UserError: see `train`; or the directory holds another run.
     """
     run = RunDirectory(directory)
+    if config.resume and is_sweep:
+        raise UserError("resume=true goes on with one run; a sweep goes on where its own command line is given again")
     if config.resume:
         return train(resumed_config(config, run, overrides), run, run.read_summary().get("overrides", []))
     if config.run is not None and not is_sweep and run.config_file.exists():
@@ -47,8 +49,8 @@ def train_job(
         refuse_other_run(run, wanted)
         summary = run.read_summary()
         if summary.get("status") == "done":
-            log.info("%s is done already (best top-1 %.2f%%)", run.path, 100 * summary["best"]["top1"])
-            return summary["best"]["top1"]
+            log.info("%s is done already", run.path)
+            return summary["best"].get("top1")
     return train(wanted, run, overrides)
 
 
@@ -56,7 +58,8 @@ def resumed_config(config: DictConfig, run: RunDirectory, overrides: Sequence[st
     """Return the stored configuration, with the device settings and ``max_epochs`` of the command line.
 
     Raises:
-        UserError: no run, an override that resuming does not take, or a stored target that is not trusted.
+        UserError: no run, an override that resuming does not take, fewer epochs than are done, or a stored target
+            that is not trusted.
     """
     if config.run is None:
         raise UserError("resume=true needs the run directory: run=outputs/runs/<data>/<model>-<conv>/<time>")
@@ -72,6 +75,9 @@ def resumed_config(config: DictConfig, run: RunDirectory, overrides: Sequence[st
     for name in MAY_CHANGE:
         if name in given:
             stored["trainer"][name] = config.trainer[name]
+    done = run.read_summary().get("epochs", 0)
+    if stored["trainer"]["max_epochs"] < done:
+        raise UserError(f"trainer.max_epochs={stored['trainer']['max_epochs']}: {done} epochs of this run are done")
     return stored
 
 

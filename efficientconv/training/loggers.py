@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from efficientconv.compose import ReplacementReport
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.errors import UserError
+from efficientconv.training.run_directory import RunDirectory, first_line
 
 
 def wandb_logger(run: RunDirectory, project: str, group: str, entity: str | None, offline: bool) -> WandbLogger:
     """Build a W&B logger whose run goes on when the run directory is resumed.
 
     Args:
-        run: the run directory; its path gives the run its id, so that the jobs of a sweep never share a run.
+        run: the run directory, whose summary keeps the id that W&B knows the run by: every directory has its own.
         project: W&B project.
         group: W&B group, the sweep's name.
         entity: W&B user or team; ``None`` is the default one.
         offline: write to disk only, for ``wandb sync`` later.
+
+    Raises:
+        UserError: W&B does not let a run begin, for want of a login or of a network.
     """
-    identity = hashlib.sha1(str(run.path.resolve()).encode()).hexdigest()[:16]
-    return WandbLogger(
+    identity = run.read_summary().get("wandb_id") or secrets.token_hex(8)
+    run.update_summary(wandb_id=identity)
+    logger = WandbLogger(
         name="/".join(run.path.parts[-2:]),
         save_dir=run.path,
         version=identity,
@@ -34,6 +39,13 @@ def wandb_logger(run: RunDirectory, project: str, group: str, entity: str | None
         resume="allow",
         reinit="finish_previous",
     )
+    try:
+        _ = logger.experiment
+    except Exception as error:
+        raise UserError(
+            f"logger=wandb: {first_line(error)}; logger.wandb.offline=true needs neither login nor network"
+        ) from error
+    return logger
 
 
 def tensorboard_logger(run: RunDirectory) -> TensorBoardLogger:

@@ -25,6 +25,8 @@ from omegaconf import OmegaConf
 
 from efficientconv.errors import UserError
 
+NEEDED = ("model", "conv", "data", "recipe", "trainer", "callbacks", "logger")  # groups of every configuration
+
 
 class RunDirectory:
     """The files of one run, by name.
@@ -90,23 +92,33 @@ class RunDirectory:
         """Read the configuration as plain dictionaries and lists.
 
         Raises:
-            UserError: this is not a run directory, or its configuration cannot be read.
+            UserError: this is not a run directory, its configuration cannot be read, or it holds an interpolation:
+                one is resolved when something is built of it, and may build anything itself.
         """
         self.require()
         try:
             config = OmegaConf.to_container(OmegaConf.load(self.config_file), resolve=False)
         except Exception as error:
             raise UserError(f"{self.config_file} cannot be read: {first_line(error)}") from error
-        if not isinstance(config, dict) or not {"model", "conv", "data"} <= config.keys():
-            raise UserError(f"{self.config_file} is not the configuration of a run: model, conv and data are needed")
+        if not isinstance(config, dict) or any(not isinstance(config.get(key), dict) for key in NEEDED):
+            raise UserError(f"{self.config_file} is not the configuration of a run: {', '.join(NEEDED)} are needed")
+        if "${" in str(config):
+            raise UserError(f"{self.config_file} holds an interpolation, ${{...}}: a run writes values alone")
         return {str(key): value for key, value in config.items()}
 
     # -- summary and other JSON ----------------------------------------------------------------------------------
 
     def read_summary(self) -> dict[str, Any]:
-        """Read summary.json, or an empty dictionary where there is none yet."""
+        """Read summary.json, or an empty dictionary where there is none yet.
+
+        Raises:
+            UserError: it is damaged.
+        """
         file = self.path / "summary.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        try:
+            return dict(json.loads(file.read_text())) if file.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{file} is damaged: {first_line(error)}") from error
 
     def update_summary(self, **values: Any) -> dict[str, Any]:
         """Merge ``values`` into summary.json and return the whole."""

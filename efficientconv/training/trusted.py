@@ -1,9 +1,9 @@
 """What a configuration found on disk may name: a run directory is data, and opening it must not run a stranger's code.
 
 Hydra calls whatever a ``_target_`` names. From a stored configuration that is allowed only where this project's own
-configurations name the same target, or where the target is a class that builds a network, an optimizer, a callback or
-a logger in this project or one of the libraries it stands on. A prefix would not do: ``torch.load`` and
-``torch.hub.load`` are torch's too. Arguments that load something are emptied.
+configurations name the same target, or where the target is a network, an optimizer or a schedule, by class, of this
+project, torch, torchvision or timm. A prefix would not do: ``torch.load`` and ``torch.hub.load`` are torch's too.
+Arguments that load something are emptied. Interpolations never get here: see ``RunDirectory.read_config``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 
-LIBRARIES = ("efficientconv", "torch", "torchvision", "timm", "lightning")
+LIBRARIES = ("efficientconv", "torch", "torchvision", "timm")
 LOADING_ARGUMENTS = ("pretrained", "weights", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "hub")
 
 
@@ -55,18 +55,16 @@ def _is_trusted(target: Any, allow: Sequence[str]) -> bool:
 
 
 def _is_building_block(target: str) -> bool:
-    from lightning.pytorch import Callback
-    from lightning.pytorch.loggers import Logger
     from torch import nn, optim
 
-    if target.partition(".")[0] not in LIBRARIES:
-        return False
     module, _, name = target.rpartition(".")
+    if module.partition(".")[0] not in LIBRARIES:
+        return False
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
+    except Exception:  # a module that cannot be imported here builds nothing
         return False
-    blocks = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler, Callback, Logger)
+    blocks = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler)
     return isinstance(found, type) and issubclass(found, blocks)
 
 

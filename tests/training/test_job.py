@@ -71,6 +71,23 @@ def test_resuming_needs_a_run(tmp_path, trainings):
         start(tmp_path, "resume=true", f"run={tmp_path}")
 
 
+def test_resuming_refuses_fewer_epochs_than_are_done(trained, trainings):
+    told = [f"run={trained.path}", "resume=true", "trainer.max_epochs=1"]
+    with pytest.raises(UserError, match=r"trainer\.max_epochs=1: 2 epochs of this run are done"):
+        start(trained.path, *told)
+
+
+def test_a_sweep_does_not_resume_single_runs(trained, trainings):
+    with pytest.raises(UserError, match="resume=true goes on with one run"):
+        start(trained.path, "resume=true", is_sweep=True)
+
+
+def test_a_job_that_evaluated_nothing_is_done_too(trained, trainings):
+    trained.update_summary(best={}, last={})
+    assert start(trained.path, is_sweep=True) is None
+    assert trainings == []
+
+
 def test_resuming_does_not_run_a_strangers_target(trained, trainings):
     config = trained.read_config()
     config["callbacks"]["evil"] = {"_target_": "os.system", "command": "true"}

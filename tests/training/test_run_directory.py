@@ -6,13 +6,14 @@ import pytest
 from efficientconv.errors import UserError
 from efficientconv.training.run_directory import RunDirectory
 
-CONFIG = {"model": {"depth": 20}, "conv": {"layer": None}, "data": {"seed": 0}}
+CONFIG = {"model": {"depth": 20}, "conv": {"layer": None}, "data": {"seed": 0}, "recipe": {"milestones": [0.5, 0.75]}}
+CONFIG |= {"trainer": {}, "callbacks": {}, "logger": {}}
 
 
 def test_config_comes_back_as_it_was(tmp_path):
     run = RunDirectory(tmp_path / "run")
-    run.write_config(CONFIG | {"milestones": [0.5, 0.75]})
-    assert run.read_config() == CONFIG | {"milestones": [0.5, 0.75]}
+    run.write_config(CONFIG)
+    assert run.read_config() == CONFIG
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def test_config_comes_back_as_it_was(tmp_path):
         (None, "is not a run directory: it has no config.yaml"),
         ("model: [", "config.yaml cannot be read"),
         ("- a\n- b\n", "is not the configuration of a run"),
-        ("model: {}\n", "model, conv and data are needed"),
+        ("model: {}\n", "model, conv, data, recipe, trainer, callbacks, logger are needed"),
     ],
 )
 def test_what_is_no_run_directory_is_refused(tmp_path, text, message):
@@ -38,6 +39,12 @@ def test_summary_merges_and_leaves_no_temporary_file(tmp_path):
     run.update_summary(status="done")
     assert run.read_summary() == {"status": "done", "seed": 0}
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_damaged_summary_is_named(tmp_path):
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"summary\.json is damaged: Expecting"):
+        RunDirectory(tmp_path).read_summary()
 
 
 def test_a_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
