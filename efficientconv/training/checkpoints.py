@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from efficientconv.errors import UserError
 from efficientconv.training.agreement import Agreement, of_all_ranks
 from efficientconv.training.monitor import require_finite
+from efficientconv.training.recorder import Recorder
 from efficientconv.training.run_directory import RunDirectory, first_line, replaced_whole
 from efficientconv.training.signals import Interrupted, StopRequest
 
@@ -32,17 +33,22 @@ class Checkpoints(Checkpoint):
     Args:
         run: where to save.
         stop: the stop signal to obey at the end of a step.
+        recorder: knows whether an epoch is the best one so far.
         every_n_minutes: the longest time within an epoch between two saves; ``None`` saves only after epochs.
         every_n_steps: save within an epoch whenever so many optimizer steps were taken; ``None`` is never.
     """
 
     def __init__(
-        self, run: RunDirectory, stop: StopRequest, every_n_minutes: float | None, every_n_steps: int | None
+        self,
+        run: RunDirectory,
+        stop: StopRequest,
+        recorder: Recorder,
+        every_n_minutes: float | None,
+        every_n_steps: int | None,
     ) -> None:
-        self.run, self.stop = run, stop
+        self.run, self.stop, self.recorder = run, stop, recorder
         self.every_n_minutes, self.every_n_steps = every_n_minutes, every_n_steps
         self.agreement = Agreement(wishes=2)
-        self.best: float | None = None
         self.step = 0
         self.saved_at = time.monotonic()
 
@@ -74,9 +80,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the epoch, as the best one too where it is."""
-        top1 = trainer.callback_metrics.get("val/top1")
-        if top1 is not None and (self.best is None or float(top1) > self.best):
-            self.best = float(top1)
+        if self.recorder.is_best:
             self._save(trainer, "best")
         self._save(trainer, "last")
         self.step = trainer.global_step
@@ -89,14 +93,6 @@ class Checkpoints(Checkpoint):
         with replaced_whole(self.run.checkpoint(name)) as temporary:
             trainer.save_checkpoint(temporary)  # by way of the system's temporary directory, perhaps on another disk
         self.saved_at = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best accuracy so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the best accuracy so far."""
-        self.best = state["best"]
 
 
 class RandomState(Callback):

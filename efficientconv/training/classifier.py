@@ -1,13 +1,13 @@
 """The one LightningModule: image classification with any network, its penalties and its bookkeeping.
 
-``Trainer`` with ``self.log`` in the training step doubles the cost of a short step, so the training step only adds to a
-few sums on the device; whoever wants them (`efficientconv.training.monitor`) reads them seldom, in one transfer.
+``Trainer`` with ``self.log`` in the training step doubles the cost of a short step, so the training step only leaves a
+few numbers on the device; whoever wants their sums (`efficientconv.training.monitor`) reads them seldom, all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -22,23 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from efficientconv.layers.base import penalized_layers
 from efficientconv.training.agreement import of_all_ranks
 from efficientconv.training.optim import constant, parameter_groups
-
-
-class TrainSums(NamedTuple):
-    """Sums over the training steps of an epoch so far, read from the device."""
-
-    steps: float
-    images: float
-    loss: float  # cross-entropy × images
-    correct: float  # images whose likeliest class is the label
-    penalty: float  # weighted regularisation loss × steps
-    finite_steps: float  # steps before the first loss that was not a number
-
-    @classmethod
-    def over(cls, ranks: Sequence[TrainSums]) -> TrainSums:
-        """Combine those of all ranks, which take their steps together."""
-        steps, images, loss, correct, penalty, finite_steps = zip(*ranks, strict=True)
-        return cls(steps[0], sum(images), sum(loss), sum(correct), sum(penalty) / len(ranks), min(finite_steps))
+from efficientconv.training.sums import StepSums, TrainSums
 
 
 class Classifier(LightningModule):
@@ -82,7 +66,7 @@ class Classifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.decay_norm_and_bias = decay_norm_and_bias
         self.mix = batch_mixer(num_classes, mixup, cutmix)
-        self.sums = torch.zeros(len(TrainSums._fields))
+        self.sums = StepSums()
         accuracies = {
             name: MulticlassAccuracy(num_classes, top_k=k, average="micro", validate_args=False)
             for name, k in (("top1", 1), ("top5", min(5, num_classes)))
@@ -90,6 +74,13 @@ class Classifier(LightningModule):
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
         if compile:
             self.model.compile()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, one that Lightning sets forty times a step without the search for parameters."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
@@ -100,53 +91,40 @@ class Classifier(LightningModule):
         images, targets = self.mix(*batch)
         logits = self(images)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        penalty = self._penalty(loss)
-        self._add_to_sums(logits.detach(), targets, loss.detach(), penalty.detach())
-        return loss + penalty
+        penalty = self._penalty(loss.device)
+        self._add_to_sums(logits, targets, loss.detach(), penalty)
+        return loss if penalty is None else loss + penalty
 
-    def _penalty(self, like: Tensor) -> Tensor:
+    def _penalty(self, device: torch.device) -> Tensor | None:
         if not self.penalized:
-            return torch.zeros_like(like)
-        with torch.autocast(like.device.type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off
+            return None
+        with torch.autocast(device.type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off
             penalties = [layer.regularization_loss() for layer in self.penalized]
         return self.regularization_weight * torch.stack(penalties).sum()
 
     @torch.no_grad()
-    def _add_to_sums(self, logits: Tensor, targets: Tensor, loss: Tensor, penalty: Tensor) -> None:
+    def _add_to_sums(self, logits: Tensor, targets: Tensor, loss: Tensor, penalty: Tensor | None) -> None:
         labels = targets if targets.ndim == 1 else targets.argmax(1)
-        images = len(labels)
         correct = (logits.argmax(1) == labels).sum()
-        steps = self.sums[0]
-        still_finite = torch.isfinite(loss + penalty) & (self.sums[5] == steps)
-        one = torch.ones_like(steps)
-        self.sums += torch.stack([one, one * images, loss * images, correct, penalty, still_finite.to(one.dtype)])
-
-    def on_train_start(self) -> None:
-        """Bring the sums, which a resumed checkpoint may have filled, to the training device."""
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        self.sums = self.sums.to(self.device, dtype)
+        self.sums.add(len(labels), loss, correct, None if penalty is None else penalty.detach())
 
     def on_train_epoch_start(self) -> None:
         """Begin new sums (Lightning does not call this where an epoch goes on after a restart)."""
-        self.sums.zero_()
+        self.sums.start()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the sums, so that an epoch that is interrupted reports the whole of itself."""
-        checkpoint["train_sums"] = [list(sums) for sums in of_all_ranks(self.read_own_sums())]
+        checkpoint["train_sums"] = [list(sums) for sums in of_all_ranks(self.sums.read())]
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the sums up again."""
         ranks = checkpoint["train_sums"]
         if self.global_rank < len(ranks):  # else there are more ranks than before, which only a new epoch can have
-            self.sums = torch.tensor(ranks[self.global_rank], dtype=torch.float64)
-
-    def read_own_sums(self) -> TrainSums:
-        """Read this rank's sums of the epoch: one transfer from the device."""
-        return TrainSums(*self.sums.tolist())
+            self.sums.start(TrainSums(*ranks[self.global_rank]))
 
     def read_sums(self) -> TrainSums:
         """Read the sums of the epoch over all ranks, which must call this together."""
-        return TrainSums.over(of_all_ranks(self.read_own_sums()))
+        return TrainSums.over(of_all_ranks(self.sums.read()))
 
     def _evaluate_batch(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import torch
 
+from efficientconv.training.precision import uses_cuda
+
 PACKAGES = ("efficientconv", "torch", "torchvision", "lightning", "timm", "numpy")
 
 
-def environment() -> dict[str, object]:
-    """Return versions, the device's name and the commit of the code, for summary.json."""
-    return {"versions": versions(), "device": device_name(), "commit": git_commit()}
+def environment(accelerator: str) -> dict[str, object]:
+    """Return versions, the device's name and the commit of the code, for summary.json.
+
+    Args:
+        accelerator: ``trainer.accelerator``.
+    """
+    return {"versions": versions(), "device": device_name(accelerator), "commit": git_commit()}
 
 
 def versions() -> dict[str, str]:
@@ -28,9 +34,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_name() -> str:
-    """Return the name of the CUDA device, else of the processor, with the number of threads."""
-    if torch.cuda.is_available():
+def device_name(accelerator: str) -> str:
+    """Return the name of the CUDA device that is used, else of the processor, with the number of threads."""
+    if uses_cuda(accelerator):
         return torch.cuda.get_device_name()
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 

@@ -10,7 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from efficientconv.errors import UserError
-from efficientconv.training.classifier import Classifier, TrainSums
+from efficientconv.training.classifier import Classifier
+from efficientconv.training.sums import TrainSums
 
 REFRESH_SECONDS = 0.5
 
@@ -45,7 +46,7 @@ class Monitor(Callback):
     def __init__(self, every_n_steps: int, bar: bool | None = None) -> None:
         self.every_n_steps = every_n_steps
         self.line = ProgressLine() if (sys.stderr.isatty() if bar is None else bar) else None
-        self.seen = TrainSums(*[0.0] * len(TrainSums._fields))
+        self.seen = TrainSums()
         self.step = 0
         self.shown_at = 0.0
 
@@ -56,7 +57,7 @@ class Monitor(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Forget what the last epoch's sums were."""
-        self.seen = TrainSums(*[0.0] * len(TrainSums._fields))
+        self.seen = TrainSums()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Log every so many steps, move the bar every half second."""
@@ -118,7 +119,7 @@ class ProgressLine:
     def update(self, trainer: Trainer, module: LightningModule) -> None:
         """Move the line to the present step and show the epoch's running loss and accuracy, those of this rank."""
         assert isinstance(module, Classifier)
-        sums, now = module.read_own_sums(), time.monotonic()
+        sums, now = module.sums.read(), time.monotonic()
         images = sums.images - self.images if sums.images >= self.images else sums.images
         rate = trainer.world_size * images / (now - self.at)
         self.images, self.at = sums.images, now

@@ -19,7 +19,7 @@ def resolve_precision(precision: str | int, accelerator: str) -> Any:
     """
     if precision != "auto":
         return precision
-    return "bf16-mixed" if _uses_cuda(accelerator) and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if uses_cuda(accelerator) and torch.cuda.is_bf16_supported() else "32-true"
 
 
 def require_possible(settings: Mapping[str, Any]) -> None:
@@ -28,7 +28,7 @@ def require_possible(settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: float16, or batch norms over all ranks, without CUDA.
     """
-    if _uses_cuda(settings["accelerator"]):
+    if uses_cuda(settings["accelerator"]):
         return
     if settings["precision"] == "16-mixed":
         raise UserError("trainer.precision=16-mixed: float16 needs a CUDA device; bf16-mixed runs everywhere")
@@ -42,5 +42,6 @@ def allow_tf32() -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def _uses_cuda(accelerator: str) -> bool:
+def uses_cuda(accelerator: str) -> bool:
+    """Tell whether training with this ``trainer.accelerator`` runs on a CUDA device."""
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from efficientconv.training.classifier import TrainSums
 from efficientconv.training.monitor import require_finite
 from efficientconv.training.run_directory import RunDirectory
+from efficientconv.training.sums import TrainSums
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class Recorder(Callback):
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
+        self.device = torch.device("cpu")
         self.epochs = 0
         self.images = 0.0
         self.train_seconds = 0.0
@@ -35,6 +36,7 @@ class Recorder(Callback):
         self.started = time.monotonic()
         self.epoch_started = self.epoch_ended = 0.0
         self.epoch_seconds_before = 0.0
+        self.rate = 0.0
         self.evaluated: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
@@ -46,6 +48,7 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop the rows that a run killed after its last checkpoint had written, and write again from there."""
+        self.device = module.device
         self.run.cut_metrics(self.epochs)
         self.epoch_started = time.monotonic()
 
@@ -53,6 +56,10 @@ class Recorder(Callback):
         """Start the epoch's clock."""
         self.epoch_started, self.epoch_seconds_before = time.monotonic(), 0.0
         self.evaluated = {}
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Keep the learning rate of the step: at the end of the epoch it is the next one's."""
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the epoch's clock: images/s are those of training (reading the sums waits for the device)."""
@@ -90,13 +97,18 @@ class Recorder(Callback):
         return {
             "epoch": self.epochs,
             "step": trainer.global_step,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self.rate,
             "train/loss": sums.loss / sums.images,
             "train/top1": sums.correct / sums.images,
             "train/penalty": sums.penalty / sums.steps,
             **{f"val/{name}": self.evaluated.get(name) for name in ("loss", "top1", "top5")},
             "images_per_second": round(sums.images / seconds, 1),
         }
+
+    @property
+    def is_best(self) -> bool:
+        """Tell whether the last epoch that was evaluated is the best one, and was this one."""
+        return bool(self.best) and self.best["epoch"] == self.epochs
 
     def figures(self) -> dict[str, Any]:
         """Return what the summary says so far: accuracies as fractions of 1, times in seconds, memory in bytes."""
@@ -108,7 +120,7 @@ class Recorder(Callback):
             "train_seconds": round(self.train_seconds, 3),
             "images_per_second": round(self.images / self.train_seconds, 1) if self.train_seconds else None,
             "wall_seconds": round(self.wall_seconds, 3),
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": peak_memory(self.device),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,9 +150,9 @@ def _in_words(row: Mapping[str, Any]) -> str:
     return ", ".join([*words, f"{row['images_per_second']:,.0f} images/s"])
 
 
-def peak_memory() -> int:
-    """Return the most memory used so far, in bytes: of the CUDA device where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device) -> int:
+    """Return the most memory used so far, in bytes: of a CUDA device since the run began, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

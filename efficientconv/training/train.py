@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
@@ -23,12 +24,14 @@ from efficientconv.training.classifier import Classifier
 from efficientconv.training.environment import environment
 from efficientconv.training.launch import device_count, run_ranks
 from efficientconv.training.monitor import Monitor
-from efficientconv.training.precision import allow_tf32, require_possible, resolve_precision
+from efficientconv.training.precision import allow_tf32, require_possible, resolve_precision, uses_cuda
 from efficientconv.training.quiet import silence_lightning
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.run_directory import RunDirectory
+from efficientconv.training.settings import require_sensible
 from efficientconv.training.signals import Interrupted, StopRequest
 from efficientconv.training.summary_table import evaluation_line, summary_table
+from efficientconv.training.unprofiled import Unprofiled
 
 log = logging.getLogger(__name__)
 RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
@@ -51,33 +54,48 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
         Interrupted: SIGINT or SIGTERM came; the run directory can be resumed.
     """
     silence_lightning()
+    require_sensible(config)
     with run.lock(), StopRequest() as stop:
-        run.write_config(config)
-        run.update_summary(
-            status="running",
-            error=None,
-            started=run.read_summary().get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
-            seed=config["seed"],
-            overrides=list(overrides),
-            **environment(),
-        )
+        if not run.config_file.exists():
+            begin(run, config)
+            run.update_summary(overrides=list(overrides))
         try:
             return _on_devices(config, run, stop)
         except Interrupted as error:
-            run.update_summary(status="interrupted", error=str(error))
+            _end_badly(run, "interrupted", str(error))
             raise
         except Exception as error:
             with suppress(OSError):  # of a full disk the first error tells more than the second
-                run.update_summary(status="failed", error=one_line(error))
+                _end_badly(run, "failed", one_line(error))
             raise
+
+
+def begin(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Write the configuration, and that the run is running.
+
+    A new run says so at once; one that goes on, when everything is built: if that fails, nothing of it has changed.
+    """
+    run.write_config(config)
+    run.update_summary(
+        status="running",
+        error=None,
+        started=run.read_summary().get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
+        seed=config["seed"],
+        **environment(config["trainer"]["accelerator"]),
+    )
+
+
+def _end_badly(run: RunDirectory, status: str, error: str) -> None:
+    if run.read_summary().get("status") == "running":
+        run.update_summary(status=status, error=error)
 
 
 def _on_devices(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
     require_possible(config["trainer"])
     count = device_count(config["trainer"])
-    run.update_summary(devices=count)
     if count == 1:
         return fit(config, run, stop)
+    begin(run, config)
     instantiate(config["data"], _convert_="all").prepare_data()  # once, before all ranks want to
     run_ranks(run, count, stop)
     return run.read_summary()["best"].get("top1")
@@ -86,17 +104,23 @@ def _on_devices(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest)
 def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
     """Train in this process, which may be one rank of several; return the best top-1 accuracy."""
     seed_everything(config["seed"], verbose=False)
+    if uses_cuda(config["trainer"]["accelerator"]):
+        torch.cuda.reset_peak_memory_stats()  # of the jobs of a sweep each has its own
     data = instantiate(config["data"], _convert_="all")
     data.prepare_data()
     data.setup("fit")
     classifier, report = build_classifier(config, data)
     announce(report, run, data)
-    found = [instantiate(node, _convert_="all")(run) for node in config["logger"].values() if run.writable]
+    found: list[Logger] = []
     recorder = Recorder(run)
     exit_code = 1
     try:
+        for node in config["logger"].values() if run.writable else ():
+            found.append(instantiate(node, _convert_="all")(run))
         logging_tools.describe(found, config, report)
         trainer = build_trainer(config, build_callbacks(config, run, stop, recorder), found)
+        begin(run, config)
+        run.update_summary(devices=trainer.num_devices)
         _run(trainer, classifier, data, run, stop)
         exit_code = 0
     finally:
@@ -141,7 +165,7 @@ def build_callbacks(
 ) -> list[Callback]:
     """Build the callbacks that every run has, and those that ``callbacks=`` names."""
     callbacks = dict(config["callbacks"])
-    checkpoints = instantiate(callbacks.pop("checkpoints"), _convert_="all")(run, stop)
+    checkpoints = instantiate(callbacks.pop("checkpoints"), _convert_="all")(run, stop, recorder)
     monitor = Monitor(config["trainer"]["log_every_n_steps"])
     chosen = [instantiate(node, _convert_="all") for node in callbacks.values()]
     return [*chosen, RandomState(), monitor, recorder, checkpoints]
@@ -153,7 +177,7 @@ def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers:
     settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
     allow_tf32()
     trainer = Trainer(
-        **settings,
+        **{"profiler": Unprofiled(), **settings},
         plugins=[LightningEnvironment()],  # ranks are started here, by no cluster manager
         callbacks=callbacks,
         logger=loggers or False,
@@ -172,7 +196,7 @@ def _run(trainer: Trainer, classifier: Classifier, data: ImageData, run: RunDire
         read_checkpoint(last)  # refuse a damaged one with a message of ours
         log.info("going on from %s", last)
     with stop.deferred():
-        trainer.fit(classifier, datamodule=data, ckpt_path=last if last.exists() else None)
+        trainer.fit(classifier, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     if data.evaluated_on == "validation":
         (test,) = trainer.test(classifier, datamodule=data, verbose=False)
         run.update_summary(test={name.removeprefix("test/"): value for name, value in test.items()})

@@ -92,6 +92,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert all(torch.isfinite(value).all() for value in good["state_dict"].values())
 
 
+def test_a_resume_that_fails_before_it_begins_changes_nothing(trained):
+    before, summary = trained.read_config(), trained.read_summary()
+    wrong = before | {"trainer": before["trainer"] | {"max_epochs": 3, "precision": "17-true"}}
+    with pytest.raises(ValueError, match="17-true"):
+        train(wrong, trained)
+    assert trained.read_config() == before
+    assert trained.read_summary()["status"] == summary["status"] == "done"
+
+
 class Poison(Callback):
     """Makes the weights infinite before one step."""
 

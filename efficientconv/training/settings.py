@@ -1,0 +1,37 @@
+"""What can be said of a configuration's values before anything is built of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from efficientconv.errors import UserError
+
+
+def require_sensible(config: Mapping[str, Any]) -> None:
+    """Refuse values that would only fail deep inside a library, or be taken for something else in silence.
+
+    Args:
+        config: the resolved configuration of a training.
+
+    Raises:
+        UserError: names the first wrong value and the rule.
+    """
+    trainer, recipe = config["trainer"], config["recipe"]
+    _whole("seed", config["seed"], least=0)
+    _whole("trainer.max_epochs", trainer["max_epochs"], least=1)
+    _whole("trainer.log_every_n_steps", trainer["log_every_n_steps"], least=1)
+    for name in ("compile", "channels_last"):
+        if not isinstance(config[name], bool):
+            raise UserError(f"{name}={config[name]}: must be true or false")
+    smoothing = recipe["label_smoothing"]
+    if isinstance(smoothing, str) or not 0 <= smoothing <= 1:
+        raise UserError(f"recipe.label_smoothing={smoothing}: must be a number from 0 to 1")
+    for name, value in recipe["optimizer"].items():
+        if isinstance(value, str) and name != "_target_":
+            raise UserError(f"recipe.optimizer.{name}={value}: must be a number")
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name}={value}: must be a whole number of at least {least}")
