@@ -42,10 +42,11 @@ def composed_training(table: Table) -> dict[str, Any]:
     Raises:
         UserError: the overrides do not compose.
     """
+    overrides = tuple(word for word in table.overrides if group_of(word) in TRAINING)
     try:
-        return json.loads(_training(table.overrides))
+        return json.loads(_training(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        text = f"overrides: {list(table.overrides)} does not compose: {one_line(error, 'train')}"
+        text = f"overrides: {list(overrides)} does not compose: {one_line(error, 'train')}"
         raise UserError(f"{TABLES / table.name}.yaml: {text}") from error
 
 

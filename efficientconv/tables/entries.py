@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -137,11 +138,16 @@ def entries(table: Table, rows: Sequence[Row], measurements: Measurements) -> li
 
 def tally(found: Sequence[Entry]) -> str:
     """Say how many rows come out, in words."""
-    counts = {
-        "agree": sum(entry.agrees is True for entry in found),
-        "with an erratum": sum(entry.agrees is False and bool(entry.row.erratum) for entry in found),
-        "unresolved": sum(entry.agrees is False and bool(entry.row.unresolved) for entry in found),
-        "without published counts": sum(entry.agrees is None and not entry.row.external for entry in found),
-        "external": sum(entry.row.external for entry in found),
-    }
-    return f"{len(found)} rows: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    kinds = Counter(_kind(entry) for entry in found)
+    return f"{len(found)} rows: " + ", ".join(f"{kinds[kind]} {kind}" for kind in _KINDS if kinds[kind])
+
+
+_KINDS = ("agree", "differ", "with an erratum", "unresolved", "without published counts", "external")
+
+
+def _kind(entry: Entry) -> str:
+    if entry.agrees is None:
+        return "external" if entry.row.external else "without published counts"
+    if entry.agrees:
+        return "agree"
+    return "unresolved" if entry.row.unresolved else "with an erratum" if entry.row.erratum else "differ"

@@ -16,7 +16,7 @@ from efficientconv.tables.compose import composed_network, composed_training
 from efficientconv.tables.table import Row, Table
 from efficientconv.training.run_directory import RunDirectory
 
-MACHINE = ("root", "download", "cache_dir", "eval_batch_size", "seed", "loader")
+MACHINE = ("root", "download", "cache_dir", "eval_batch_size", "seed", "loader", "workers")
 """Keys of ``data`` that change where and how fast, not what is measured."""
 
 
@@ -180,15 +180,15 @@ def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str
 
 def _differences(table: Table, config: Mapping[str, Any]) -> Iterator[str]:
     wanted = composed_training(table)
-    choices = config.get("choices", {})
     for group in ("data", "recipe"):
-        if group in table.stand_ins or _without_machine(config[group]) != _without_machine(wanted[group]):
-            is_choice = choices.get(group) != wanted["choices"][group] or group in table.stand_ins
-            yield f"{group}={choices.get(group)}" if is_choice else f"{group} changed"
+        choice = config.get("choices", {}).get(group)
+        if group in table.stand_ins or choice != wanted["choices"][group]:
+            yield f"{group}={choice}"
+        if choice == wanted["choices"][group]:
+            follows = config["recipe"] if group == "data" else {}
+            for key, value in config[group].items():
+                if value not in (wanted[group].get(key), follows.get(key)) and key not in MACHINE:
+                    yield f"{group}.{key}={value}"
     for key in ("max_epochs", "limit_train_batches"):
         if config["trainer"][key] != wanted["trainer"][key]:
             yield f"{key}={config['trainer'][key]}"
-
-
-def _without_machine(node: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in node.items() if key not in MACHINE}

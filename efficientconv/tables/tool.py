@@ -50,6 +50,10 @@ def run(config: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]] 
     """
     patterns, results = _as_list(config["tables"]), _as_list(config["results"])
     if config["run"]:
+        if not patterns:
+            raise UserError(
+                "run=true: which table? table=<name>, a glob pattern, or all; efficientconv tables lists them"
+            )
         return list(missing_sweeps(choose(patterns, config["row"]), results, overrides))
     if overrides:
         keys = ", ".join(OWN_KEYS[:-1])

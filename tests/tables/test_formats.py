@@ -29,7 +29,7 @@ def section(write, leave_run, tmp_path):
     table = write(rows=ROWS)
     leave_run(table, table.rows[0], "a", seed=0, top1=0.9)
     leave_run(table, table.rows[0], "b", seed=1, top1=0.92)
-    changed = {"recipe": {"batch_size": 1}}
+    changed = {"recipe": {"mixup": 0.2}}
     leave_run(table, table.rows[1], "c", top1=0.95, **changed)
     return entries(table, table.rows, Measurements([tmp_path]))
 
@@ -62,7 +62,7 @@ def test_json_has_all_three_kinds_of_figures(section):
     assert (wrong["agrees"], wrong["erratum"], wrong["measured"]["differs"]) == (
         False,
         {"params": "7 <k> is right"},
-        ["recipe changed"],
+        ["recipe.mixup=0.2"],
     )
     assert (odd["agrees"], odd["unresolved"]) == (False, {"flops": "nobody knows"})
     assert (pruned["agrees"], pruned["external"], pruned["computed"]) == (None, True, {})
@@ -82,7 +82,7 @@ def test_grid_leaves_out_what_no_row_has(section):
     ]
     assert rows[0] == ["plain", "4.2", "4.2", "0.281", "0.281", "95.10", "91.00 ± 1.41", "n = 2"]
     assert rows[1][1:3] == ["9.9", "**7.1**"]
-    assert rows[1][-1] == "erratum, params: 7 <k> is right; * measured with recipe changed; n = 1"
+    assert rows[1][-1] == "erratum, params: 7 <k> is right; * measured with recipe.mixup=0.2; n = 1"
     assert rows[1][-2] == "95.00*"
     assert rows[2][-1] == "a note; unresolved, FLOPs: nobody knows; n = 2"
     assert rows[3] == ["pruned", "1.0", "", "", "", "", "", "external"]
@@ -90,6 +90,11 @@ def test_grid_leaves_out_what_no_row_has(section):
 
 def test_tally_counts_each_kind(section):
     assert tally(section) == "4 rows: 1 agree, 1 with an erratum, 1 unresolved, 1 external"
+
+
+def test_what_differs_without_a_reason_is_counted_too(write):
+    table = write(rows=[{"row": "plain", "overrides": [], "params": "4.1"}, {"row": "bare", "overrides": []}])
+    assert tally(entries(table, table.rows, Measurements([]))) == "2 rows: 1 differ, 1 without published counts"
 
 
 def test_csv_is_one_line_a_row(section):

@@ -31,14 +31,15 @@ def test_what_was_not_as_published_is_said(small, leave_run, tmp_path):
     plain = small.rows[0]
     training = composed_training(small)
     choices, trainer = training["choices"], training["trainer"]
-    other_data = {"data": {**training["data"], "_target_": "x"}, "choices": choices | {"data": "mnist"}}
+    other_data = {"choices": choices | {"data": "mnist"}}
     leave_run(small, plain, "data", **other_data)
     leave_run(small, plain, "machine", seed=1, data={**training["data"], "root": "/elsewhere", "seed": 7})
-    leave_run(small, plain, "batch", seed=2, recipe={**training["recipe"], "batch_size": 8})
+    batches = {group: {**training[group], "batch_size": 8} for group in ("data", "recipe")}
+    leave_run(small, plain, "batch", seed=2, **batches)
     leave_run(small, plain, "short", seed=3, trainer={**trainer, "max_epochs": 1, "limit_train_batches": 0.5})
     runs = Measurements([tmp_path]).runs(small, plain)
     differs = {run.seed: run.differs for run in runs}
-    assert differs == {0: "data=mnist", 1: "", 2: "recipe changed", 3: "max_epochs=1; limit_train_batches=0.5"}
+    assert differs == {0: "data=mnist", 1: "", 2: "recipe.batch_size=8", 3: "max_epochs=1; limit_train_batches=0.5"}
 
 
 def test_a_stand_in_is_always_marked(write, leave_run, tmp_path):

@@ -1,0 +1,63 @@
+"""The two tools as a user meets them: real processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words, cwd):
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "efficientconv", *words]
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240)
+
+
+def test_tables_only_reads(tmp_path):
+    listed = run("tables", cwd=tmp_path)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "bsconv/cifar100_resnet" in listed.stdout
+    shown = run("tables", "table=doconv/sample", "format=json", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [row["row"] for row in json.loads(shown.stdout)] == ["Baseline", "DO-Conv"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    wrong = run("tables", "doconv/sampel", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.startswith("table=doconv/sampel: there is no such table; nearest first: doconv/sample")
+    assert wrong.stderr.count("\n") == 1
+
+
+def test_missing_rows_are_trained_once(tmp_path):
+    short = ["data.train_fraction=0.1", "trainer.max_epochs=1", "seed=0,1"]
+    words = ["table=doconv/sample", "row=DO-Conv", "run=true", "format=json"]
+    first = run("tables", *words, *short, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (row,) = json.loads(first.stdout)
+    assert row["measured"]["seeds"] == [0, 1]
+    assert row["measured"]["differs"] == ["data=digits", "data.train_fraction=0.1", "max_epochs=1"]
+    sweep = tmp_path / "outputs" / "sweeps" / "table-doconv-sample"
+    summaries = sorted(sweep.glob("*/summary.json"))
+    assert len(summaries) == 2
+    before = [file.stat().st_mtime_ns for file in summaries]
+    again = run("tables", *words, *short, cwd=tmp_path)
+    assert json.loads(again.stdout) == [row]
+    assert [file.stat().st_mtime_ns for file in summaries] == before
+
+
+def test_what_fails_in_training_fails_here(tmp_path):
+    failed = run("tables", "table=doconv/sample", "row=Baseline", "run=true", "data.train_fraction=2", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "train_fraction=2" in failed.stderr
+    assert failed.stdout.startswith("doconv/sample: The PyTorch sample")
+
+
+def test_profile(tmp_path):
+    shown = run("profile", "model=lenet_doconv_sample", "conv=doconv", "depth=1", "json=profile.json", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Sequential on 3×32×32: 7,053 params, 281,088 MACs" in shown.stdout
+    assert [file.name for file in tmp_path.iterdir()] == ["profile.json"]
