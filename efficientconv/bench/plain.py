@@ -1,0 +1,123 @@
+"""What people write where there is no loader of ours: a ``DataLoader`` that decodes and transforms image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from efficientconv.data import InMemoryData, LabeledImages, RandomAreaCrop
+from efficientconv.data.augment import Normalization
+from efficientconv.data.listing import Listing
+from efficientconv.data.stream_loader import StreamLoader
+from efficientconv.data.transforms import Flip
+from efficientconv.errors import UserError
+
+
+def plain_photographs(template: StreamLoader, listing: Listing, device: torch.device) -> DataLoader:
+    """Load photographs as torchvision's reference script for classification does.
+
+    Args:
+        template: says which crop, how many in a batch, and how many processes.
+        listing: the files.
+        device: where the batches will go.
+
+    Raises:
+        UserError: the template's crop or transforms are not those of that script.
+    """
+    from torchvision.transforms import v2
+
+    crop, flips = template.crop, [isinstance(transform, Flip) for transform in template.transforms]
+    if not isinstance(crop, RandomAreaCrop) or not all(flips):
+        raise UserError(
+            "bench loader: torchvision's reference script crops random areas and flips; "
+            "recipe=imagenet_step data.color_jitter=null does the same"
+        )
+    steps: list[Any] = [v2.RandomResizedCrop(crop.size, scale=crop.area, ratio=crop.ratio, antialias=True)]
+    steps += [v2.RandomHorizontalFlip() for _ in flips]
+    steps += [v2.PILToTensor(), v2.ToDtype(torch.float, scale=True), *_normalize(template.normalization)]
+    dataset = Photographs(listing, v2.Compose(steps))
+    return _loader(dataset, template.batch_size, template.workers, device)
+
+
+def plain_small_images(data: InMemoryData, part: LabeledImages, workers: int, device: torch.device) -> DataLoader:
+    """Load small images as with torchvision's ``CIFAR10`` and its usual transforms.
+
+    Args:
+        data: says what is done to the images, and how many are in a batch.
+        part: the images.
+        workers: processes.
+        device: where the batches will go.
+    """
+    from torchvision import transforms
+
+    steps: list[Any] = []
+    if data.augmentation.padding:
+        steps.append(transforms.RandomCrop(part.images.shape[-1], padding=data.augmentation.padding))
+    if data.augmentation.flip:
+        steps.append(transforms.RandomHorizontalFlip())
+    steps += [transforms.ToTensor(), *_normalize(data.normalization)]
+    return _loader(SmallImages(part, transforms.Compose(steps)), data.batch_size, workers, device)
+
+
+def _normalize(normalization: Normalization | None) -> list[Any]:
+    from torchvision.transforms import v2
+
+    return [v2.Normalize(normalization.mean, normalization.std)] if normalization else []
+
+
+def _loader(dataset: Dataset, batch_size: int, workers: int, device: torch.device) -> DataLoader:
+    """Set up the loader as the script does, but that its workers stay from pass to pass, to its advantage."""
+    return DataLoader(
+        dataset,
+        batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+
+
+class Photographs(Dataset[tuple[Tensor, int]]):
+    """What torchvision's ``ImageFolder`` does with one file, for any listing.
+
+    Args:
+        listing: the files.
+        transform: of a Pillow image.
+    """
+
+    def __init__(self, listing: Listing, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.listing, self.transform = listing, transform
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        from torchvision.datasets.folder import default_loader
+
+        return self.transform(default_loader(self.listing.paths[i])), int(self.listing.labels[i])
+
+
+class SmallImages(Dataset[tuple[Tensor, int]]):
+    """What torchvision's ``CIFAR10`` does with one image.
+
+    Args:
+        part: the images.
+        transform: of a Pillow image.
+    """
+
+    def __init__(self, part: LabeledImages, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.pixels = np.ascontiguousarray(part.images.permute(0, 2, 3, 1).numpy())
+        self.labels = part.labels.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[i])), self.labels[i]

@@ -1,0 +1,192 @@
+"""``efficientconv bench step``: train.py's own loop beside a bare PyTorch loop, in one process and in turn.
+
+The real loop is Lightning's Trainer with every callback that train.py gives it, writing a run directory; one of its
+epochs is a round. Between two of its epochs the bare loop takes as many steps: the same network, loss, optimizer,
+schedule, precision, and loader, and no bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
+from torch.nn import functional as F
+
+from efficientconv.bench.memory import peak, reset_peak
+from efficientconv.bench.rounds import Rounds, now
+from efficientconv.data import ImageData
+from efficientconv.errors import UserError
+from efficientconv.layers.base import regularization_loss
+from efficientconv.training.classifier import Classifier
+from efficientconv.training.optim import parameter_groups
+from efficientconv.training.precision import resolve_precision
+from efficientconv.training.recorder import Recorder
+from efficientconv.training.run_directory import RunDirectory
+from efficientconv.training.signals import StopRequest
+from efficientconv.training.train import build_callbacks, build_classifier, build_trainer
+
+REAL, BARE = "train.py's loop", "bare loop"
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass
+class Steps:
+    """What `measure_steps` found.
+
+    Args:
+        steps: of the optimizer, in a round.
+        rounds: images per second of both loops.
+        overheads: microseconds that a step of the real loop took longer, in each round.
+        epoch_ends: milliseconds of that loop's bookkeeping at the end of an epoch, in each round.
+        peaks: bytes, the most that was in use during each loop's rounds.
+    """
+
+    steps: int
+    rounds: Rounds
+    overheads: list[float] = field(default_factory=list)
+    epoch_ends: list[float] = field(default_factory=list)
+    peaks: dict[str, int | None] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        loops = self.rounds.to_dict()
+        return {
+            "steps": self.steps,
+            "overhead_microseconds": {"median": median(self.overheads), "rounds": self.overheads},
+            "epoch_end_milliseconds": {"median": median(self.epoch_ends), "rounds": self.epoch_ends},
+            "loops": {name: figures | {"peak_memory_bytes": self.peaks[name]} for name, figures in loops.items()},
+        }
+
+
+def measure_steps(config: Mapping[str, Any], data: ImageData, *, steps: int, rounds: int) -> Steps:
+    """Measure both loops.
+
+    Args:
+        config: as for training.
+        data: the data set, set up.
+        steps: of the optimizer in a round, at most those of an epoch.
+        rounds: how many, after one that does not count.
+
+    Raises:
+        UserError: a precision that the bare loop does not have.
+    """
+    settings = _settings(config["trainer"], steps, rounds)
+    if settings["precision"] not in AUTOCAST:
+        raise UserError(f"trainer.precision={settings['precision']}: bench step knows {', '.join(AUTOCAST)}")
+    config = dict(config) | {"trainer": settings}
+    classifier, _ = build_classifier(config, data)
+    turns = Turns(build_classifier(config, data)[0], data)
+    with TemporaryDirectory() as folder, StopRequest() as stop:
+        run = RunDirectory(folder)
+        callbacks = [turns, *build_callbacks(config, run, stop, Recorder(run))]
+        seed_everything(config["seed"], verbose=False)
+        build_trainer(config, callbacks, loggers=[]).fit(classifier, datamodule=data)
+    return turns.found
+
+
+def _settings(trainer: Mapping[str, Any], steps: int, rounds: int) -> dict[str, Any]:
+    """Return the trainer's settings without what the bare loop does not do."""
+    plain = {"devices": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None, "limit_val_batches": 0}
+    precision = resolve_precision(trainer["precision"], trainer["accelerator"])
+    return dict(trainer) | plain | {"precision": precision, "limit_train_batches": steps, "max_epochs": rounds + 1}
+
+
+class Turns(Callback):
+    """Lets the bare loop take its turn before each epoch of the real one, and keeps the clocks of both.
+
+    The real loop's clock stops as its next epoch, or the end, comes up: what is saved and written is in its time.
+
+    Args:
+        classifier: with the network of the bare loop, and its loss.
+        data: gives the bare loop a loader of its own.
+    """
+
+    def __init__(self, classifier: Classifier, data: ImageData) -> None:
+        self.classifier, self.data = classifier, data
+        self.step: Callable[[Tensor, Tensor], None] | None = None
+        self.loader: Iterable[tuple[Tensor, Tensor]] = ()
+        self.found = Steps(steps=0, rounds=Rounds(BARE))
+        self.bare = self.begun = self.stepped = 0.0
+        self.images = 0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Build the bare loop on the trainer's device."""
+        device = trainer.strategy.root_device
+        self.found.steps = int(trainer.num_training_batches)
+        self.step = bare_step(self.classifier.to(device), trainer.precision, int(trainer.estimated_stepping_batches))
+        self.loader = self.data.train_dataloader()
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Close the real loop's last round, take the bare loop's steps, and start the real loop's clock."""
+        device = trainer.strategy.root_device
+        self._close(trainer)
+        reset_peak(device)
+        start = now(device)
+        self.images = self._bare_steps()
+        self.bare = now(device) - start
+        self._keep_peak(BARE, device)
+        reset_peak(device)
+        self.begun = now(device)
+
+    def _bare_steps(self) -> int:
+        assert self.step is not None
+        count = 0
+        for images, labels in islice(self.loader, self.found.steps):
+            self.step(images, labels)
+            count += len(labels)
+        return count
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Note when the steps were over."""
+        self.stepped = now(trainer.strategy.root_device)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Close the last round."""
+        self._close(trainer)
+
+    def _close(self, trainer: Trainer) -> None:
+        end = now(trainer.strategy.root_device)
+        epochs = trainer.current_epoch  # those that are over
+        if epochs < 2:  # none, or the first, which does not count
+            return
+        real, found = end - self.begun, self.found
+        self._keep_peak(REAL, trainer.strategy.root_device)
+        found.rounds.add(REAL, self.images, real)
+        found.rounds.add(BARE, self.images, self.bare)
+        found.overheads.append(1e6 * (real - self.bare) / found.steps)
+        found.epoch_ends.append(1e3 * (end - self.stepped))
+
+    def _keep_peak(self, loop: str, device: torch.device) -> None:
+        most = peak(device)
+        self.found.peaks[loop] = None if most is None else max(most, self.found.peaks.get(loop) or 0)
+
+
+def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Callable[[Tensor, Tensor], None]:
+    """Return one training step as anybody would write it, of the classifier's network, loss, optimizer and schedule."""
+    model, device = classifier.model.train(), classifier.device
+    optimizer = classifier.optimizer(parameter_groups(model, classifier.decay_norm_and_bias))
+    schedule = classifier.schedule(optimizer, total_steps=total_steps)
+    dtype = AUTOCAST[precision]
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        images, targets = classifier.mix(images, labels)
+        optimizer.zero_grad()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            logits = model(images.contiguous(memory_format=classifier.memory_format))
+            loss = F.cross_entropy(logits, targets, label_smoothing=classifier.label_smoothing)
+        if classifier.regularization_weight:
+            loss = loss + classifier.regularization_weight * regularization_loss(model)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+
+    return step

@@ -1,0 +1,101 @@
+"""``efficientconv bench``: measures what the first word says, prints it as a table, and keeps it as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer
+from rich.table import Table
+
+from efficientconv.bench.loader import measure_loaders
+from efficientconv.bench.rounds import Rounds, spread
+from efficientconv.bench.step import REAL, Steps, measure_steps
+from efficientconv.console import console
+from efficientconv.data import ImageData
+from efficientconv.errors import UserError
+from efficientconv.training.environment import environment
+from efficientconv.training.precision import require_possible
+from efficientconv.training.quiet import silence_lightning
+
+ACTIONS = ("loader", "step")
+
+
+def bench(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure, print and keep; return the figures as plain values.
+
+    Args:
+        config: ``configs/bench.yaml``, resolved.
+
+    Raises:
+        UserError: an unknown action, a number that cannot be, or a data set that cannot be read.
+    """
+    action = config["action"]
+    if action not in ACTIONS:
+        raise UserError(f"efficientconv bench {action or ''}: say what to measure: {' or '.join(ACTIONS)}")
+    for name in ("rounds", "images", "steps"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise UserError(f"{name}={config[name]}: must be a whole number of at least 1")
+    if not isinstance(config["seconds"], int | float) or config["seconds"] < 0:
+        raise UserError(f"seconds={config['seconds']}: must be a number of at least 0")
+    silence_lightning()
+    require_possible(config["trainer"])
+    data = open_data(config["data"])
+    figures = _loader(config, data) if action == "loader" else _step(config, data)
+    figures = {"action": action, "config": dict(config), **environment(config["trainer"]["accelerator"]), **figures}
+    if config["json"]:
+        Path(config["json"]).write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def open_data(node: Mapping[str, Any]) -> ImageData:
+    """Build the data set and read it, or list its files."""
+    data = instantiate(node, _convert_="all")
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def _loader(config: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
+    trainer = config["trainer"]
+    device = Trainer(accelerator=trainer["accelerator"], devices=1, logger=False).strategy.root_device
+    numbers = {"images": config["images"], "rounds": config["rounds"], "seconds": config["seconds"]}
+    found = measure_loaders(data, device, **numbers)
+    console().print(loader_table(found, data, device))
+    return {"loaders": found.to_dict()}
+
+
+def _step(config: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
+    found = measure_steps(config, data, steps=config["steps"], rounds=config["rounds"])
+    console().print(step_table(found))
+    return found.to_dict()
+
+
+def loader_table(found: Rounds, data: ImageData, device: torch.device) -> Table:
+    """Lay out the loaders, the fastest first."""
+    title = f"{data.title}, {data.input_size[1]} pixels, batches of {data.batch_size} on {device.type}"
+    table = Table("loader", f"times {found.reference}", "images/s", "in all rounds", title=title)
+    for name in sorted(found.rates, key=found.ratio, reverse=True):
+        table.add_row(name, f"{found.ratio(name):.2f}", f"{found.rate(name):,.0f}", spread(found.rates[name]))
+    return table
+
+
+def step_table(found: Steps) -> Table:
+    """Lay out the two loops."""
+    rounds = found.rounds
+    table = Table("", f"times {rounds.reference}", "images/s", "in all rounds", "peak memory")
+    for name in rounds.rates:
+        bytes_ = found.peaks[name]
+        memory = "" if bytes_ is None else f"{bytes_ / 2**20:,.0f} MiB"
+        row = (f"{rounds.ratio(name):.3f}", f"{rounds.rate(name):,.0f}", spread(rounds.rates[name]), memory)
+        table.add_row(name, *row)
+    table.caption = (
+        f"overhead of {REAL}: {median(found.overheads):,.0f} µs a step over {found.steps} steps, "
+        f"of which {median(found.epoch_ends):,.1f} ms once, at the end of the epoch"
+    )
+    return table

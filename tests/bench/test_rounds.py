@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from efficientconv.bench import rounds
+from efficientconv.bench.rounds import Rounds, interleave, spread, timed
+
+CPU = torch.device("cpu")
+
+
+def test_ratios_are_those_within_each_round():
+    found = Rounds("plain", {"plain": [100.0, 10.0, 50.0], "fast": [200.0, 30.0, 50.0]})
+    assert found.ratio("fast") == 2.0
+    assert found.ratio("plain") == 1.0
+    assert found.rate("fast") == 50.0
+    assert found.to_dict()["fast"] == {"ratio": 2.0, "images_per_second": 50.0, "rounds": [200.0, 30.0, 50.0]}
+    assert spread(found.rates["fast"]) == "30 to 200"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until a contender moves it."""
+    time = [0.0]
+    monkeypatch.setattr(rounds, "now", lambda device: time[0])
+    return time
+
+
+def test_contenders_take_turns_and_warm_up_first(clock):
+    order = []
+
+    def contender(name, images, seconds):
+        def run():
+            order.append(name)
+            clock[0] += seconds
+            return images
+
+        return run
+
+    found = interleave({"a": contender("a", 6, 2.0), "b": contender("b", 6, 3.0)}, "a", 3, seconds=1.0, device=CPU)
+    assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
+    assert found.rates == {"a": [3.0] * 3, "b": [2.0] * 3}
+
+
+def test_repeats_whole_passes_until_the_time_is_over(clock):
+    def run():
+        clock[0] += 0.9
+        return 10
+
+    assert timed(run, 2.0, CPU) == (30, pytest.approx(2.7))
+    assert timed(run, 0.0, CPU) == (10, pytest.approx(0.9))
