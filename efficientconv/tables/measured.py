@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -60,12 +61,18 @@ class Run:
 
 
 def find_runs(places: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Find every finished run below some directories: its configuration and its summary."""
+    """Find every finished run below some directories: its configuration and its summary.
+
+    A damaged run is named on standard error and left out: it must not hide the others.
+    """
     for place in places:
         for file in sorted(Path(place).rglob("summary.json")):
             run = RunDirectory(file.parent)
-            if run.config_file.is_file() and run.read_summary().get("status") == "done":
-                yield run.read_config(), run.read_summary()
+            try:
+                if run.config_file.is_file() and run.read_summary().get("status") == "done":
+                    yield run.read_config(), run.read_summary()
+            except (UserError, ValueError) as error:
+                print(f"left out: {error}", file=sys.stderr)
 
 
 def read_csv_files(places: Iterable[str | Path]) -> list[Run]:

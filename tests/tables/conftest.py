@@ -56,7 +56,7 @@ def leave_run(tmp_path):
     def leave(table, row, name, *, seed=0, top1=0.9, status="done", **changes) -> Path:
         directory = tmp_path / "outputs" / name
         (directory).mkdir(parents=True)
-        config = composed_network(table, row) | composed_training(table) | changes
+        config = composed_network(table, row) | composed_training(table) | {"callbacks": {}, "logger": {}} | changes
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
         summary = {
             "status": status,

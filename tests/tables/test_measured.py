@@ -73,6 +73,13 @@ def test_kept_runs_are_read_again_and_count_once(small, leave_run, tmp_path):
     assert Measurements([tmp_path / "results", tmp_path / "outputs"]).measured(small, plain)["n"] == 2
 
 
+def test_a_damaged_run_is_named_and_left_out(small, leave_run, tmp_path, capsys):
+    leave_run(small, small.rows[0], "good")
+    (leave_run(small, small.rows[0], "bad", seed=1) / "config.yaml").write_text("model: [")
+    assert Measurements([tmp_path]).measured(small, small.rows[0])["seeds"] == [0]
+    assert capsys.readouterr().err.startswith("left out: ")
+
+
 def test_other_csv_files_are_left_alone(small, tmp_path):
     (tmp_path / "other.csv").write_text("table,row\npaper/small,plain\n")
     assert Measurements([tmp_path]).runs(small, small.rows[0]) == []
