@@ -70,6 +70,20 @@ def small_net():
             + LINEAR,
         ),
         ("hetconv", CONV + CONV_BIAS + LINEAR),
+        ("hetconv_unbiased", CONV + LINEAR),
+        (
+            "mmcls2021",
+            CONV
+            + CONV_BIAS
+            + 2 * BATCH_NORM_INPUTS
+            + ACTIVATION_OUTPUTS
+            + MAX_POOL_INPUTS
+            + AVERAGE_POOL_INPUTS
+            + GLOBAL_POOL_INPUTS,
+        ),
+        ("fvcore", CONV + 2 * BATCH_NORM_INPUTS + GLOBAL_POOL_INPUTS + LINEAR),
+        ("mmpretrain", CONV + 2 * BATCH_NORM_INPUTS + GLOBAL_POOL_INPUTS),
+        ("torchsummaryx", CONV + 4 + LINEAR),
     ],
 )
 def test_each_convention_by_hand(convention, count):
