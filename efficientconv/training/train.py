@@ -22,6 +22,7 @@ from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.environment import environment
+from efficientconv.training.heap import keep_freed_memory
 from efficientconv.training.launch import device_count, run_ranks
 from efficientconv.training.monitor import Monitor
 from efficientconv.training.precision import allow_tf32, require_possible, resolve_precision, uses_cuda
@@ -176,6 +177,7 @@ def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers:
     settings = dict(config["trainer"])
     settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
     allow_tf32()
+    keep_freed_memory()
     trainer = Trainer(
         **{"profiler": Unprofiled(), **settings},
         plugins=[LightningEnvironment()],  # ranks are started here, by no cluster manager
