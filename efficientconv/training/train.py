@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
@@ -183,6 +184,7 @@ def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers:
         plugins=[LightningEnvironment()],  # ranks are started here, by no cluster manager
         callbacks=callbacks,
         logger=loggers or False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),  # no other than ours
         num_sanity_val_steps=0,  # they would eat the first validation batches of some loaders
         enable_progress_bar=False,
         enable_model_summary=False,
