@@ -104,17 +104,8 @@ class SSDConv2d(ConvVariant):
         self.base_conv = self._convolution(main, base, 1, False, **factory)
         self.expand = nn.Conv2d(self.split[1], expanded, 1, bias=False, **factory)
         self.bn1: nn.Module = nn.BatchNorm2d(main + expanded, **factory)
-        self.diversity_conv = nn.Conv2d(
-            main + expanded,
-            diverse,
-            self.kernel_size,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=math.gcd(diverse, main),
-            bias=False,
-            padding_mode=padding_mode,
-            **factory,
-        )
+        groups_of_diversity = math.gcd(diverse, main)
+        self.diversity_conv = self._unstrided(main + expanded, diverse, groups_of_diversity, **factory)
         self.bn2: nn.Module = nn.BatchNorm2d(out_channels, **factory)
         self.se = SqueezeExcitation(out_channels, max(2, out_channels // reduction), **factory)
         self.down: nn.Module = nn.Identity()
@@ -123,6 +114,19 @@ class SSDConv2d(ConvVariant):
         self.pool = stride_pooling(self.stride)
         self.register_parameter("bias", None)
         self.reset_parameters()
+
+    def _unstrided(self, in_channels: int, out_channels: int, groups: int, **factory: Any) -> nn.Conv2d:
+        return nn.Conv2d(
+            in_channels,
+            out_channels,
+            self.kernel_size,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=groups,
+            bias=False,
+            padding_mode=self.padding_mode,
+            **factory,
+        )
 
     def _check_sum(self, base: int, expanded: int) -> None:
         if expanded == self.out_channels or expanded % base == self.out_channels % base == 0:

@@ -1,4 +1,4 @@
-"""Photograph-like JPEG files, small and few."""
+"""Photograph-like JPEG files, small and few; and checkpoints saved at a chosen moment."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lightning.pytorch import Callback, Trainer
 from PIL import Image
 
 WritePhotographs = Callable[..., list[str]]
@@ -48,3 +49,16 @@ def folder_of_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_photographs(root / "train" / name, 13, first=13 * label)
         write_photographs(root / "val" / name, 5, first=100 + 5 * label)
     return root
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint the ``count``-th time that ``hook`` is called."""
+
+    def __init__(self, hook: str, count: int, path: Path) -> None:
+        self.path, self.left = path, count
+        setattr(self, hook, self.called)
+
+    def called(self, trainer: Trainer, *args) -> None:
+        self.left -= 1
+        if self.left == 0:
+            trainer.save_checkpoint(self.path)

@@ -11,6 +11,7 @@ from efficientconv.data.augment import CropFlip, Normalization
 from efficientconv.data.digits import Digits
 from efficientconv.data.memory import InMemoryLoader, LabeledImages
 from efficientconv.errors import UserError
+from tests.data.conftest import SaveAt
 
 
 def numbered(count: int) -> LabeledImages:
@@ -173,19 +174,6 @@ class Recorder(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-class SaveAt(Callback):
-    """Saves a checkpoint the ``count``-th time that ``hook`` is called."""
-
-    def __init__(self, hook: str, count: int, path: Path) -> None:
-        self.path, self.left = path, count
-        setattr(self, hook, self.called)
-
-    def called(self, trainer: Trainer, *args) -> None:
-        self.left -= 1
-        if self.left == 0:
-            trainer.save_checkpoint(self.path)
 
 
 def fit(*callbacks: Callback, resume: Path | None = None) -> Recorder:

@@ -15,6 +15,7 @@ from efficientconv.data.augment import Normalization
 from efficientconv.data.image_folder import StreamedFolder
 from efficientconv.data.streamed_data import IMAGENET_NORMALIZATION, available_workers, batch_dtype, dali_is_installed
 from efficientconv.errors import UserError
+from tests.data.conftest import SaveAt
 
 
 def make(root: Path, **options) -> StreamedFolder:
@@ -172,19 +173,6 @@ class Recorder(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-class SaveAt(Callback):
-    """Saves a checkpoint the ``count``-th time that ``hook`` is called."""
-
-    def __init__(self, hook: str, count: int, path: Path) -> None:
-        self.path, self.left = path, count
-        setattr(self, hook, self.called)
-
-    def called(self, trainer: Trainer, *args) -> None:
-        self.left -= 1
-        if self.left == 0:
-            trainer.save_checkpoint(self.path)
 
 
 def fit(data: StreamedFolder, *callbacks: Callback, resume: Path | None = None, **options) -> Recorder:
