@@ -64,15 +64,21 @@ def job_directory() -> str:
 
 def job_name(overrides: list[str]) -> str:
     """Make a directory name of overrides: ``['seed=1', 'conv=bsconv_u']`` → ``conv-bsconv_u_seed-1``."""
-    pairs = [override.lstrip("+~").partition("=") for override in overrides]
+    pairs = [split_override(override) for override in overrides]
     outside = {*OUTSIDE_THE_NAME, *(f"trainer.{name}" for name in DEVICE_SETTINGS)}
-    told = sorted(f"{key}-{value}" for key, _, value in pairs if outside.isdisjoint((key, key.partition(".")[0])))
+    told = sorted(f"{key}-{value}" for key, value in pairs if outside.isdisjoint((key, key.partition(".")[0])))
     name = "_".join(told) or "default"
     safe = safe_name(name)
     if safe == name and len(safe) <= LONGEST_NAME:
         return safe
     digest = hashlib.sha1(name.encode()).hexdigest()[:8]  # keeps apart what the cut, or the letters allowed, make equal
     return f"{safe[:LONGEST_NAME]}-{digest}"
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """Split a word of the command line: ``+trainer.max_epochs=5`` → ``("trainer.max_epochs", "5")``."""
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value
 
 
 def safe_name(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def device_name(accelerator: str) -> str:
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
+@cache  # of the code that this process runs, whatever is checked out meanwhile
 def git_commit() -> str | None:
     """Return the commit of the checkout this package runs from, marked where files differ from it; else ``None``."""
     root = Path(__file__).resolve().parents[2]

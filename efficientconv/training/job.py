@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
-from efficientconv.run_names import DEVICE_SETTINGS
+from efficientconv.run_names import DEVICE_SETTINGS, split_override
 from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.train import train
 from efficientconv.training.trusted import trust
@@ -64,17 +64,15 @@ def resumed_config(config: DictConfig, run: RunDirectory, overrides: Sequence[st
     if config.run is None:
         raise UserError("resume=true needs the run directory: run=outputs/runs/<data>/<model>-<conv>/<time>")
     stored = trust(run.read_config(), list(config.allow), str(run.config_file))
+    changeable = {f"trainer.{name}": name for name in MAY_CHANGE}
     for override in overrides:
-        key, _, _ = override.lstrip("+").partition("=")
-        group, _, name = key.partition(".")
-        if key in ("run", "resume", "allow") or (group == "trainer" and name in MAY_CHANGE):
-            continue
-        changeable = ", ".join(f"trainer.{name}" for name in MAY_CHANGE)
-        raise UserError(f"{override}: a resumed run keeps its configuration; only {changeable} may change")
-    given = {override.lstrip("+").partition("=")[0].partition(".")[2] for override in overrides}
-    for name in MAY_CHANGE:
-        if name in given:
-            stored["trainer"][name] = config.trainer[name]
+        key, _ = split_override(override)
+        if key in changeable:
+            stored["trainer"][changeable[key]] = config.trainer[changeable[key]]
+        elif key not in ("run", "resume", "allow"):
+            raise UserError(
+                f"{override}: a resumed run keeps its configuration; only {', '.join(changeable)} may change"
+            )
     done = run.read_summary().get("epochs", 0)
     if stored["trainer"]["max_epochs"] < done:
         raise UserError(f"trainer.max_epochs={stored['trainer']['max_epochs']}: {done} epochs of this run are done")
