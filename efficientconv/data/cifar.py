@@ -5,7 +5,6 @@ A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torchvision.datasets.utils import check_integrity
 
 from efficientconv.data.augment import Normalization
 from efficientconv.data.base import Splits
-from efficientconv.data.in_memory_data import InMemoryData
+from efficientconv.data.downloaded_data import DownloadedData
 from efficientconv.data.memory import LabeledImages
 from efficientconv.errors import UserError
 
@@ -25,67 +24,42 @@ NORMALIZATIONS = {  # of all pixels of the training images, as commonly publishe
 }
 
 
-class CIFAR(InMemoryData):
+class CIFAR(DownloadedData):
     """50,000 training and 10,000 test images of 32×32 pixels.
 
     Args:
         classes: 10 or 100, which of the two sets.
-        root: folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``, or gets it.
-        download: fetch the set where it is not there or not whole.
-        common: the arguments of ``InMemoryData``.
+        common: the arguments of ``DownloadedData``.
 
     Raises:
         UserError: a number of classes that neither has; from ``prepare_data`` and ``setup``: files missing or damaged.
     """
 
-    def __init__(self, classes: int = 10, root: str = "data", download: bool = True, **common: Any) -> None:
+    def __init__(self, classes: int = 10, **common: Any) -> None:
         super().__init__(**common)
         if classes not in SOURCES:
             raise UserError(f"data.classes={classes}: CIFAR has 10 or 100 classes")
         self.title = f"cifar{classes}"
         self.source = SOURCES[classes]
-        self.root = Path(root).expanduser()
-        self.download = download
+        self.folder = self.source.base_folder
+        self.command = f"mkdir -p {{root}} && curl -L {self.source.url} | tar -xz -C {{root}}"
         self.published_normalization = NORMALIZATIONS[classes]
-
-    def prepare_data(self) -> None:
-        """Download the set unless it is there and whole."""
-        if not self._faulty_files():
-            return
-        if not self.download:
-            raise self._unusable("data.download=false forbids fetching it")
-        try:
-            self.source(self.root, download=True)
-        except (OSError, RuntimeError) as error:
-            raise self._unusable(f"The download failed: {error}") from error
 
     def load(self) -> Splits[LabeledImages]:
         """Read all batches of the set."""
-        if self._faulty_files():
-            raise self._unusable("It was not fetched")
+        self.require_whole_set()
         train, test = (self.source(self.root, train=part) for part in (True, False))
         self.class_names = list(train.classes)
         return Splits(_as_images(train), _as_images(test))
 
     def _faulty_files(self) -> list[str]:
-        """List the set's files that are not there or whose checksum is not the published one."""
+        """List the files that are not there or whose checksum is not the published one."""
         meta = self.source.meta
         expected = [*self.source.train_list, *self.source.test_list, (meta["filename"], meta["md5"])]
-        folder = self.root / self.source.base_folder
-        return [name for name, md5 in expected if not check_integrity(str(folder / name), md5)]
+        return [name for name, md5 in expected if not check_integrity(str(self.base / name), md5)]
 
-    def _unusable(self, reason: str) -> UserError:
-        faulty = self._faulty_files()
-        folder = self.root.absolute() / self.source.base_folder
-        missing = [name for name in faulty if not (folder / name).exists()]
-        damaged = [name for name in faulty if name not in missing]
-        lists = {"missing": missing, "damaged": damaged}
-        found = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
-        command = f"mkdir -p {self.root} && curl -L {self.source.url} | tar -xz -C {self.root}"
-        return UserError(
-            f"data={self.title}: looked in {folder} ({found}). {reason}. To fetch it by hand: {command}   "
-            "(data=digits needs no download)"
-        )
+    def _fetch(self) -> None:
+        self.source(self.root, download=True)
 
 
 def _as_images(dataset: Any) -> LabeledImages:
