@@ -77,7 +77,7 @@ class Normalization:
     """Mean and standard deviation of each channel, of pixels scaled to [0, 1].
 
     Raises:
-        ValueError: not three of each, or a deviation that is not positive.
+        ValueError: not three of each, nor one of each for grey images, or a deviation that is not positive.
     """
 
     mean: tuple[float, ...]
@@ -86,16 +86,19 @@ class Normalization:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if len(values) != 3:
+            if len(values) not in (1, 3):
                 raise ValueError(
-                    f"{name}={list(values)}: three numbers are needed, one for each of red, green and blue"
+                    f"{name}={list(values)}: three numbers are needed, one for each of red, green and blue, "
+                    "or one for grey images"
                 )
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean={list(self.mean)}, std={list(self.std)}: as many numbers are needed of each")
         if min(self.std) <= 0:
             raise ValueError(f"std={list(self.std)}: every standard deviation must be above 0")
 
     @classmethod
     def of(cls, images: Tensor) -> Normalization:
-        """Compute it from ``images`` (N, 3, H, W) uint8, exactly, by counting how often each value occurs."""
+        """Compute it from ``images`` (N, C, H, W) uint8, exactly, by counting how often each value occurs."""
         levels = torch.arange(256, dtype=torch.float64) / 255
         counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(dim=1)])
         shares = counts / counts.sum(dim=1, keepdim=True, dtype=torch.float64)
@@ -104,13 +107,13 @@ class Normalization:
         return cls(tuple(mean.tolist()), tuple(variance.sqrt().tolist()))
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return mean and std as (3, 1, 1) float32 on ``device``; made once, as making them waits for a GPU."""
-        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (self.mean, self.std))
+        """Return mean and std as (C, 1, 1) float32 on ``device``; made once, as making them waits for a GPU."""
+        mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self.mean, self.std))
         return mean, std
 
 
 def to_float(images: Tensor, mean_std: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Turn (N, 3, H, W) uint8 into float32 in [0, 1], and normalise where ``mean_std`` is given."""
+    """Turn (N, C, H, W) uint8 into float32 in [0, 1], and normalise where ``mean_std`` is given."""
     scaled = images.float().div_(255)
     if mean_std is None:
         return scaled

@@ -46,14 +46,14 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
 
     After ``prepare_data()`` and ``setup("fit")``, which both may be called again and before any trainer is there:
 
-    - ``class_names``, ``num_classes`` and ``input_size`` (3, H, W);
+    - ``class_names``, ``num_classes`` and ``input_size`` (C, H, W), where C is 3, or 1 for grey images;
     - ``evaluated_on``, what ``val_dataloader()`` gives. ``test``: the test set, as the papers report it.
       ``validation``: a part held out of the training set, or the data set's own validation set; then the test set is
       left for ``test_dataloader()``;
     - ``normalization``, None where pixels are only scaled to [0, 1];
     - ``bad_images``, how many damaged image files were left out so far, in this process.
 
-    The loaders yield ``(images (N, 3, H, W), labels (N,) int64)`` on the trainer's device, for its rank.
+    The loaders yield ``(images (N, C, H, W), labels (N,) int64)`` on the trainer's device, for its rank.
 
     Args:
         batch_size: training images in a batch, for each device.
@@ -141,6 +141,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         if self._splits is None:
             splits = self.load()
             self._describe(splits.train)
+            self._require_fitting_normalization()
             self._splits = self._divide(splits)
             self.evaluated_on = "test" if self._splits.validation is None else "validation"
         share = len(self._splits.train) // self._world_size
@@ -148,6 +149,13 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
             self.batch_size <= share,
             f"data.batch_size={self.batch_size}: a batch larger than the data set, "
             f"which has {share} training images for each device; give at most that",
+        )
+
+    def _require_fitting_normalization(self) -> None:
+        given, channels = len(self.normalization.mean) if self.normalization else None, self.input_size[0]
+        _require(
+            given in (None, channels),
+            f"data.normalize: {given} of each of mean and std given, for images of {channels} channels",
         )
 
     def _divide(self, splits: Splits[Part]) -> Splits[Part]:

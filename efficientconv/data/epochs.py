@@ -12,7 +12,7 @@ from efficientconv.errors import UserError
 
 
 class EpochLoader(ABC):
-    """Abstract base of the loaders. Each pass is one epoch, and yields images (N, 3, H, W) and labels (N,) int64.
+    """Abstract base of the loaders. Each pass is one epoch, and yields images (N, C, H, W) and labels (N,) int64.
 
     What an epoch shows depends on ``(seed, epoch)`` alone, so ``(epoch, batch)`` is the whole state, and a loader that
     is given it goes on exactly. Every rank draws the same epoch and takes every ``world_size``-th image of it: the

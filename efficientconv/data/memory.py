@@ -15,7 +15,7 @@ from efficientconv.data.epochs import EpochLoader
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """Images (N, 3, H, W) uint8 and their classes (N,) int64."""
+    """Images (N, C, H, W) uint8 and their classes (N,) int64."""
 
     images: Tensor
     labels: Tensor

@@ -64,10 +64,11 @@ def test_to_float_is_torchvisions_scaling_and_normalisation_bit_for_bit() -> Non
     assert torch.equal(to_float(images, normalization.tensors(images.device)), expected)
 
 
-def test_normalization_of_images_is_their_mean_and_deviation() -> None:
-    images = random_images(50)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalization_of_images_is_their_mean_and_deviation(channels: int) -> None:
+    images = random_images(50)[:, :channels]
     computed = Normalization.of(images)
-    pixels = images.numpy().transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    pixels = images.numpy().transpose(1, 0, 2, 3).reshape(channels, -1) / 255
     np.testing.assert_allclose(computed.mean, pixels.mean(axis=1), rtol=1e-12)
     np.testing.assert_allclose(computed.std, pixels.std(axis=1), rtol=1e-12)
 
@@ -75,8 +76,13 @@ def test_normalization_of_images_is_their_mean_and_deviation() -> None:
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ((0.5, 0.5), (1, 1, 1), r"mean=\[0.5, 0.5\]: three numbers are needed, one for each of red, green and blue"),
-        ((0.5, 0.5, 0.5), (1,), r"std=\[1\]: three numbers are needed"),
+        (
+            (0.5, 0.5),
+            (1, 1, 1),
+            r"mean=\[0.5, 0.5\]: three numbers are needed, one for each of red, green and blue, or one",
+        ),
+        ((0.5, 0.5, 0.5), (), r"std=\[\]: three numbers are needed"),
+        ((0.5, 0.5, 0.5), (1,), r"mean=\[0.5, 0.5, 0.5\], std=\[1\]: as many numbers are needed of each"),
         ((0.5, 0.5, 0.5), (1, 0, 1), r"std=\[1, 0, 1\]: every standard deviation must be above 0"),
     ],
 )

@@ -151,7 +151,7 @@ def test_the_place_in_the_training_data_is_saved_and_given_back() -> None:
             {"normalize": {"mean": [0.5, 0.5, 0.5]}},
             r"data.normalize={'mean': \[0.5, 0.5, 0.5\]}: must be true, false or {mean: \[r, g, b\], std: \[r, g, b\]}",
         ),
-        ({"normalize": {"mean": [0], "std": [1]}}, r"must be true, false or .*three numbers are needed"),
+        ({"normalize": {"mean": [0, 0], "std": [1, 1]}}, r"must be true, false or .*three numbers are needed"),
         ({"normalize": "imagenet"}, "data.normalize=imagenet: must be true, false or"),
     ],
 )
@@ -175,8 +175,12 @@ def test_impossible_values_are_refused_at_once(options: dict, message: str) -> N
             {"val_split": 0.1, "own_validation": True},
             "data.val_split=0.1: this data set has a validation set of its own",
         ),
+        (
+            {"normalize": {"mean": [0], "std": [1]}},
+            "data.normalize: 1 of each of mean and std given, for images of 3 channels",
+        ),
     ],
 )
-def test_parts_that_are_too_small_are_refused_in_setup(options: dict, message: str) -> None:
+def test_what_does_not_fit_the_images_is_refused_in_setup(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ready(**options)
