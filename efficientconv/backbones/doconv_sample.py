@@ -16,7 +16,7 @@ def lenet_doconv_sample(num_classes: int, *, in_channels: int = 3) -> nn.Sequent
 
     Args:
         num_classes: number of logits, 10 in the sample.
-        in_channels: of the image: 3, as data sets here have, grey ones too; 1 in the sample.
+        in_channels: of the image: 3, as data sets here have, grey ones too; 1 in the sample, on MNIST.
 
     Raises:
         ValueError: ``num_classes`` or ``in_channels`` is no whole number of at least 1.

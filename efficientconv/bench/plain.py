@@ -112,7 +112,7 @@ class SmallImages(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(self, part: LabeledImages, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.pixels = np.ascontiguousarray(part.images.permute(0, 2, 3, 1).numpy())
+        self.pixels = np.ascontiguousarray(part.images.permute(0, 2, 3, 1).squeeze(-1).numpy())  # grey: (N, H, W)
         self.labels = part.labels.tolist()
         self.transform = transform
 

@@ -10,6 +10,7 @@ from efficientconv.data.image_folder import open_image_folder
 from efficientconv.data.imagenet import ImageNet
 from efficientconv.data.in_memory_data import InMemoryData
 from efficientconv.data.memory import InMemoryLoader, LabeledImages
+from efficientconv.data.mnist import MNIST
 from efficientconv.data.random_images import RandomImages
 from efficientconv.data.stanford_dogs import StanfordDogs
 from efficientconv.data.streamed_data import StreamedData
@@ -17,6 +18,7 @@ from efficientconv.data.streamed_data import StreamedData
 __all__ = [
     "CIFAR",
     "CUB200",
+    "MNIST",
     "CenterCrop",
     "Digits",
     "FineGrained",

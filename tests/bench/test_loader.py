@@ -25,6 +25,14 @@ def photo_data(root, *overrides):
     return open_data(configuration(*words, *overrides)["data"])
 
 
+def test_grey_images_are_measured_too(tiny_mnist):
+    words = ["data=mnist", f"data.root={tiny_mnist}", "data.channels=1", "data.crop_padding=0", "recipe.batch_size=20"]
+    data = open_data(configuration(*words)["data"])
+    for batches in memory_loaders(data, data.train_dataloader(), CPU).values():
+        images = torch.cat([images for images, _ in batches])
+        assert images.shape == (120, 1, 28, 28)
+
+
 def small_data(*overrides):
     return open_data(configuration("data=random", "data.images=30", "recipe.batch_size=8", *overrides)["data"])
 

@@ -1,0 +1,120 @@
+"""MNIST, the handwritten digits, in the original files, by torchvision's download, checksums and folder layout.
+
+Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of
+the IEEE 86(11), 1998.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.utils import download_and_extract_archive
+
+from efficientconv.data.augment import Normalization
+from efficientconv.data.base import Splits
+from efficientconv.data.downloaded_data import DownloadedData
+from efficientconv.data.memory import LabeledImages
+from efficientconv.errors import UserError
+
+SIZE = 28  # pixels
+TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MEAN, STD = 0.1307, 0.3081  # of all pixels of the training images, as commonly published
+
+
+class MNIST(DownloadedData):
+    """60,000 training and 10,000 test images of 28×28 grey pixels.
+
+    There is no ``flip``: a mirrored digit is not a digit.
+
+    Args:
+        channels: 1, the grey image as it is, or 3, three equal channels, for networks that take colours.
+        common: the arguments of ``DownloadedData`` but for ``flip``.
+
+    Raises:
+        UserError: another number of channels; from ``prepare_data`` and ``setup``: files missing or damaged.
+    """
+
+    title = "mnist"
+    folder = "MNIST/raw"
+    command = (
+        f"mkdir -p {{root}}/MNIST/raw && for name in {' '.join((*TRAIN, *TEST))}; "
+        f"do curl -L {datasets.MNIST.mirrors[0]}$name.gz | gunzip > {{root}}/MNIST/raw/$name; done"
+    )
+
+    def __init__(self, channels: int = 1, **common: Any) -> None:
+        super().__init__(**common, flip=False)
+        if channels not in (1, 3):
+            raise UserError(f"data.channels={channels}: must be 1, the grey images as they are, or 3, three equal ones")
+        self.channels = channels
+        self.published_normalization = Normalization((MEAN,) * channels, (STD,) * channels)
+
+    def load(self) -> Splits[LabeledImages]:
+        """Read the four files."""
+        self.require_whole_set()
+        self.class_names = [str(digit) for digit in range(10)]
+        return Splits(self._read(TRAIN), self._read(TEST))
+
+    def _read(self, names: tuple[str, str]) -> LabeledImages:
+        images, labels = read_idx(self.base / names[0], SIZE, SIZE), read_idx(self.base / names[1])
+        if labels.max() >= self.num_classes:
+            raise UserError(f"{self.base / names[1]}: has a label {labels.max()}; MNIST's are 0 to 9")
+        return LabeledImages(images.unsqueeze(1).repeat(1, self.channels, 1, 1), labels.long())
+
+    def _faulty_files(self) -> list[str]:
+        """List the files that are not there, or do not hold as many images or labels as they say."""
+        faulty: list[str] = []
+        for names in (TRAIN, TEST):
+            counts = [_count(self.base / names[0], SIZE, SIZE), _count(self.base / names[1])]
+            differ = all(counts) and counts[0] != counts[1]
+            faulty += [name for name, count in zip(names, counts, strict=True) if not count or differ]
+        return faulty
+
+    def _fetch(self) -> None:
+        """Download what is not whole; torchvision would take any file for whole that is there."""
+        for archive, md5 in datasets.MNIST.resources:
+            if archive.removesuffix(".gz") in self._faulty_files():
+                _fetch_from_any_mirror(archive, md5, self.base)
+
+
+def read_idx(file: Path, *size: int) -> Tensor:
+    """Read a file of unsigned bytes in the IDX format: (N, *size) uint8.
+
+    Its head is a magic number, which tells the type and the number of dimensions, and N and ``size``, each of four
+    bytes, the highest first.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not whole, or not of that size.
+    """
+    content = file.read_bytes()
+    head = 4 * (2 + len(size))
+    sizes = np.frombuffer(content[4:head], ">u4").tolist()
+    is_right = content[:4] == bytes((0, 0, 8, 1 + len(size))) and tuple(sizes[1:]) == size
+    if not is_right or len(content) != head + math.prod(sizes):
+        raise ValueError(f"{file}: no whole IDX file of N{''.join(f'×{length}' for length in size)} unsigned bytes")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=head).view(sizes)
+
+
+def _count(file: Path, *size: int) -> int:
+    """Return how many images or labels there are, 0 where the file is not there or not whole."""
+    try:
+        return len(read_idx(file, *size))
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _fetch_from_any_mirror(archive: str, md5: str, folder: Path) -> None:
+    reasons = []
+    for mirror in datasets.MNIST.mirrors:
+        try:
+            return download_and_extract_archive(f"{mirror}{archive}", str(folder), filename=archive, md5=md5)
+        except (OSError, RuntimeError) as error:
+            reasons.append(f"{mirror}{archive}: {error}")
+    raise RuntimeError("; ".join(reasons))
