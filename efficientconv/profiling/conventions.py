@@ -72,9 +72,8 @@ def thop2020(trace: Trace) -> Iterator[tuple[str, int]]:
             yield call.name, 4 * prod(call.input)
         elif isinstance(call.module, _AVERAGE_POOLS):
             yield call.name, (_kernel_area(call.module) + 1) * prod(call.output)
-    for op in trace.operators:
-        if op.of_image and op.name in ("mean", "_adaptive_avg_pool2d") and len(op.inputs[0]) == 4:
-            yield op.module, prod(op.inputs[0]) + prod(op.output)
+    for op in _adaptive_average_pools(trace):
+        yield op.module, prod(op.inputs[0]) + prod(op.output)
 
 
 def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
@@ -114,10 +113,14 @@ def hetconv_unbiased(trace: Trace) -> Iterator[tuple[str, int]]:
 def mmcls2021(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as MMClassification did in 2021, hence RepVGG's table there: ``ptflops2020`` without the classifier.
 
-    Its tool ran ``extract_feat``, which ends with the global pool.
+    Its tool ran ``extract_feat``, which ends with the global pool. Its squeeze-excitations pool with a module, which
+    counts; those of the networks here take a mean, which counts the same.
     """
     classifier = _classifier(trace)
-    return ((name, count) for name, count in ptflops2020(trace) if name != classifier)
+    yield from ((name, count) for name, count in ptflops2020(trace) if name != classifier)
+    for op in _adaptive_average_pools(trace):
+        if not isinstance(op.owner, _ADAPTIVE_AVERAGE_POOLS):
+            yield op.module, prod(op.inputs[0])
 
 
 def mmpretrain(trace: Trace) -> Iterator[tuple[str, int]]:
@@ -158,6 +161,12 @@ CONVENTIONS: dict[str, Convention] = {convention.__name__: convention for conven
 def _classifier(trace: Trace) -> str:
     """Return the name of the module that computes the logits: the last that multiplies, if any does."""
     return next((op.module for op in reversed(list(layer_operators(trace)))), "")
+
+
+def _adaptive_average_pools(trace: Trace) -> Iterator[Operator]:
+    """Go through the adaptive average pools, written as modules, functions or means over all pixels."""
+    names = ("mean", "_adaptive_avg_pool2d")
+    return (op for op in trace.operators if op.of_image and op.name in names and len(op.inputs[0]) == 4)
 
 
 def _effective(dense: int, op: Operator) -> int:

@@ -64,7 +64,6 @@ class Entry:
             "measured": dict(self.measured),
             "agrees": self.agrees,
             "erratum": dict(self.row.erratum) or None,
-            "unresolved": dict(self.row.unresolved) or None,
             "external": self.row.external,
             "note": self.row.note,
         }
@@ -101,7 +100,6 @@ class Entry:
         """Say what the figures do not: why one does not come out, what was measured otherwise than published."""
         found = [self.row.note or ""]
         found += [f"erratum, {TITLES[name]}: {why}" for name, why in self.row.erratum.items()]
-        found += [f"unresolved, {TITLES[name]}: {why}" for name, why in self.row.unresolved.items()]
         if self.row.external:
             found.append("external")
         if self.row.same_cost_as:
@@ -142,12 +140,10 @@ def tally(found: Sequence[Entry]) -> str:
     return f"{len(found)} rows: " + ", ".join(f"{kinds[kind]} {kind}" for kind in _KINDS if kinds[kind])
 
 
-_KINDS = ("agree", "differ", "with an erratum", "unresolved", "without published counts", "external")
+_KINDS = ("agree", "differ", "with an erratum", "without published counts", "external")
 
 
 def _kind(entry: Entry) -> str:
     if entry.agrees is None:
         return "external" if entry.row.external else "without published counts"
-    if entry.agrees:
-        return "agree"
-    return "unresolved" if entry.row.unresolved else "with an erratum" if entry.row.erratum else "differ"
+    return "agree" if entry.agrees else "with an erratum" if entry.row.erratum else "differ"

@@ -16,8 +16,8 @@
 
 A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
 ``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
-the printed figure of a column cannot be right, such as ``{flops: ...}``), ``unresolved`` (what is known of a figure
-that does not come out) and ``external: true`` (a network that nobody can define from what was published).
+the printed figure of a column cannot be right, such as ``{flops: ...}``) and ``external: true`` (a network that nobody
+can define from what was published).
 
 Every scalar is read as text, so that ``0.70`` keeps both its digits.
 """
@@ -65,7 +65,6 @@ _ROW_KEYS = {
     "same_cost_as": str,
     "note": str,
     "erratum": dict,
-    "unresolved": dict,
     "external": str,
 }
 _COLUMN_KEYS = {"unit": str, "convention": str, "of": str}
@@ -176,13 +175,13 @@ class _Reader:
         return Column(**given)
 
     def row(self, given: Mapping[str, Any], columns: Mapping[str, Column]) -> Row:
-        truncated, erratum, unresolved = (given.get(key, ()) for key in ("truncated", "erratum", "unresolved"))
+        truncated, erratum = given.get("truncated", ()), given.get("erratum", {})
         figures = {
             name: self.figure(name, given[name], column.unit, name in truncated)
             for name, column in columns.items()
             if name in given
         }
-        for key in (*truncated, *erratum, *unresolved):
+        for key in (*truncated, *erratum):
             if key not in columns:
                 raise self.wrong(f"{key!r} is no column of this table; the columns are {', '.join(columns)}")
         external = self.flag("external", given)
@@ -198,7 +197,6 @@ class _Reader:
             same_cost_as=given.get("same_cost_as"),
             note=given.get("note"),
             erratum=dict(erratum),
-            unresolved=dict(unresolved),
             external=external,
         )
 

@@ -36,9 +36,7 @@ def page(sections: Sequence[Section]) -> str:
     parts += [contents_line(section) for section in sections]
     parts += [f"| all | | {tally([entry for section in sections for entry in section])} |", ""]
     parts += ["## Printed figures that cannot be right", ""]
-    parts += [line for section in sections for line in reasons(section, "erratum")]
-    parts += ["", "## Figures that do not come out", ""]
-    parts += [line for section in sections for line in reasons(section, "unresolved")]
+    parts += [line for section in sections for line in reasons(section)]
     for paper, found in groupby(sections, key=lambda section: section[0].table.paper):
         parts += ["", f"## {paper}", "", *(markdown_section(section) for section in found)]
     return "\n".join(parts).rstrip() + "\n"
@@ -59,10 +57,10 @@ def contents_line(section: Section) -> str:
     return f"| {table.name} | {table.title} | {tally(section)} |"
 
 
-def reasons(section: Section, kind: str) -> Iterator[str]:
-    """Say of each figure with an ``erratum``, or that is ``unresolved``, what was printed, what comes out, and why."""
+def reasons(section: Section) -> Iterator[str]:
+    """Say of each figure with an ``erratum`` what was printed, what comes out, and why."""
     for entry in section:
-        for name, why in getattr(entry.row, kind).items():
+        for name, why in entry.row.erratum.items():
             figure = entry.row.figures[name]
             digits = f"{figure} printed, {figure.like(entry.computed[name])} computed"
             yield f"- {entry.table.name}, {entry.row.name}, {TITLES[name]}: {digits}; {why}."

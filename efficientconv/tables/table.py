@@ -34,7 +34,6 @@ class Row:
     same_cost_as: str | None = None
     note: str | None = None
     erratum: Mapping[str, str] = field(default_factory=dict)
-    unresolved: Mapping[str, str] = field(default_factory=dict)
     external: bool = False
 
 

@@ -115,6 +115,17 @@ def test_thop_took_the_kernel_size_of_an_average_pool_as_it_was_given():
     assert total("thop2020", nn.AvgPool2d((2, 2))) == (4 + 1) * 64
 
 
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+def test_mmcls_counts_a_global_pool_however_it_is_written_and_ptflops_modules_alone():
+    pools = (Mean(), nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(2))
+    assert [total("mmcls2021", pool) for pool in pools] == [256, 256, 256]
+    assert [total("ptflops2020", pool) for pool in pools] == [0, 256, 256]
+
+
 class Attention(nn.Module):
     def forward(self, x):
         tokens = x.flatten(2)  # (1, C, H·W)
@@ -183,14 +194,14 @@ def test_spconv_resnet50_baseline():
 
 
 @pytest.mark.parametrize(
-    ("p", "published"), [(2, 175.23), (4, 105.98), (8, 71.36), (16, 54.04), (32, 45.39), (64, 41.06)]
+    ("p", "published"), [(2, 175.23), (4, 105.98), (8, 71.35), (16, 54.04), (32, 45.38), (64, 41.05)]
 )
 def test_hetconv_vgg16(p, published):
     with torch.device("meta"):
         model = VGG16(10)
     assert counted(model, "hetconv", (3, 32, 32))[1] == 313.74
     new, _ = replace_convs(model, partial(HetConv2d, p=p), Where(kernel_sizes=(3,)))
-    assert counted(new, "hetconv", (3, 32, 32))[1] == published
+    assert complexity(new, (3, 32, 32)).totals["hetconv"] // 10**4 / 100 == published  # cut off, as the paper does
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ ROWS = [
         "top1": "95.60",
         "erratum": {"params": "7 <k> is right"},
     },
-    {"row": "odd", "overrides": [], "flops": "0.4", "unresolved": {"flops": "nobody knows"}, "note": "a note"},
+    {"row": "odd", "overrides": [], "flops": "0.4", "erratum": {"flops": "0.3 is"}, "note": "a note"},
     {"row": "pruned", "external": "true", "params": "1.0"},
 ]
 
@@ -55,7 +55,6 @@ def test_json_has_all_three_kinds_of_figures(section):
         },
         "agrees": True,
         "erratum": None,
-        "unresolved": None,
         "external": False,
         "note": None,
     }
@@ -64,7 +63,7 @@ def test_json_has_all_three_kinds_of_figures(section):
         {"params": "7 <k> is right"},
         ["recipe.mixup=0.2"],
     )
-    assert (odd["agrees"], odd["unresolved"]) == (False, {"flops": "nobody knows"})
+    assert (odd["agrees"], odd["erratum"], odd["note"]) == (False, {"flops": "0.3 is"}, "a note")
     assert (pruned["agrees"], pruned["external"], pruned["computed"]) == (None, True, {})
 
 
@@ -84,12 +83,12 @@ def test_grid_leaves_out_what_no_row_has(section):
     assert rows[1][1:3] == ["9.9", "**7.1**"]
     assert rows[1][-1] == "erratum, params: 7 <k> is right; * measured with recipe.mixup=0.2; n = 1"
     assert rows[1][-2] == "95.00*"
-    assert rows[2][-1] == "a note; unresolved, FLOPs: nobody knows; n = 2"
+    assert rows[2][-1] == "a note; erratum, FLOPs: 0.3 is; n = 2"
     assert rows[3] == ["pruned", "1.0", "", "", "", "", "", "external"]
 
 
 def test_tally_counts_each_kind(section):
-    assert tally(section) == "4 rows: 1 agree, 1 with an erratum, 1 unresolved, 1 external"
+    assert tally(section) == "4 rows: 1 agree, 2 with an erratum, 1 external"
 
 
 def test_what_differs_without_a_reason_is_counted_too(write):
@@ -125,13 +124,13 @@ def test_a_terminal_has_the_remarks_below(section):
     console.print(as_rich(section))
     text = console.file.getvalue()
     assert "≠ 7.1" in text
-    assert "\n3 a note; unresolved, FLOPs: nobody knows" in text
+    assert "\n3 a note; erratum, FLOPs: 0.3 is" in text
 
 
 def test_page_collects_what_does_not_come_out(section):
     text = page([section])
-    assert "| paper/small | T | 4 rows: 1 agree, 1 with an erratum, 1 unresolved, 1 external |" in text
+    assert "| paper/small | T | 4 rows: 1 agree, 2 with an erratum, 1 external |" in text
     assert "- paper/small, wrong | not right, params: 9.9 k printed, 7.1 computed; 7 <k> is right." in text
-    assert "- paper/small, odd, FLOPs: 0.4 M printed, 0.3 computed; nobody knows." in text
+    assert "- paper/small, odd, FLOPs: 0.4 M printed, 0.3 computed; 0.3 is." in text
     assert "- `bsconv`: " in text
     assert "## P: someone\n\n### T" in text
