@@ -7,14 +7,14 @@
     classes: 100         input_size: [3, 32, 32]         of the networks that were counted
     overrides: [data=cifar100, recipe=bsconv_cifar]      of every row
     stand_ins: [data]    which of these are not the published ones (optional)
-    seeds: [0, 1, 2]     of the runs that train=true starts (optional, [0])
-    columns: {params: {unit: M}, flops: {unit: M, convention: bsconv}, top1: {unit: "%"}}
-    truncated: [params]  columns whose digits were cut off, not rounded (optional; a row may have its own)
+    seeds: [0, 1, 2]     of the runs that run=true starts (optional, [0])
     folded: true         counts are those of the network folded for inference (optional; a row may have its own)
+    columns: {params: {unit: M}, flops: {unit: M, convention: bsconv}, top1: {unit: "%"}}
     rows:
       - {row: ResNet-20, overrides: [model=resnet20], params: 0.28, flops: 41.42, top1: 68.59}
 
-A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
+A column may also have ``truncated: true`` (the digits of all its figures were cut off, not rounded). A row may also have
+``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
 ``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
 the printed figure of a column cannot be right, such as ``{flops: ...}``) and ``external: true`` (a network that nobody
 can define from what was published).
@@ -35,7 +35,7 @@ import yaml
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.tables.figures import UNITS, Figure
-from efficientconv.tables.table import COLUMNS, Column, Row, Table
+from efficientconv.tables.table import COLUMNS, COUNTED, Column, Row, Table
 
 TABLES = CONFIGS / "table"
 
@@ -50,7 +50,6 @@ _TABLE_KEYS = {
     "stand_ins": list,
     "seeds": list,
     "columns": dict,
-    "truncated": list,
     "folded": str,
     "rows": list,
 }
@@ -58,7 +57,6 @@ _TABLE_NEEDS = ("paper", "title", "source", "classes", "input_size", "columns", 
 _ROW_KEYS = {
     "row": str,
     "overrides": list,
-    "truncated": list,
     "folded": str,
     "convention": str,
     "without_norms": str,
@@ -67,7 +65,8 @@ _ROW_KEYS = {
     "erratum": dict,
     "external": str,
 }
-_COLUMN_KEYS = {"unit": str, "convention": str, "of": str}
+_COLUMN_KEYS = {"unit": str, "convention": str, "of": str, "truncated": str}
+_STAND_INS = ("data", "recipe")
 _KINDS: dict[type, str] = {str: "text or a number", list: "a list", dict: "a mapping"}
 
 
@@ -106,10 +105,7 @@ def load_table(name: str, directory: Path = TABLES) -> Table:
         UserError: names the file, the row and what is wrong with it.
     """
     file = directory / f"{name}.yaml"
-    try:
-        content = yaml.load(file.read_text(), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not YAML: {error}") from error
+    content = _content(file)
     reader = _Reader(f"{file}")
     reader.check_keys(content, _TABLE_KEYS, _TABLE_NEEDS)
     columns = {key: reader.column(key, value) for key, value in content["columns"].items()}
@@ -123,17 +119,41 @@ def load_table(name: str, directory: Path = TABLES) -> Table:
         classes=reader.whole("classes", content["classes"]),
         input_size=reader.image(content["input_size"]),
         overrides=reader.overrides(content, ("model", "conv", "data", "recipe", "trainer")),
-        stand_ins=tuple(content.get("stand_ins", ())),
+        stand_ins=reader.stand_ins(content),
         seeds=tuple(reader.whole("seeds", seed) for seed in content.get("seeds", ("0",))),
         columns=columns,
+        folded=reader.flag("folded", content),
         rows=rows,
     )
     reader.check_references(table)
     return table
 
 
+class _TextLoader(yaml.BaseLoader):
+    """Reads every scalar as text and refuses a key that is given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = []
+        for key, _ in node.value:
+            if key.value in keys:
+                mark = key.start_mark
+                raise UserError(f"{mark.name}, line {mark.line + 1}: {key.value!r} is given twice")
+            keys.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _content(file: Path) -> Any:
+    with file.open(encoding="utf-8") as lines:
+        try:
+            return yaml.load(lines, Loader=_TextLoader)
+        except yaml.YAMLError as error:
+            raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+
+
 def _rows(file: str, content: Mapping[str, Any], columns: Mapping[str, Column]) -> Iterator[Row]:
-    defaults = {key: content[key] for key in ("truncated", "folded") if key in content}
+    if not content["rows"]:
+        raise UserError(f"{file}: rows: one at least is needed")
+    defaults = {"folded": content.get("folded", "false")}
     for number, given in enumerate(content["rows"], 1):
         name = given.get("row", f"number {number}") if isinstance(given, dict) else f"number {number}"
         reader = _Reader(f"{file}: row {name!r}")
@@ -172,21 +192,13 @@ class _Reader:
         for key, owner in (("convention", "flops"), ("of", "params_saved")):
             if (key in given) != (name == owner):
                 raise reader.wrong(f"{key} is {'missing' if name == owner else 'for ' + owner + ' alone'}")
-        return Column(**given)
+        return Column(given["unit"], given.get("convention"), given.get("of"), reader.flag("truncated", given))
 
     def row(self, given: Mapping[str, Any], columns: Mapping[str, Column]) -> Row:
-        truncated, erratum = given.get("truncated", ()), given.get("erratum", {})
-        figures = {
-            name: self.figure(name, given[name], column.unit, name in truncated)
-            for name, column in columns.items()
-            if name in given
-        }
-        for key in (*truncated, *erratum):
-            if key not in columns:
-                raise self.wrong(f"{key!r} is no column of this table; the columns are {', '.join(columns)}")
         external = self.flag("external", given)
         if external == ("overrides" in given):
             raise self.wrong("a row has either overrides, which build it, or external: true")
+        figures = {name: self.figure(name, given[name], column) for name, column in columns.items() if name in given}
         return Row(
             name=given["row"],
             overrides=self.overrides(given, ("model", "conv")),
@@ -196,15 +208,32 @@ class _Reader:
             without_norms=self.flag("without_norms", given),
             same_cost_as=given.get("same_cost_as"),
             note=given.get("note"),
-            erratum=dict(erratum),
+            erratum=self.erratum(given, [] if external else [name for name in figures if name in COUNTED]),
             external=external,
         )
 
-    def figure(self, name: str, text: str, unit: str, truncated: bool) -> Figure:
+    def figure(self, name: str, text: str, column: Column) -> Figure:
         try:
-            return Figure(text, unit, truncated)
+            return Figure(text, column.unit, column.truncated)
         except ValueError as error:
             raise self.wrong(f"{name}: {error}") from error
+
+    def erratum(self, given: Mapping[str, Any], counted: Sequence[str]) -> dict[str, str]:
+        reasons = given.get("erratum", {})
+        for name, reason in reasons.items():
+            if name not in counted:
+                known = ", ".join(counted) or "none"
+                raise self.wrong(f"erratum: {name!r} is no figure of this row that is counted; these are {known}")
+            if not isinstance(reason, str) or not reason:
+                raise self.wrong(f"erratum: {name}: the reason is needed, not {reason!r}")
+        return dict(reasons)
+
+    def stand_ins(self, given: Mapping[str, Any]) -> tuple[str, ...]:
+        groups = given.get("stand_ins", ())
+        for group in groups:
+            if group not in _STAND_INS:
+                raise self.wrong(f"stand_ins: {group!r} is none of {', '.join(_STAND_INS)}")
+        return tuple(groups)
 
     def overrides(self, given: Mapping[str, Any], groups: Sequence[str]) -> tuple[str, ...]:
         words = given.get("overrides", ())
@@ -219,7 +248,7 @@ class _Reader:
         return given.get(name) == "true"
 
     def whole(self, name: str, text: str) -> int:
-        if not text.isdecimal():
+        if not isinstance(text, str) or not text.isdecimal():
             raise self.wrong(f"{name}: a whole number is needed, not {text!r}")
         return int(text)
 

@@ -14,11 +14,19 @@ COLUMNS = (*COUNTED, "top1", "top5", "latency")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of figures: its unit, the counting convention of FLOPs, and the row that a saving is compared with."""
+    """A column of figures.
+
+    Attributes:
+        unit: of its figures.
+        convention: by which FLOPs are counted.
+        of: the row that a saving is compared with.
+        truncated: its figures were cut off behind their last digit instead of rounded.
+    """
 
     unit: str
     convention: str | None = None
     of: str | None = None
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A published table; ``name`` is ``<paper>/<table>``, the path of its file without the ending."""
+    """A published table; ``name`` is ``<paper>/<table>``, the path of its file without the ending.
+
+    ``folded`` holds of each row that has not its own.
+    """
 
     name: str
     paper: str
@@ -52,6 +63,7 @@ class Table:
     stand_ins: tuple[str, ...]
     seeds: tuple[int, ...]
     columns: Mapping[str, Column]
+    folded: bool
     rows: tuple[Row, ...]
 
     def row(self, name: str) -> Row:

@@ -25,11 +25,17 @@ def test_numbers_keep_the_digits_they_were_written_with(write, tmp_path):
 
 
 def test_a_row_may_differ_from_its_table(write):
-    own = {**ROW, "truncated": [], "folded": "false", "convention": "bsconv", "without_norms": "true"}
-    table = write(truncated=["params"], folded="true", rows=[ROW | {"row": "as the table"}, own])
-    assert [row.figures["params"].truncated for row in table.rows] == [True, False]
+    own = {**ROW, "folded": "false", "convention": "bsconv", "without_norms": "true"}
+    table = write(folded="true", rows=[ROW | {"row": "as the table"}, own])
     assert [row.folded for row in table.rows] == [True, False]
+    assert table.folded
     assert (table.rows[1].convention, table.rows[1].without_norms) == ("bsconv", True)
+
+
+def test_digits_are_cut_off_in_whole_columns(write):
+    columns = {"params": {"unit": "k", "truncated": "true"}, "flops": {"unit": "M", "convention": "macs"}}
+    figures = write(columns=columns, rows=[ROW | {"flops": "0.281"}]).rows[0].figures
+    assert [figures[name].truncated for name in ("params", "flops")] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -47,11 +53,27 @@ def test_a_row_may_differ_from_its_table(write):
         ({"rows": [{"row": "plain"}]}, "row 'plain': a row has either overrides, which build it, or external: true"),
         ({"rows": [{**ROW, "external": "true"}]}, "row 'plain': a row has either overrides"),
         ({"rows": [{**EXTERNAL, "folded": "yes"}]}, "row 'plain': folded: true or false is needed, not 'yes'"),
+        ({"rows": [{**ROW, "truncated": ["params"]}]}, "row 'plain': unknown key 'truncated'; nearest first: "),
+        ({"rows": []}, "rows: one at least is needed"),
         (
-            {"rows": [{**ROW, "erratum": {"flop": "why"}}]},
-            "row 'plain': 'flop' is no column of this table; the columns",
+            {"rows": [{**ROW, "top1": "9", "erratum": {"top1": "why"}}]},
+            "row 'plain': erratum: 'top1' is no figure of this row that is counted; these are params",
+        ),
+        (
+            {"rows": [{**EXTERNAL, "params": "4.2", "erratum": {"params": "why"}}]},
+            "row 'plain': erratum: 'params' is no figure of this row that is counted; these are none",
+        ),
+        (
+            {"rows": [{**ROW, "erratum": {"params": ""}}]},
+            "row 'plain': erratum: params: the reason is needed, not ''",
+        ),
+        (
+            {"rows": [{**ROW, "erratum": {"params": ["why"]}}]},
+            "row 'plain': erratum: params: the reason is needed, not ['why']",
         ),
         ({"rows": [{**ROW, "same_cost_as": "other"}]}, "row 'plain': same_cost_as: there is no row 'other'"),
+        ({"stand_ins": ["recpie"]}, "stand_ins: 'recpie' is none of data, recipe"),
+        ({"seeds": [["1"]]}, "seeds: a whole number is needed, not ['1']"),
         ({"overrides": ["seeds=1"]}, "overrides: 'seeds=1' sets none of model, conv, data, recipe, trainer"),
         ({"columns": {"parms": {"unit": "M"}}}, "column 'parms': there is no such column; nearest first: params"),
         (
@@ -81,8 +103,17 @@ def test_a_missing_key_is_named(write):
 
 def test_what_is_not_yaml_is_said_to_be(tmp_path):
     (tmp_path / "broken.yaml").write_text("rows: [")
-    with pytest.raises(UserError, match=r"broken\.yaml: not YAML: "):
+    with pytest.raises(UserError, match=r"broken\.yaml: not YAML: while parsing a flow node .* line 1, column 8$"):
         load_table("broken", tmp_path)
+
+
+def test_a_key_that_is_given_twice_is_named_with_its_line(write, tmp_path):
+    file = tmp_path / "table" / "paper" / "small.yaml"
+    write()
+    file.write_text(file.read_text() + "  flops: 17.91\n  flops: 18\n")
+    line = file.read_text().count("\n")
+    with pytest.raises(UserError, match=rf"paper/small\.yaml, line {line}: 'flops' is given twice$"):
+        load_table("paper/small", tmp_path / "table")
 
 
 def test_tables_are_found_by_name_and_pattern():
