@@ -13,8 +13,9 @@
     rows:
       - {row: ResNet-20, overrides: [model=resnet20], params: 0.28, flops: 41.42, top1: 68.59}
 
-A column may also have ``truncated: true`` (all its figures were cut off behind their last digit, not rounded). A row may
-also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
+A column may also have ``truncated: true`` (all its figures were cut off behind their last digit, not rounded).
+
+A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
 ``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
 the printed figure of a column cannot be right, such as ``{flops: ...}``) and ``external: true`` (a network that nobody
 can define from what was published).
