@@ -82,19 +82,18 @@ def table_names() -> list[str]:
 
 
 def find_tables(patterns: Sequence[str]) -> list[str]:
-    """List the tables that any of the names or glob patterns names; ``all`` is every table.
+    """List the tables that any of the words names: a table, a paper (all its tables), a glob pattern, or ``all``.
 
     Raises:
-        UserError: a pattern that no table has.
+        UserError: a word that names none.
     """
-    names = table_names()
+    papers = {name: name.partition("/")[0] for name in table_names()}
     found: list[str] = []
     for pattern in patterns:
-        matching = [name for name in names if pattern == "all" or fnmatchcase(name, pattern)]
+        matching = [name for name in papers if pattern in ("all", papers[name]) or fnmatchcase(name, pattern)]
         if not matching:
-            raise UserError(
-                f"table={pattern}: there is no such table; nearest first: {nearest_first(pattern, names, most=5)}"
-            )
+            near = nearest_first(pattern, [*dict.fromkeys(papers.values()), *papers], most=5)
+            raise UserError(f"table={pattern}: there is no such table; nearest first: {near}")
         found.extend(name for name in matching if name not in found)
     return found
 

@@ -120,6 +120,7 @@ def test_tables_are_found_by_name_and_pattern():
     assert "bsconv/cifar100_resnet" in table_names()
     assert find_tables(["bsconv/cifar100_resnet"]) == ["bsconv/cifar100_resnet"]
     assert len(find_tables(["bsconv/*"])) == 15
+    assert find_tables(["bsconv"]) == find_tables(["bsconv/*"])
     assert find_tables(["all"]) == table_names()
     assert find_tables(["spconv/*", "spconv/cifar10_vgg16"]) == find_tables(["spconv/*"])
 
@@ -129,6 +130,8 @@ def test_an_unknown_table_lists_the_nearest():
         UserError, match=r"^table=bsconv/cifar100_resnets: there is no such table; nearest first: bsconv/"
     ):
         find_tables(["bsconv/cifar100_resnets"])
+    with pytest.raises(UserError, match=r"^table=bsconf: there is no such table; nearest first: bsconv, "):
+        find_tables(["bsconf"])
 
 
 def test_rows_are_found_by_name_and_pattern(small):
