@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
 from efficientconv.run_names import DEVICE_SETTINGS, split_override
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.training.run_directory import RunDirectory, flat
 from efficientconv.training.train import train
 from efficientconv.training.trusted import trust
 
@@ -96,13 +96,3 @@ def refuse_other_run(run: RunDirectory, wanted: Mapping[str, Any]) -> None:
                 f"{run.path} holds a run with another configuration ({key} was {stored.get(key)!r} and is now "
                 f"{asked.get(key)!r}); choose another sweep= or remove the directory"
             )
-
-
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dictionaries to dotted keys; lists are values."""
-    if not isinstance(node, Mapping):
-        return {prefix: node}
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return found

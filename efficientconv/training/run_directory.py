@@ -167,6 +167,16 @@ class RunDirectory:
             self.metrics_file.unlink(missing_ok=True)
 
 
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten a configuration's nested dictionaries to dotted keys; lists are values."""
+    if not isinstance(node, Mapping):
+        return {prefix: node}
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
 @contextmanager
 def replaced_whole(file: Path) -> Iterator[Path]:
     """Give a path beside ``file`` to write to, and put what was written there in its place: all of it, or nothing."""
