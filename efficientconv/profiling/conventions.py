@@ -30,21 +30,29 @@ def layer_operators(trace: Trace) -> Iterator[Operator]:
     return (op for op in trace.operators if op.name in _LAYERS and op.of_image)
 
 
+def weight_operators(trace: Trace) -> Iterator[Operator]:
+    """Go through the ``layer_operators`` and other products of the image with weights, such as ``torch.einsum``."""
+    for op in trace.operators:
+        is_einsum = op.name == "bmm" and not op.of_image_alone
+        if op.of_image and (op.name in _LAYERS or is_einsum):
+            yield op
+
+
 def macs(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Multiply-adds of convolutions and linear layers on the image, without biases.
+    """Count the multiply-adds of the image with weights, however they are written, without biases.
 
     Products of weights alone (a kernel that is composed before it is used) cost nothing per image and are not counted;
     nor are products of two activations (attention). So count SlimConv's README and the tables of timm's networks.
     """
-    for op in layer_operators(trace):
+    for op in weight_operators(trace):
         yield op.module, op.macs
 
 
 def bsconv(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as the profiler in the repository of BSConv (v0.4.0) does, hence all tables of its README.
 
-    Convolutions and linear layers with one for each biased output; 2 for each input of an affine batch norm (1 without
-    affine); 1 for each output of an ``nn.ReLU`` and each input of a pooling layer. Other activations and sums: nothing.
+    Convolutions and linear layers with one for each biased output; 2 for each input of a batch norm (1 without affine);
+    1 for each output of an ``nn.ReLU`` and each input of a pooling layer. Other activations and sums: nothing.
     """
     for op in layer_operators(trace):
         yield op.module, op.macs + _bias(op)
@@ -79,8 +87,9 @@ def thop2020(trace: Trace) -> Iterator[tuple[str, int]]:
 def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as ptflops did in 2020, hence the 4.87 G of SlimConv's abstract.
 
-    Convolutions with one for each biased output; linear layers; 2 for each input of a batch norm; 1 for each output of
-    a ReLU-like activation and each input of a pooling layer. Modules only: functional calls of these were not seen.
+    Convolutions with one for each biased output; linear layers; 2 for each input of a batch norm (1 without affine); 1
+    for each output of a ReLU-like activation and each input of a pooling layer. Modules only: functional calls of these
+    were not seen.
     """
     for op in layer_operators(trace):
         yield op.module, op.macs + _bias(op) if op.name == "convolution" else op.macs
@@ -132,8 +141,8 @@ def mmpretrain(trace: Trace) -> Iterator[tuple[str, int]]:
 def fvcore(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as fvcore does in eval mode, hence FasterNet's table.
 
-    Convolutions and linear layers without biases; 2 for each input of a batch norm; 1 for each input of an adaptive
-    average pool. Activations and sums: nothing.
+    As ``macs``, and 2 for each input of a batch norm (1 without affine); 1 for each input of an adaptive average pool.
+    Activations and sums: nothing.
     """
     yield from macs(trace)
     for call in trace.calls:
@@ -148,7 +157,8 @@ def torchsummaryx(trace: Trace) -> Iterator[tuple[str, int]]:
 
     Convolutions and linear layers without biases, and 1 for each weight (not each input) of a batch norm.
     """
-    yield from macs(trace)
+    for op in layer_operators(trace):
+        yield op.module, op.macs
     for call in trace.calls:
         if isinstance(call.module, _BATCH_NORMS) and call.module.affine:
             yield call.name, call.module.num_features

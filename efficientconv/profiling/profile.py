@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from efficientconv.profiling.conventions import CONVENTIONS, layer_operators
+from efficientconv.profiling.conventions import CONVENTIONS, weight_operators
 from efficientconv.profiling.trace import Trace, trace
 
 
@@ -35,9 +35,9 @@ class Profile:
         input_size: channels, height and width of the image.
         params: number of parameters, each counted once.
         trainable_params: those of them that require a gradient.
-        macs: multiply-adds of convolutions and linear layers.
+        macs: multiply-adds of the image with weights: convolutions, linear layers, ``torch.einsum``.
         weight_macs: multiply-adds on weights alone, once for a whole batch: composing a kernel, which folding spares.
-        activations: elements that convolutions and linear layers put out.
+        activations: elements that these products put out.
         peak_activation_bytes: most memory that the image and what is made of it take at one time, weights aside.
         totals: count by each convention of :data:`CONVENTIONS`.
         modules: the same for each module, by dotted name, parents before children; the whole model is ``""``.
@@ -91,7 +91,7 @@ def complexity(model: nn.Module, input_size: tuple[int, int, int]) -> Profile:
 
 def _by_module(model: nn.Module, recorded: Trace) -> dict[str, ModuleProfile]:
     macs = _with_parents(CONVENTIONS["macs"](recorded))
-    outputs = _with_parents((op.module, prod(op.output)) for op in layer_operators(recorded))
+    outputs = _with_parents((op.module, prod(op.output)) for op in weight_operators(recorded))
     params, trainable = (
         _params(model, lambda parameter: True),
         _params(model, lambda parameter: parameter.requires_grad),

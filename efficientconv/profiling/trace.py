@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -40,6 +41,7 @@ class Operator:
         macs: multiply-adds, where it is a convolution or a matrix product.
         has_bias: whether it adds a bias to each output.
         of_image: whether the image had any part in it; in composing a kernel from weights it has none.
+        of_image_alone: whether all that it takes comes from the image; in attention it does.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Operator:
     macs: int
     has_bias: bool
     of_image: bool
+    of_image_alone: bool
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,19 @@ class Trace:
 
 
 def trace(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
-    """Run a copy of ``model``, in eval mode, on one image of ``input_size`` (channels, height, width), and record it.
+    """Run ``model``, in eval mode, on one image of ``input_size`` (channels, height, width), and record it.
 
-    The copy has no memory behind its tensors (meta device); only a model that needs real values in its forward pass
-    runs on real ones.
+    A model without memory behind its tensors (on the meta device) runs as it is, any other as a copy without memory.
+    Only one that needs real values in its forward pass runs on real ones, also as a copy.
 
     Raises:
         ValueError: the model does not run on such an image.
     """
-    is_meta = any(parameter.is_meta for parameter in model.parameters())
+    is_meta = all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     reason: Exception | None = None
-    for copied in (meta_copy,) if is_meta else (meta_copy, copy.deepcopy):
+    for to_run in (_itself,) if is_meta else (meta_copy, copy.deepcopy):
         try:
-            return _run(copied(model), input_size)
+            return _run(to_run(model), input_size)
         except Exception as error:  # what a forward pass does is the model's own, and so is what it raises
             reason = error
     name, size = type(model).__name__, "×".join(map(str, input_size))
@@ -102,16 +105,33 @@ def meta_copy(model: nn.Module) -> nn.Module:
         for value in (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()):
             if isinstance(value, Tensor):
                 memo[id(value)] = _meta(value)
+            elif isinstance(value, dict) and not value:  # most are hooks: a dozen a module, which deepcopy is slow with
+                memo[id(value)] = type(value)()
     return copy.deepcopy(model, memo)
+
+
+def _itself(model: nn.Module) -> nn.Module:
+    return model
 
 
 def _run(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
     recorder = _Recorder(model, image)
-    with torch.no_grad(), recorder.hooked(model.eval()), image.device, recorder:
+    with torch.no_grad(), _in_eval_mode(model), recorder.following(model), image.device, recorder:
         model(image)
     return recorder.trace
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def _meta(tensor: Tensor) -> Tensor:
@@ -136,6 +156,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.trace = Trace()
         self._open = [("", model)]  # the modules that are running, innermost last
+        self._names: dict[nn.Module, str] = {}
         self._weights = weakref.WeakSet(tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers()))
         self._of_image: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._alive: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
@@ -143,20 +164,24 @@ class _Recorder(TorchDispatchMode):
         self._follow(image, of_image=True)
 
     @contextmanager
-    def hooked(self, model: nn.Module) -> Iterator[None]:
-        """Follow which module is running for as long as the context lasts."""
-        handles = []
-        for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda m, x, name=name: self._open.append((name, m))))
-            handles.append(module.register_forward_hook(lambda m, x, y, name=name: self._close(name, m, x, y)))
+    def following(self, model: nn.Module) -> Iterator[None]:
+        """Follow which module of ``model`` is running for as long as the context lasts."""
+        self._names = {module: name for name, module in model.named_modules()}
+        handles = register_module_forward_pre_hook(self._begin), register_module_forward_hook(self._end)
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _close(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        self._open.pop()
+    def _begin(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if module in self._names:
+            self._open.append((self._names[module], module))
+
+    def _end(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if module not in self._names:
+            return
+        name, _ = self._open.pop()
         tensors = [value for value in (*inputs[:1], output) if isinstance(value, Tensor)]
         is_leaf = next(module.children(), None) is None or isinstance(module, _BatchNorm)  # timm's hold an activation
         if len(tensors) == 2 and is_leaf:
@@ -166,19 +191,21 @@ class _Recorder(TorchDispatchMode):
         out = _shapes_of_batch_norm(*args) if _is_meta_batch_norm(func, args) else func(*args, **(kwargs or {}))
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        of_image = any(tensor.untyped_storage() in self._of_image for tensor in inputs)
+        of_image = [tensor.untyped_storage() in self._of_image for tensor in inputs]
         for tensor in outputs:
-            self._follow(tensor, of_image)
+            self._follow(tensor, any(of_image))
         if outputs:
             self._record(func._overloadpacket, args, inputs, outputs[0], of_image)
         return out
 
-    def _record(self, packet: Any, args: tuple[Any, ...], inputs: list[Tensor], out: Tensor, of_image: bool) -> None:
+    def _record(
+        self, packet: Any, args: tuple[Any, ...], inputs: list[Tensor], out: Tensor, of_image: list[bool]
+    ) -> None:
         macs = flop_registry[packet](*args, out_val=out) // 2 if packet in _PRODUCTS else 0
         has_bias = packet in _BIAS_ARGUMENT and args[_BIAS_ARGUMENT[packet]] is not None
         name, shapes = str(packet).removeprefix("aten."), tuple(tuple(tensor.shape) for tensor in inputs)
-        operator = Operator(name, *self._open[-1], shapes, tuple(out.shape), macs, has_bias, of_image)
-        self.trace.operators.append(operator)
+        place, whence = self._open[-1], (any(of_image), all(of_image))
+        self.trace.operators.append(Operator(name, *place, shapes, tuple(out.shape), macs, has_bias, *whence))
 
     def _follow(self, tensor: Tensor, of_image: bool) -> None:
         storage = tensor.untyped_storage()

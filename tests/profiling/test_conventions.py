@@ -126,6 +126,22 @@ def test_mmcls_counts_a_global_pool_however_it_is_written_and_ptflops_modules_al
     assert [total("ptflops2020", pool) for pool in pools] == [0, 256, 256]
 
 
+class Einsum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 4))
+
+    def forward(self, x):
+        return torch.einsum("bchw,oc->bohw", x, self.weight)
+
+
+def test_einsum_with_weights_counts_as_the_convolution_it_is():
+    profile = complexity(nn.Sequential(Einsum()), (4, 8, 8))
+    assert (profile.macs, profile.activations) == (PIXELS * 5 * 4, PIXELS * 5)
+    assert profile.modules["0"].macs == profile.macs
+    assert profile.totals["bsconv"] == 0  # whose tool saw modules alone
+
+
 class Attention(nn.Module):
     def forward(self, x):
         tokens = x.flatten(2)  # (1, C, H·W)

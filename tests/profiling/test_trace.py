@@ -68,16 +68,40 @@ def test_calls_of_childless_modules_with_shapes():
     ]
 
 
-def test_the_model_is_left_alone():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), DOConv2d(4, 4, 3))
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_model_is_left_alone(device):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), DOConv2d(4, 4, 3)).to(device)
+    model[1].eval()  # frozen
     state = copy.deepcopy(model.state_dict())
     attributes = copy.deepcopy([sorted(vars(module)) for module in model.modules()])
     trace(model, (3, 9, 9))
-    assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
+    if device == "cpu":
+        assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
     assert [sorted(vars(module)) for module in model.modules()] == attributes
+    assert [module.training for module in model] == [True, False, True]
+    assert all(p.device.type == device for p in model.parameters())
+
+
+def test_another_model_inside_is_part_of_the_module_that_calls_it():
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.held = [nn.Conv2d(3, 2, 1)]  # in a plain list: no submodule
+
+        def forward(self, x):
+            return self.held[0](x)
+
+    recorded = trace(nn.Sequential(Holder(), nn.ReLU()), (3, 4, 4))
+    assert products(recorded) == [("convolution", "0", 16 * 6)]
+    assert [call.name for call in recorded.calls] == ["0", "1"]
+
+
+def test_a_model_that_fails_leaves_nothing_behind():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)).to("meta")
+    with pytest.raises(ValueError, match="does not run on an image of 3×9×9"):
+        trace(model, (3, 9, 9))
     assert model.training
-    assert all(p.device.type == "cpu" for p in model.parameters())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert products(trace(model[0], (3, 4, 4))) == [("convolution", "", 4 * 4 * 27)]
 
 
 def test_nothing_is_computed():
