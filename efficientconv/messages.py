@@ -75,9 +75,10 @@ def _keys(config_name: str) -> list[str]:
     from efficientconv.config_path import CONFIGS
 
     words = [word.partition(",")[0] for word in sys.argv[1:] if "=" in word]  # of a sweep, its first job
-    choices = [word for word in words if (CONFIGS / word.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        groups = [key for key in compose(config_name) if (CONFIGS / str(key)).is_dir()]
+        choices = [word for word in words if word.partition("=")[0] in groups]
         return list(_flat(compose(config_name, overrides=choices)))
 
 

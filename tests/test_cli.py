@@ -75,6 +75,13 @@ def test_a_mistake_gets_one_line(override, message, tmp_path):
     assert message in found.stderr
 
 
+@pytest.mark.parametrize("override", ["data=cifar10", "recipe=x"])
+def test_a_group_of_another_tool_gets_one_line(override, tmp_path):
+    found = run("profile", override, cwd=tmp_path)
+    assert (found.returncode, found.stderr.count("\n")) == (1, 1), found.stderr
+    assert f"{override.partition('=')[0]}: there is no such key; nearest: " in found.stderr
+
+
 def test_unknown_tool_and_no_tool(tmp_path):
     found = run("trian", cwd=tmp_path)
     assert found.returncode == 2
