@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from rich import box
-from rich.table import Table
+from rich.console import Group
+from rich.text import Text
 from torch import nn
 
 from efficientconv.compose import replace_convs
-from efficientconv.console import console
+from efficientconv.console import console, figures_table
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvVariant
 from efficientconv.profiling import Profile, complexity
@@ -41,8 +41,8 @@ def profile(config: Mapping[str, Any]) -> dict[str, Profile]:
         raise UserError(str(error)) from error
     if folded.totals != found["trained"].totals or folded.params != found["trained"].params:
         found["folded"] = folded
-    console().print(tree(found["trained"], depth))
-    console().print(totals(found))
+    screen = console()
+    screen.print(Group(tree(found["trained"], depth, screen.width), totals(found, screen.width)), crop=False)
     if config["json"] is not None:
         plain = {name: each.to_dict() for name, each in found.items()}
         Path(config["json"]).write_text(json.dumps(plain, indent=2) + "\n")
@@ -88,30 +88,29 @@ def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | Non
     return (size[0], size[1], size[2]), depth
 
 
-def tree(found: Profile, depth: int | None) -> Table:
+def tree(found: Profile, depth: int | None, width: int) -> Group:
     """Lay out the modules down to ``depth`` levels below the network; each row includes what is below it."""
-    size = "×".join(map(str, found.input_size))
-    title = f"{found.model} on {size}: {found.params:,} params, {found.macs:,} MACs"
-    table = Table("module", "", title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for header in ("params", "MACs", "of all", "activations"):
-        table.add_column(header, justify="right")
+    rows = []
     for name, module in found.modules.items():
         level = name.count(".") + 1 if name else 0
         if depth is None or level <= depth:
             share = f"{module.macs / found.macs:.1%}" if found.macs else ""
             counts = (f"{module.params:,}", f"{module.macs:,}", share, f"{module.activations:,}")
-            table.add_row("  " * level + name.rpartition(".")[2], module.kind, *counts)
-    return table
+            indented = f"{'  ' * level}{name.rpartition('.')[2]} " if name else ""
+            rows.append([Text.assemble(indented, (module.kind, "dim")), *map(Text, counts)])
+    size = "×".join(map(str, found.input_size))
+    title = f"{found.model} on {size}: {found.params:,} params, {found.macs:,} MACs"
+    headers = ("module", "params", "MACs", "of all", "activations")
+    return Group(title, "", figures_table(headers, rows, width), "")
 
 
-def totals(found: Mapping[str, Profile]) -> Table:
+def totals(found: Mapping[str, Profile], width: int) -> Group:
     """Lay out the totals by every convention: as trained, and folded where that differs."""
-    table = Table("total", title="by convention", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in found:
-        table.add_column(name, justify="right")
-    table.add_row("params", *(f"{each.params:,}" for each in found.values()))
-    table.add_row("trainable", *(f"{each.trainable_params:,}" for each in found.values()))
-    for convention in found["trained"].totals:
-        table.add_row(convention, *(f"{each.totals[convention]:,}" for each in found.values()))
-    table.add_row("peak activations, bytes", *(f"{each.peak_activation_bytes:,}" for each in found.values()))
-    return table
+    rows = {
+        "params": [each.params for each in found.values()],
+        "trainable": [each.trainable_params for each in found.values()],
+    }
+    rows |= {name: [each.totals[name] for each in found.values()] for name in found["trained"].totals}
+    rows["peak activations, bytes"] = [each.peak_activation_bytes for each in found.values()]
+    texts = [[Text(name), *(Text(f"{count:,}") for count in counts)] for name, counts in rows.items()]
+    return Group("by convention", "", figures_table(("total", *found), texts, width), "")

@@ -3,10 +3,11 @@ import json
 
 import pytest
 import torch
-from rich.console import Console
+from rich.console import Console, Group
+from torch import nn
 
 from efficientconv.errors import UserError
-from efficientconv.profile import build_network, fold_network, profile, tree
+from efficientconv.profile import build_network, fold_network, profile, totals, tree
 from efficientconv.profiling import CONVENTIONS, complexity
 from efficientconv.tables.compose import composed_network
 from efficientconv.tables.load import load_table
@@ -38,15 +39,30 @@ def test_a_layer_that_does_not_fold_is_counted_once(networks):
     assert list(profile(config(networks["Baseline"]))) == ["trained"]
 
 
+def shown(layout, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(layout, crop=False)
+    return console.file.getvalue()
+
+
 @pytest.mark.parametrize(("depth", "rows"), [(0, 1), (1, 9), (None, 9)])
 def test_tree_folds_by_depth(networks, depth, rows):
     found = complexity(build_network(networks["Baseline"], 10), (3, 32, 32))
-    table = tree(found, depth)
-    assert table.row_count == rows
-    console = Console(file=io.StringIO(), width=100)
-    console.print(table)
-    lines = [line.split() for line in console.file.getvalue().splitlines() if "conv1" in line]
-    assert lines == ([["conv1", "Conv2d", "448", "110,592", "39.3%", "4,096"]] if rows > 1 else [])
+    title, _, _, _, *lines = shown(tree(found, depth, 100), 100).strip().splitlines()
+    assert title == "Sequential on 3×32×32: 4,218 params, 281,088 MACs"
+    assert len(lines) == rows
+    conv1 = [line.split() for line in lines if "conv1" in line]
+    assert conv1 == ([["conv1", "Conv2d", "448", "110,592", "39.3%", "4,096"]] if rows > 1 else [])
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
+def test_no_figure_is_cut(width):
+    found = complexity(nn.Sequential(nn.Conv2d(3, 2048, 7), nn.AdaptiveAvgPool2d(1)), (3, 256, 256))
+    text = shown(Group(tree(found, None, width), totals({"trained": found, "folded": found}, width)), width)
+    figures = [found.params, found.macs, found.activations, found.peak_activation_bytes, *found.totals.values()]
+    assert found.macs == 3 * 2048 * 7 * 7 * 250 * 250
+    assert [figure for figure in figures if f"{figure:,}" not in text] == []
+    assert "…" not in text
 
 
 def test_networks_take_no_memory_where_they_can(networks):
