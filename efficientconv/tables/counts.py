@@ -31,8 +31,9 @@ def count_row(table: Table, row: Row) -> dict[str, Any]:
     """Count a row's network.
 
     Returns:
-        ``params`` and ``flops`` as ints, ``convention`` (the row's own or its column's, else ``macs``) and, where the
-        table has it, ``params_saved``, an exact fraction of 100; nothing for a row that is external.
+        ``params`` and ``flops`` as ints, ``convention`` (the row's own or its table's), ``params_without_norms`` where
+        the row has its parameters without those of batch norms, and, where the table has it, ``params_saved``, an exact
+        fraction of 100; nothing for a row that is external.
 
     Raises:
         UserError: the row's overrides do not compose or build no network, or its convention is unknown.
@@ -40,19 +41,27 @@ def count_row(table: Table, row: Row) -> dict[str, Any]:
     if row.external:
         return {}
     counts = _counts(table, row)
-    column = table.columns.get("flops")
-    convention = row.convention or (column.convention if column else None) or "macs"
+    convention = row.convention or table_convention(table)
     if convention not in counts.totals:
         raise row_error(table, row, f"convention {convention!r} is not known; there are {', '.join(counts.totals)}")
-    found = {
-        "params": counts.params - (counts.norm_params if row.without_norms else 0),
-        "flops": counts.totals[convention],
-        "convention": convention,
-    }
+    found = {"params": counts.params, "flops": counts.totals[convention], "convention": convention}
+    if row.without_norms:
+        found["params_without_norms"] = counts.params - counts.norm_params
     if "params_saved" in table.columns:
         other = _counts(table, table.row(str(table.columns["params_saved"].of)))
         found["params_saved"] = 100 * (1 - Fraction(counts.params, other.params))
     return found
+
+
+def table_convention(table: Table) -> str:
+    """Return the convention by which FLOPs of a table are counted."""
+    column = table.columns.get("flops")
+    return (column.convention if column else None) or "macs"
+
+
+def comparable(computed: Mapping[str, Any], name: str) -> Fraction | int:
+    """Return the computed figure that a column's published one is compared with."""
+    return computed.get(f"{name}_without_norms", computed[name])
 
 
 def agreement(table: Table, row: Row, computed: Mapping[str, Any]) -> dict[str, bool]:
@@ -60,7 +69,8 @@ def agreement(table: Table, row: Row, computed: Mapping[str, Any]) -> dict[str, 
 
     A row that costs as much as another agrees in ``params`` and ``flops`` where it does.
     """
-    found = {name: row.figures[name].agrees(computed[name]) for name in COUNTED if name in row.figures and computed}
+    counted = [name for name in COUNTED if name in row.figures and computed]
+    found = {name: row.figures[name].agrees(comparable(computed, name)) for name in counted}
     if row.same_cost_as is not None:
         other = count_row(table, table.row(row.same_cost_as))
         found |= {name: computed[name] == other[name] for name in ("params", "flops")}

@@ -1,4 +1,4 @@
-"""A table's rows with all three kinds of figures: published, computed, measured."""
+"""A table's rows with all three kinds of figures: published, computed, measured; and how many of them come out."""
 
 from __future__ import annotations
 
@@ -10,18 +10,8 @@ from typing import Any
 
 from efficientconv.tables.compose import composed_training
 from efficientconv.tables.counts import agreement, count_row
-from efficientconv.tables.figures import Figure, printed
 from efficientconv.tables.measured import Measurements
-from efficientconv.tables.table import COUNTED, Row, Table
-
-TITLES = {
-    "params": "params",
-    "flops": "FLOPs",
-    "params_saved": "params saved",
-    "top1": "top-1",
-    "top5": "top-5",
-    "latency": "latency",
-}
+from efficientconv.tables.table import Row, Table
 
 
 @dataclass(frozen=True)
@@ -47,10 +37,20 @@ class Entry:
         """Whether every counted figure that was published comes out; None where none was published."""
         return all(self.agreement.values()) if self.agreement else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data: published and computed figures in the same units, exact counts as ints.
+    @property
+    def unexplained(self) -> list[str]:
+        """The columns whose figures do not come out and have no erratum that says why."""
+        return [name for name, agrees in self.agreement.items() if not agrees and name not in self.row.erratum]
 
-        ``printed`` has the published figures as text, with all their digits.
+    @property
+    def needless(self) -> list[str]:
+        """The columns with an erratum although their figures come out, or are not counted."""
+        return [name for name in self.row.erratum if self.agreement.get(name, True)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: published and computed figures without their units' factors, counts as exact ints.
+
+        ``folded``, ``truncated`` (columns) and the keys of ``computed`` tell how they were counted and compared.
         """
         paper, _, name = self.table.name.partition("/")
         return {
@@ -59,64 +59,15 @@ class Entry:
             "row": self.row.name,
             "overrides": [*self.table.overrides, *self.row.overrides],
             "published": {key: figure.value for key, figure in self.row.figures.items()},
-            "printed": {key: str(figure) for key, figure in self.row.figures.items()},
             "computed": {k: float(v) if isinstance(v, Fraction) else v for k, v in self.computed.items()},
             "measured": dict(self.measured),
             "agrees": self.agrees,
             "erratum": dict(self.row.erratum) or None,
             "external": self.row.external,
+            "folded": self.row.folded,
+            "truncated": [key for key, figure in self.row.figures.items() if figure.truncated],
             "note": self.row.note,
         }
-
-    def cells(self) -> dict[str, str]:
-        """Return what to print, by column: each published figure and, behind it, what was computed or measured."""
-        found = {"row": self.row.name}
-        for name, column in self.table.columns.items():
-            figure = self.row.figures.get(name)
-            found[f"{TITLES[name]}, {column.unit}"] = figure.text if figure else ""
-            if name in COUNTED:
-                found[f"{TITLES[name]} computed"] = self._computed(name, figure, column.unit)
-            elif name in ("top1", "top5"):
-                found[f"{TITLES[name]} measured"] = self._measured(name)
-        for name in ("params", "flops"):
-            if name not in self.table.columns and name in self.computed:
-                found[f"{TITLES[name]} computed"] = f"{self.computed[name]:,}"
-        return found | {"remarks": self.remark()}
-
-    def _computed(self, name: str, figure: Figure | None, unit: str) -> str:
-        if name not in self.computed:
-            return ""
-        text = figure.like(self.computed[name]) if figure else printed(self.computed[name], unit, 2)
-        return text if self.agreement.get(name, True) else f"**{text}**"
-
-    def _measured(self, name: str) -> str:
-        if name not in self.measured:
-            return ""
-        spread = self.measured["top1_std"] if name == "top1" else None
-        text = f"{self.measured[name]:.2f}" + (f" ± {spread:.2f}" if spread is not None else "")
-        return text + ("*" if self.measured["differs"] else "")
-
-    def remark(self) -> str:
-        """Say what the figures do not: why one does not come out, what was measured otherwise than published."""
-        found = [self.row.note or ""]
-        found += [f"erratum, {TITLES[name]}: {why}" for name, why in self.row.erratum.items()]
-        if self.row.external:
-            found.append("external")
-        if self.row.same_cost_as:
-            found.append(f"costs as much as {self.row.same_cost_as}")
-        if self.measured:
-            found.append(f"* measured with {', '.join(self.measured['differs'])}" if self.measured["differs"] else "")
-            found.append(f"n = {self.measured['n']}")
-        return "; ".join(filter(None, found))
-
-
-def grid(section: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and rows of one table, without the columns in which no row has anything."""
-    rows = [entry.cells() for entry in section]
-    headers = [
-        header for header in dict.fromkeys(key for row in rows for key in row) if any(row.get(header) for row in rows)
-    ]
-    return headers, [[row.get(header, "") for header in headers] for row in rows]
 
 
 def entries(table: Table, rows: Sequence[Row], measurements: Measurements) -> list[Entry]:
@@ -134,16 +85,33 @@ def entries(table: Table, rows: Sequence[Row], measurements: Measurements) -> li
     return found
 
 
-def tally(found: Sequence[Entry]) -> str:
-    """Say how many rows come out, in words."""
-    kinds = Counter(_kind(entry) for entry in found)
-    return f"{len(found)} rows: " + ", ".join(f"{kinds[kind]} {kind}" for kind in _KINDS if kinds[kind])
+KINDS = ("agree", "differ", "with a needless erratum", "with an erratum", "without published counts", "external")
 
 
-_KINDS = ("agree", "differ", "with an erratum", "without published counts", "external")
+def kinds(found: Sequence[Entry]) -> Counter[str]:
+    """Count the rows of each of `KINDS`."""
+    return Counter(map(_kind, found))
+
+
+def tally(counted: Mapping[str, int]) -> str:
+    """Say in words how many rows there are of each of `KINDS`."""
+    parts = [_number_of(kind, counted[kind]) for kind in KINDS if counted.get(kind)]
+    total = sum(counted.values())
+    return f"{total} {'row' if total == 1 else 'rows'}: {', '.join(parts)}"
 
 
 def _kind(entry: Entry) -> str:
-    if entry.agrees is None:
-        return "external" if entry.row.external else "without published counts"
-    return "agree" if entry.agrees else "with an erratum" if entry.row.erratum else "differ"
+    if entry.unexplained:
+        return "differ"
+    if entry.needless:
+        return "with a needless erratum"
+    if entry.row.erratum:
+        return "with an erratum"
+    if entry.agreement:
+        return "agree"
+    return "external" if entry.row.external else "without published counts"
+
+
+def _number_of(kind: str, number: int) -> str:
+    is_verb = kind in ("agree", "differ")
+    return f"{number} {kind}s" if is_verb and number == 1 else f"{number} {kind}"

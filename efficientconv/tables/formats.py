@@ -1,4 +1,4 @@
-"""Tables as text for a terminal, Markdown, CSV, JSON and HTML: the same cells in all of them."""
+"""Tables as text for a terminal, Markdown, CSV, JSON and HTML: the same figures in all of them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,50 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Group
-from rich.table import Table as RichTable
 from rich.text import Text
 
-from efficientconv.tables.entries import Entry, grid, tally
+from efficientconv.console import figures_table
+from efficientconv.tables.cells import grid, remark, remarks_on_all
+from efficientconv.tables.entries import Entry, kinds, tally
+from efficientconv.tables.table import Table
 
 Section = Sequence[Entry]
 """The entries of one table, one at least."""
 
 
-def as_rich(section: Section) -> Group:
-    """Lay out one table for a terminal, with its remarks as notes below."""
+def heading(table: Table) -> str:
+    """Return a table's heading, its name first: titles alone do not tell tables apart."""
+    return f"{table.name}: {table.title}"
+
+
+def about(section: Section) -> list[str]:
+    """Return what there is to know of a table: how many rows come out, where it is from, its notes."""
     table = section[0].table
-    found = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    notes = " ".join(filter(None, (table.notes, remarks_on_all(table))))
+    return [tally(kinds(section)), table.source, *filter(None, [notes])]
+
+
+def as_rich(section: Section, width: int) -> Group:
+    """Lay out one table for a terminal of ``width`` characters, with its remarks as notes below."""
     headers, rows = grid(section)
-    for header in headers:
-        is_name = header == "row"
-        found.add_column(header.replace("remarks", "note"), justify="left" if is_name else "right", no_wrap=is_name)
-    notes: list[Text] = []
-    for cells in rows:
-        if headers[-1] == "remarks" and cells[-1]:
-            notes.append(Text(f"{len(notes) + 1} {cells[-1]}"))
-            cells[-1] = str(len(notes))
-        found.add_row(*map(_rich_cell, cells))
-    return Group(f"{table.name}: {table.title}", table.paper, tally(section), found, *notes, "")
+    remarks = _number_remarks(headers, rows)
+    found = figures_table(headers, [[_rich_cell(cell) for cell in cells] for cells in rows], width)
+    table = section[0].table
+    counted, *others = about(section)
+    above, below = (heading(table), table.paper, counted, ""), ("", *remarks, *others, "")
+    return Group(*map(Text, above), found, *map(Text, below))
+
+
+def _number_remarks(headers: list[str], rows: list[list[str]]) -> list[str]:
+    remarks: list[str] = []
+    if headers[-1] == "remarks":
+        headers[-1] = "note"
+        for cells in filter(lambda cells: cells[-1], rows):
+            remarks.append(f"{len(remarks) + 1} {cells[-1]}")
+            cells[-1] = str(len(remarks))
+        remarks.append("")
+    return remarks
 
 
 def _rich_cell(cell: str) -> Text:
@@ -52,24 +70,20 @@ def as_markdown(sections: Iterable[Section]) -> str:
 
 def markdown_section(section: Section) -> str:
     """Write one table as Markdown; figures that do not come out are bold."""
-    table = section[0].table
-    lines = [f"### {table.title}", "", f"`table={table.name}` · {tally(section)} · {table.source}", ""]
-    if table.notes:
-        lines += [table.notes, ""]
     headers, rows = grid(section)
-    lines += [_line(headers), _line("---" if header in ("row", "remarks") else "---:" for header in headers)]
-    lines += map(_line, rows)
-    return "\n".join([*lines, ""])
+    rule = ("---" if header in ("row", "remarks") else "---:" for header in headers)
+    lines = [markdown_line(headers), markdown_line(rule), *map(markdown_line, rows)]
+    counted, source, *notes = about(section)
+    return "\n\n".join([f"### {heading(section[0].table)}", f"{counted} · {source}", *notes, "\n".join(lines)]) + "\n"
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+def markdown_line(cells: Iterable[str]) -> str:
+    """Write one line of a table."""
+    return f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in cells)} |"
 
 
 def as_csv(sections: Iterable[Section]) -> str:
-    """Write one line for each row of each table, with a column for each figure: published (as printed), computed,
-    measured.
-    """  # noqa: D205
+    """Write one line for each row of each table, with a column for each figure: published, computed, measured."""
     lines = [_flat(entry) for section in sections for entry in section]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
@@ -82,9 +96,13 @@ def _flat(entry: Entry) -> dict[str, Any]:
     plain = entry.to_dict()
     line = {key: plain[key] for key in ("paper", "table", "row")} | {"overrides": " ".join(plain["overrides"])}
     for kind in ("published", "computed", "measured"):
-        for key, value in plain[kind].items():
-            line[f"{kind}_{key}"] = "; ".join(map(str, value)) if isinstance(value, list) else value
-    return line | {"agrees": plain["agrees"], "external": plain["external"], "remarks": entry.remark()}
+        line |= {f"{kind}_{key}": _flat_value(value) for key, value in plain[kind].items()}
+    line |= {key: _flat_value(plain[key]) for key in ("agrees", "external", "folded", "truncated")}
+    return line | {"remarks": remark(entry)}
+
+
+def _flat_value(value: Any) -> Any:
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def as_json(sections: Iterable[Section]) -> str:
@@ -103,10 +121,9 @@ def as_html(sections: Iterable[Section]) -> str:
 
 
 def _html_section(section: Section) -> str:
-    table = section[0].table
-    intro = [f"<h2>{html.escape(table.title)}</h2>", f"<p>{html.escape(table.paper)}</p>"]
-    intro += [f"<p>{html.escape(text)}</p>" for text in (tally(section), table.source, table.notes) if text]
     headers, rows = grid(section)
+    texts = (section[0].table.paper, *about(section))
+    intro = [f"<h2>{html.escape(heading(section[0].table))}</h2>", *(f"<p>{html.escape(text)}</p>" for text in texts)]
     lines = [_html_line("th", headers), *(_html_line("td", row) for row in rows)]
     return "\n".join([*intro, "<table>", *lines, "</table>"])
 
@@ -116,7 +133,7 @@ def _html_line(tag: str, cells: Iterable[str]) -> str:
 
 
 def _html_cell(cell: str) -> str:
-    return f"<b>{html.escape(cell[2:-2])}</b>" if _is_bold(cell) else html.escape(cell)
+    return f"<b>{html.escape(cell[2:-2])}</b>" if _is_bold(cell) else html.escape(cell).replace("\n", "<br>")
 
 
 FORMATS: dict[str, Callable[[Sequence[Section]], str]] = {

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from efficientconv.profiling import CONVENTIONS
-from efficientconv.tables.entries import TITLES, tally
-from efficientconv.tables.formats import Section, markdown_section
+from efficientconv.tables.cells import TITLES
+from efficientconv.tables.counts import comparable
+from efficientconv.tables.entries import kinds, tally
+from efficientconv.tables.figures import with_unit
+from efficientconv.tables.formats import Section, heading, markdown_line, markdown_section
+from efficientconv.tables.table import Table
 
 COMMAND = "efficientconv tables table=all format=markdown results=results > docs/tables.md"
 
+PAPERS_FIRST = ("bsconv", "spconv", "slimconv", "doconv", "bdrconv")
+"""The papers that this project is about; those that they compare with follow."""
+
 _INTRODUCTION = f"""# Published tables
 
-Every published figure stands beside the one that this project computes from the network it builds. Figures that do not
-come out to the last printed digit are **bold**, with the reason behind them. Accuracies marked * were measured with
-another data set or recipe than the published one.
+Every published figure stands beside the one that this project computes from the network it builds. Computed figures
+that do not have the printed digits are **bold**, and the reason stands in the row's remarks. Accuracies marked * were
+measured with another data set or recipe than the published one.
 
 `efficientconv tables` lists the tables, `efficientconv tables table=<name>` prints one, and with `run=true` trains the
 rows that have no measurement. This page is written by
@@ -30,20 +40,59 @@ rows that have no measurement. This page is written by
 """
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one table brings to the page.
+
+    Attributes:
+        table: itself.
+        kinds: number of its rows of each kind.
+        errata: its lines in the list of printed figures that cannot be right.
+        text: its own section.
+    """
+
+    table: Table
+    kinds: Counter[str]
+    errata: tuple[str, ...]
+    text: str
+
+
 def page(sections: Sequence[Section]) -> str:
     """Write the page."""
-    parts = [*introduction(), "## Contents", "", "| table | | rows |", "| --- | --- | --- |"]
-    parts += [contents_line(section) for section in sections]
-    parts += [f"| all | | {tally([entry for section in sections for entry in section])} |", ""]
-    parts += ["## Printed figures that cannot be right", ""]
-    parts += [line for section in sections for line in reasons(section)]
-    for paper, found in groupby(sections, key=lambda section: section[0].table.paper):
-        parts += ["", f"## {paper}", "", *(markdown_section(section) for section in found)]
-    return "\n".join(parts).rstrip() + "\n"
+    return assembled([part(section) for section in sections])
 
 
-def introduction() -> Iterator[str]:
-    """Say what the page is, and how was counted."""
+def part(section: Section) -> Part:
+    """Write what one table brings to the page."""
+    return Part(section[0].table, kinds(section), tuple(_errata(section)), markdown_section(section))
+
+
+def assembled(parts: Sequence[Part]) -> str:
+    """Put the page together, the papers in their order."""
+    ordered = sorted(parts, key=lambda part: _place(part.table))
+    lines = [*_introduction(), "## Contents", "", "| table | title | rows |", "| --- | --- | --- |"]
+    lines += [markdown_line((link(each.table), each.table.title, tally(each.kinds))) for each in ordered]
+    lines += [markdown_line(("all", "", tally(sum((each.kinds for each in ordered), Counter())))), ""]
+    lines += ["## Printed figures that cannot be right", "", "The reasons stand in the remarks of their rows.", ""]
+    lines += ["| table | row | figure | printed | computed |", "| --- | --- | --- | ---: | ---: |"]
+    lines += [line for each in ordered for line in each.errata]
+    for paper, found in groupby(ordered, key=lambda part: part.table.paper):
+        lines += ["", f"## {paper}", *(f"\n{each.text.rstrip()}" for each in found)]
+    return "\n".join(lines) + "\n"
+
+
+def link(table: Table) -> str:
+    """Link to a table's section, whose anchor is made of its heading: words alone, with hyphens between them."""
+    anchor = re.sub(r"[^\w\- ]", "", heading(table).lower()).replace(" ", "-")
+    return f"[{table.name}](#{anchor})"
+
+
+def _place(table: Table) -> tuple[int, str]:
+    paper = table.name.partition("/")[0]
+    return PAPERS_FIRST.index(paper) if paper in PAPERS_FIRST else len(PAPERS_FIRST), table.name
+
+
+def _introduction() -> Iterator[str]:
     yield _INTRODUCTION
     for name, convention in CONVENTIONS.items():
         first, _, rest = (convention.__doc__ or "").partition("\n\n")
@@ -51,16 +100,10 @@ def introduction() -> Iterator[str]:
     yield ""
 
 
-def contents_line(section: Section) -> str:
-    """Return a table's line of the contents."""
-    table = section[0].table
-    return f"| {table.name} | {table.title} | {tally(section)} |"
-
-
-def reasons(section: Section) -> Iterator[str]:
-    """Say of each figure with an ``erratum`` what was printed, what comes out, and why."""
+def _errata(section: Section) -> Iterator[str]:
     for entry in section:
-        for name, why in entry.row.erratum.items():
-            figure = entry.row.figures[name]
-            digits = f"{figure} printed, {figure.like(entry.computed[name])} computed"
-            yield f"- {entry.table.name}, {entry.row.name}, {TITLES[name]}: {digits}; {why}."
+        for name in entry.row.erratum:
+            if name not in entry.needless:
+                figure = entry.row.figures[name]
+                computed = with_unit(figure.like(comparable(entry.computed, name)), figure.unit)
+                yield markdown_line((link(entry.table), entry.row.name, TITLES[name], str(figure), computed))

@@ -90,8 +90,9 @@ def show(
     if save is not None:
         write_csv_file(save, (run for table, rows in chosen for row in rows for run in measurements.runs(table, row)))
     if format == "text":
+        screen = console()
         for section in sections:
-            console().print(formats.as_rich(section))
+            screen.print(formats.as_rich(section, screen.width), crop=False)
     else:
         write = page.page if is_page and format == "markdown" else formats.FORMATS[format]
         sys.stdout.write(write(sections))

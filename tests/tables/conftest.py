@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from efficientconv.tables import compose, load
 from efficientconv.tables.compose import composed_network, composed_training
+from efficientconv.tables.entries import entries
 from efficientconv.tables.load import load_table
 
 SMALL = {
@@ -26,6 +28,24 @@ SMALL = {
         {"row": "plain", "overrides": [], "params": "4.2", "flops": "0.281", "top1": "95.10"},
         {"row": "doconv", "overrides": ["conv=doconv"], "params": "7.1", "top1": "95.60"},
     ],
+}
+
+OF_ALL_KINDS = [
+    {"row": "plain", "overrides": [], "params": "4.2", "flops": "0.281", "top1": "95.10"},
+    {
+        "row": "wrong | not right",
+        "overrides": ["conv=doconv"],
+        "params": "9.9",
+        "top1": "95.60",
+        "erratum": {"params": "7 <k> is right"},
+    },
+    {"row": "odd", "overrides": [], "flops": "0.4", "erratum": {"flops": "0.3 is"}, "note": "a note"},
+    {"row": "pruned", "external": "true", "params": "1.0"},
+]
+_MEASURED = {"top1_std": None, "top5": 99.0, "n": 1, "seeds": [0], "differs": [], "devices": ["a cpu"]}
+MEASURED = {
+    "plain": _MEASURED | {"top1": 91.0, "top1_std": 1.414, "n": 2, "seeds": [0, 1]},
+    "wrong | not right": _MEASURED | {"top1": 95.0, "differs": ["recipe.mixup=0.2"]},
 }
 
 
@@ -47,6 +67,22 @@ def write(tmp_path, monkeypatch):
 @pytest.fixture
 def small(write):
     return write()
+
+
+@pytest.fixture
+def entries_of():
+    """Count a table's rows, of which some were measured."""
+
+    def entries_of_table(table):
+        return entries(table, table.rows, SimpleNamespace(measured=lambda table, row: MEASURED.get(row.name, {})))
+
+    return entries_of_table
+
+
+@pytest.fixture
+def section(write, entries_of):
+    """Rows that come out, that do not, and that cannot; some were measured."""
+    return entries_of(write(rows=OF_ALL_KINDS))
 
 
 @pytest.fixture

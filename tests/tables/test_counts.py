@@ -46,11 +46,17 @@ def test_a_row_s_own_convention_wins(write):
 
 def test_without_norms(write):
     overrides = ["model=resnet20", "model.data_norm=false"]
-    rows = [{"row": "all", "overrides": overrides}, {"row": "fewer", "overrides": overrides, "without_norms": "true"}]
+    rows = [
+        {"row": "all", "overrides": overrides, "params": "270.9"},
+        {"row": "fewer", "overrides": overrides, "params": "270.9", "without_norms": "true"},
+    ]
     table = write(rows=rows, overrides=[])
-    counted = [count_row(table, row)["params"] for row in table.rows]
+    whole, fewer = (count_row(table, row) for row in table.rows)
     norms = 2 * (7 * 16 + 7 * 32 + 7 * 64)  # stem and shortcuts included
-    assert counted[0] - counted[1] == norms
+    assert whole["params"] == 270_906 + norms
+    assert fewer == whole | {"params_without_norms": 270_906}
+    assert agreement(table, table.rows[0], whole) == {"params": False}
+    assert agreement(table, table.rows[1], fewer) == {"params": True}
 
 
 def test_saving_is_relative_to_another_row(write):

@@ -36,7 +36,7 @@ def test_text_and_page(capsys):
     run(CONFIG | {"format": "text"}, [])
     assert capsys.readouterr().out.startswith("doconv/sample: The PyTorch sample")
     run(CONFIG | {"format": "markdown"}, [])
-    assert capsys.readouterr().out.startswith("### The PyTorch sample")
+    assert capsys.readouterr().out.startswith("### doconv/sample: The PyTorch sample")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+import pytest
+
+from efficientconv.tables.cells import grid, remark, remarks_on_all
+
+COUNTS = {"params": {"unit": "k"}, "flops": {"unit": "M", "convention": "macs"}}
+
+
+def test_every_header_has_its_unit_and_flops_their_convention(section):
+    headers, rows = grid(section)
+    assert headers == [
+        "row",
+        "params, k",
+        "computed\nparams, k",
+        "FLOPs, M",
+        "computed\nFLOPs, M\n(macs)",
+        "top-1, %",
+        "measured\ntop-1, %",
+        "remarks",
+    ]
+    assert rows[0] == ["plain", "4.2", "4.2", "0.281", "0.281", "95.10", "91.00 ± 1.41", "n = 2"]
+    assert rows[1][1:3] == ["9.9", "**7.1**"]
+    assert rows[1][-2] == "95.00*"
+    assert rows[3] == ["pruned", "1.0", "", "", "", "", "", "external"]
+
+
+def test_remarks_say_what_figures_do_not(section):
+    assert list(map(remark, section)) == [
+        "n = 2",
+        "erratum, params: 7 <k> is right; * measured with recipe.mixup=0.2; n = 1",
+        "a note; erratum, FLOPs: 0.3 is",
+        "external",
+    ]
+
+
+def test_columns_that_no_row_has_are_left_out(write, entries_of):
+    headers, rows = grid(entries_of(write(rows=[{"row": "bare", "overrides": []}])))
+    assert headers == ["row", "computed\nparams, k", "computed\nFLOPs, M\n(macs)"]
+    assert rows == [["bare", "4.22", "0.28"]]
+
+
+def test_a_table_without_counts_shows_exact_ones(write, entries_of):
+    headers, rows = grid(entries_of(write(columns={"top1": {"unit": "%"}}, rows=[{"row": "bare", "overrides": []}])))
+    assert headers == ["row", "computed\nparams", "computed\nFLOPs\n(macs)"]
+    assert rows == [["bare", "4,218", "281,088"]]
+
+
+def test_a_needless_erratum_is_called_so(write, entries_of):
+    row = {"row": "a", "overrides": [], "params": "4.2", "erratum": {"params": "why"}}
+    (entry,) = entries_of(write(rows=[row]))
+    assert remark(entry) == "needless erratum, params: why"
+
+
+@pytest.mark.parametrize(
+    ("row", "of_all", "remarked"),
+    [
+        ({"convention": "bsconv"}, {}, "FLOPs by bsconv"),
+        ({"convention": "macs"}, {}, ""),
+        ({"without_norms": "true"}, {}, "params without batch norms"),
+        ({"folded": "true"}, {}, "folded"),
+        ({"folded": "true"}, {"folded": "true"}, ""),
+        ({"folded": "false"}, {"folded": "true"}, "not folded"),
+    ],
+)
+def test_a_row_remarks_its_own_switches(write, entries_of, row, of_all, remarked):
+    (entry,) = entries_of(write(columns=COUNTS, rows=[{"row": "a", "overrides": [], **row}], **of_all))
+    assert remark(entry) == remarked
+
+
+def test_the_number_without_norms_is_the_one_beside_the_published(write, entries_of):
+    overrides = ["model=resnet20", "model.data_norm=false"]
+    row = {"row": "a", "overrides": overrides, "params": "270.9", "without_norms": "true"}
+    _, rows = grid(entries_of(write(columns=COUNTS, rows=[row], overrides=[])))
+    assert rows[0][:3] == ["a", "270.9", "270.9"]
+
+
+def test_what_holds_of_all_rows_is_said_once(write, small):
+    assert remarks_on_all(small) == ""
+    truncated = {"unit": "k", "truncated": "true"}
+    table = write(columns={"params": truncated, "flops": COUNTS["flops"], "top1": truncated}, folded="true")
+    assert remarks_on_all(table) == "Counted as folded for inference. Cut off behind the last digit: params, top-1."
