@@ -68,20 +68,21 @@ def profile() -> None:
 def tables() -> None:
     """Print published tables beside computed and measured figures: ``efficientconv tables table=slimconv/imagenet``."""
     from efficientconv.tables import tool
+    from efficientconv.tables.words import split_words
 
-    own, overrides = tool.split_words(sys.argv[1:])
+    own, overrides = split_words(sys.argv[1:])
     sweeps: list[list[str]] | None = None
 
-    def job(config: DictConfig) -> None:
+    def print_or_plan(config: DictConfig) -> None:
         nonlocal sweeps
-        sweeps = tool.run(cast(dict[str, Any], OmegaConf.to_container(config)), overrides)
+        sweeps = tool.run(_plain(config, resolve=False), overrides)
 
     sys.argv[1:] = own
-    _run("tables", job)
+    _run("tables", print_or_plan)
     if sweeps is not None:
         done = [_trained(words) for words in sweeps]
-        sys.argv, overrides = ["efficientconv tables", *own, "run=false"], []
-        _run("tables", job)
+        sys.argv = ["efficientconv tables", *own]
+        _run("tables", lambda config: tool.show(_plain(config, resolve=False), overrides))
         raise SystemExit(0 if all(done) else 1)
 
 

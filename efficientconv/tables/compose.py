@@ -16,11 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.messages import one_line
+from efficientconv.run_names import split_override
 from efficientconv.tables.load import TABLES, group_of
 from efficientconv.tables.table import Row, Table
 
 NETWORK = ("model", "conv")
-TRAINING = ("data", "recipe", "trainer")
+TRAINING = ("data", "recipe", "trainer", "callbacks")
 
 
 def composed_network(table: Table, row: Row) -> dict[str, Any]:
@@ -36,18 +37,33 @@ def composed_network(table: Table, row: Row) -> dict[str, Any]:
         raise row_error(table, row, f"{list(overrides)} does not compose: {one_line(error, 'profile')}") from error
 
 
-def composed_training(table: Table) -> dict[str, Any]:
-    """Return the resolved ``data``, ``recipe`` and ``trainer`` of a table, and the ``choices`` of options.
+def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the resolved ``data``, ``recipe``, ``trainer`` and ``callbacks`` of a table, and its ``choices``.
+
+    Args:
+        table: its overrides are those of every row.
+        overrides: further ones, which win over the table's; see `merged`.
 
     Raises:
-        UserError: the overrides do not compose.
+        UserError: they do not compose.
     """
-    overrides = tuple(word for word in table.overrides if group_of(word) in TRAINING)
+    words = [word for word in merged(table.overrides, overrides) if group_of(word) not in NETWORK]
     try:
-        return json.loads(_training(overrides))
+        return json.loads(_training(tuple(words)))
     except (HydraException, OmegaConfBaseException) as error:
-        text = f"overrides: {list(overrides)} does not compose: {one_line(error, 'train')}"
+        if overrides:
+            raise UserError(one_line(error, "train")) from error
+        text = f"overrides: {words} does not compose: {one_line(error, 'train')}"
         raise UserError(f"{TABLES / table.name}.yaml: {text}") from error
+
+
+def merged(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return words of a command line with others behind them that win.
+
+    Those go that the others replace: the same key, or all keys of a group that is chosen anew.
+    """
+    given = {split_override(word)[0] for word in overrides}
+    return [*(word for word in words if not given & {split_override(word)[0], group_of(word)}), *overrides]
 
 
 def row_error(table: Table, row: Row, text: str) -> UserError:

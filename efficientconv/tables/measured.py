@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from efficientconv.errors import UserError
-from efficientconv.tables.compose import composed_network, composed_training
+from efficientconv.tables.compose import composed_network
+from efficientconv.tables.differences import differences
+from efficientconv.tables.sweep import trainings
 from efficientconv.tables.table import Row, Table
 from efficientconv.training.run_directory import RunDirectory
-
-MACHINE = ("root", "download", "cache_dir", "eval_batch_size", "seed", "loader", "workers")
-"""Keys of ``data`` that change where and how fast, not what is measured."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Run:
         top1: per cent, after the last epoch, on what the table reports on.
         top5: likewise.
         epochs: number of epochs.
-        differs: what was not as published, such as ``data=digits; 35 epochs``; empty where all was.
+        differs: what was not as published, such as ``data=digits; trainer.max_epochs=1``; empty where all was.
         params: number of parameters.
         macs: multiply-adds for one image.
         device: where it ran.
@@ -76,20 +75,27 @@ def find_runs(places: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], di
 
 
 def read_csv_files(places: Iterable[str | Path]) -> list[Run]:
-    """Read the runs that CSV files in some directories keep, those that have this module's columns.
+    """Read the runs that CSV files keep: files that are named, and in directories those with this module's columns.
 
     Raises:
-        UserError: a value is not of its column's kind.
+        UserError: a file that is named has other columns, or a value is not of its column's kind.
     """
+    return [run for place in map(Path, places) for file in _csv_files(place) for run in _read_csv_file(file, place)]
+
+
+def _csv_files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.glob("*.csv"))
+
+
+def _read_csv_file(file: Path, place: Path) -> list[Run]:
     names = [field.name for field in fields(Run)]
-    found: list[Run] = []
-    for place in places:
-        for file in sorted(Path(place).glob("*.csv")):
-            with file.open(newline="") as lines:
-                reader = csv.DictReader(lines)
-                if reader.fieldnames == names:
-                    found.extend(_run_of_line(file, number, line) for number, line in enumerate(reader, 2))
-    return found
+    with file.open(newline="", errors="replace") as lines:
+        reader = csv.DictReader(lines)
+        if reader.fieldnames == names:
+            return [_run_of_line(file, number, line) for number, line in enumerate(reader, 2)]
+    if file == place:
+        raise UserError(f"{file}: no file of runs, as save=<file> writes it: the columns are not {', '.join(names)}")
+    return []
 
 
 def _run_of_line(file: Path, number: int, line: Mapping[str, str]) -> Run:
@@ -115,27 +121,39 @@ class Measurements:
     """The runs found in some places, by the row they measure.
 
     Args:
-        places: directories with run directories anywhere below them, or CSV files directly in them.
+        places: directories with run directories anywhere below them, or CSV files directly in them; or CSV files.
+        overrides: how the rows are wanted to be trained, where not as their tables say.
     """
 
-    def __init__(self, places: Sequence[str | Path]) -> None:
+    def __init__(self, places: Sequence[str | Path], overrides: Sequence[str] = ()) -> None:
+        self._overrides = overrides
         self._kept = read_csv_files(places)
         self._by_network: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
         for config, summary in find_runs(places):
             self._by_network[_key(config)].append((config, summary))
 
     def runs(self, table: Table, row: Row) -> list[Run]:
-        """List the runs of a row: of its network, however it was trained; one that was found twice counts once."""
+        """List the runs of a row: of its network, with as many classes, however it was trained.
+
+        One that was found twice counts once.
+        """
         if row.external:
             return []
         found = [run for run in self._kept if (run.table, run.row) == (table.name, row.name)]
         if self._by_network:
             same = self._by_network.get(_key(composed_network(table, row)), [])
-            found += [_run(table, row, config, summary) for config, summary in same]
+            found += [_run(table, row, config, summary) for config, summary in same if _fits(table, summary)]
         return list({(run.seed, run.started, run.differs): run for run in found}.values())
 
+    def lacks(self, table: Table, row: Row) -> bool:
+        """Tell whether there is no run of one of the trainings that are wanted of a row: other ones do not count."""
+        if row.external:
+            return False
+        found = {(str(run.seed), run.differs) for run in self.runs(table, row)}
+        return not found.issuperset(self._wanted(table))
+
     def measured(self, table: Table, row: Row) -> dict[str, Any]:
-        """Summarise a row's runs: of several ways of training, the one nearest to what was published.
+        """Summarise a row's runs: of several ways of training the wanted one, else the nearest to the published.
 
         Returns:
             ``top1`` and ``top5`` in per cent (means), ``top1_std`` (of more than one run), ``n``, ``seeds``,
@@ -146,7 +164,8 @@ class Measurements:
             ways[run.differs].append(run)
         if not ways:
             return {}
-        differs, runs = min(ways.items(), key=lambda way: (bool(way[0]), way[0].count(";"), -len(way[1])))
+        wanted = {differs for _, differs in self._wanted(table)}
+        differs, runs = min(ways.items(), key=lambda way: (way[0] not in wanted, len(_parted(way[0])), -len(way[1])))
         top1 = [run.top1 for run in runs]
         return {
             "top1": round(statistics.fmean(top1), 3),
@@ -154,13 +173,26 @@ class Measurements:
             "top5": round(statistics.fmean(run.top5 for run in runs), 3),
             "n": len(runs),
             "seeds": sorted(run.seed for run in runs),
-            "differs": differs.split("; ") if differs else [],
+            "differs": _parted(differs),
             "devices": sorted({run.device for run in runs}),
         }
+
+    def _wanted(self, table: Table) -> set[tuple[str, str]]:
+        """Return the seed and the ``differs`` of each training."""
+        found = trainings(table, self._overrides)
+        return {(seed, "; ".join(differences(table, training))) for seed, training in found}
 
 
 def _key(network: Mapping[str, Any]) -> str:
     return json.dumps([network["model"], network["conv"]], sort_keys=True)
+
+
+def _fits(table: Table, summary: Mapping[str, Any]) -> bool:
+    return summary.get("num_classes") == table.classes
+
+
+def _parted(differs: str) -> list[str]:
+    return differs.split("; ") if differs else []
 
 
 def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str, Any]) -> Run:
@@ -173,7 +205,7 @@ def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str
         top1=round(100 * found["top1"], 3),
         top5=round(100 * found["top5"], 3),
         epochs=summary["epochs"],
-        differs="; ".join(_differences(table, config)),
+        differs="; ".join(differences(table, config)),
         params=summary["params"],
         macs=summary["macs"],
         device=summary["device"],
@@ -183,19 +215,3 @@ def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str
         commit=summary["commit"] or "",
         started=summary["started"],
     )
-
-
-def _differences(table: Table, config: Mapping[str, Any]) -> Iterator[str]:
-    wanted = composed_training(table)
-    for group in ("data", "recipe"):
-        choice = config.get("choices", {}).get(group)
-        if group in table.stand_ins or choice != wanted["choices"][group]:
-            yield f"{group}={choice}"
-        if choice == wanted["choices"][group]:
-            follows = config["recipe"] if group == "data" else {}
-            for key, value in config[group].items():
-                if value not in (wanted[group].get(key), follows.get(key)) and key not in MACHINE:
-                    yield f"{group}.{key}={value}"
-    for key in ("max_epochs", "limit_train_batches"):
-        if config["trainer"][key] != wanted["trainer"][key]:
-            yield f"{key}={config['trainer'][key]}"

@@ -1,37 +1,29 @@
-"""``efficientconv tables``: list the tables, print them, train their rows."""
+"""``efficientconv tables``: list the tables, print them, say how their rows are trained."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
-
-from rich.table import Table as RichTable
 
 from efficientconv.console import console
 from efficientconv.errors import UserError, nearest_first
-from efficientconv.tables.load import find_tables, group_of, load_table, table_names
+from efficientconv.run_names import split_override
+from efficientconv.tables.compose import NETWORK
+from efficientconv.tables.listing import print_list
+from efficientconv.tables.load import find_tables, group_of, load_table
+from efficientconv.tables.measured import Measurements, write_csv_file
+from efficientconv.tables.sweep import outputs_of, sweep_words
 from efficientconv.tables.table import Row, Table
+from efficientconv.tables.words import OWN_KEYS
 
 FORMATS = ("text", "markdown", "csv", "json", "html")
-OWN_KEYS = ("table", "row", "format", "run", "results", "save", "hydra")
+ONLY_OF_A_TABLE = {"row": "*", "results": None, "save": None, "run": False}
 
-
-def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part the command line into the tool's own words and those that are meant for training.
-
-    A word without ``=`` is a table's name. ``table=`` becomes ``tables=``: there is a folder of that name in
-    ``configs``, for which Hydra would take it.
-    """
-    own: list[str] = []
-    others: list[str] = []
-    for word in words:
-        if "=" not in word and not word.startswith("-"):
-            word = f"table={word}"
-        is_own = word.startswith("-") or word.partition("=")[0].partition(".")[0] in OWN_KEYS
-        (own if is_own else others).append(re.sub("^table=", "tables=", word))
-    return own, others
+Chosen = Sequence[tuple[Table, Sequence[Row]]]
+"""Tables, each with those of its rows that are asked for."""
 
 
 def run(config: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]] | None:
@@ -46,56 +38,67 @@ def run(config: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]] 
         value; else None.
 
     Raises:
-        UserError: no such table, row or format, a table that is not right, or words for training without ``run``.
+        UserError: no such table, row, format, place or key, a table that is not right, or words for training without
+            ``run``.
     """
-    patterns, results = _as_list(config["tables"]), _as_list(config["results"])
+    require_for_training(overrides, config["run"])
+    require_sensible(config)
     if config["run"]:
-        if not patterns:
-            raise UserError(
-                "run=true: which table? table=<name>, a glob pattern, or all; efficientconv tables lists them"
-            )
-        return list(missing_sweeps(choose(patterns, config["row"]), results, overrides))
-    if overrides:
-        keys = ", ".join(OWN_KEYS[:-1])
-        raise UserError(f"{overrides[0]}: is for training, with run=true; the keys of this tool are {keys}")
-    if config["format"] not in FORMATS:
-        near = nearest_first(str(config["format"]), FORMATS)
-        raise UserError(f"format={config['format']}: there is no such format; nearest first: {near}")
-    if patterns:
-        is_page = "all" in patterns and config["row"] == "*"
-        show(choose(patterns, config["row"]), config["format"], results, config["save"], is_page)
+        return list(missing_sweeps(choose(config["tables"], config["row"]), places(config, overrides), overrides))
+    if config["tables"] is None:
+        print_list(config["format"])
     else:
-        console().print(listing())
+        show(config, overrides)
     return None
 
 
-def show(
-    chosen: Sequence[tuple[Table, Sequence[Row]]], format: str, results: Sequence[str], save: str | None, is_page: bool
-) -> None:
-    """Count, look up and print rows.
+def require_sensible(config: Mapping[str, Any]) -> None:
+    """Refuse an unknown format, and keys that do nothing without a table.
 
-    Args:
-        chosen: tables, each with the rows to show.
-        format: one of `FORMATS`.
-        results: directories with run directories below them, or CSV files in them.
-        save: a CSV file for the runs that were found of these rows.
-        is_page: Markdown with an introduction and contents.
+    Raises:
+        UserError: names the key and the rule.
     """
-    from efficientconv.tables import formats, page
-    from efficientconv.tables.entries import entries
-    from efficientconv.tables.measured import Measurements, write_csv_file
+    if config["format"] not in FORMATS:
+        near = nearest_first(str(config["format"]), FORMATS)
+        raise UserError(f"format={config['format']}: there is no such format; nearest first: {near}")
+    for key, usual in ONLY_OF_A_TABLE.items():
+        if config["tables"] is None and config[key] != usual:
+            raise UserError(
+                f"{key}= needs a table: table=<name>, a paper, a glob pattern, or all; efficientconv tables lists them"
+            )
 
-    measurements = Measurements(results)
-    sections = [entries(table, rows, measurements) for table, rows in chosen]
-    if save is not None:
-        write_csv_file(save, (run for table, rows in chosen for row in rows for run in measurements.runs(table, row)))
-    if format == "text":
-        screen = console()
-        for section in sections:
-            screen.print(formats.as_rich(section, screen.width), crop=False)
-    else:
-        write = page.page if is_page and format == "markdown" else formats.FORMATS[format]
-        sys.stdout.write(write(sections))
+
+def require_for_training(overrides: Sequence[str], run: Any) -> None:
+    """Refuse a ``run`` that is not true or false, and words that are not this tool's nor for training a row.
+
+    Raises:
+        UserError: names the word, and what would fit.
+    """
+    if not isinstance(run, bool):  # a word such as "no" is a text, and that is true
+        raise UserError(f"run={run}: must be true or false")
+    for word in overrides:
+        key, _ = split_override(word)
+        if get_close_matches(key, OWN_KEYS, cutoff=0.7):
+            raise UserError(f"{key}: there is no such key; nearest first: {nearest_first(key, OWN_KEYS)}")
+        if not run:
+            raise UserError(f"{word}: is for training, with run=true; the keys of this tool are {', '.join(OWN_KEYS)}")
+        if group_of(word) in NETWORK:
+            raise UserError(f"{word}: a row has its own network; python train.py trains others")
+
+
+def places(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """List where measured values are looked for: in ``results``, and where training writes to.
+
+    Raises:
+        UserError: a place that was given is not there.
+    """
+    trained = [outputs_of(overrides)]
+    if config["results"] is None:
+        return ["results", *trained]
+    for place in config["results"]:
+        if place not in trained and not Path(place).exists():
+            raise UserError(f"results={place}: there is no such directory or file")
+    return list(dict.fromkeys([*config["results"], *(trained if config["run"] else ())]))
 
 
 def choose(patterns: Sequence[str], row: str) -> list[tuple[Table, list[Row]]]:
@@ -112,54 +115,50 @@ def choose(patterns: Sequence[str], row: str) -> list[tuple[Table, list[Row]]]:
     return [(table, rows) for table, rows in chosen if rows]
 
 
-def listing() -> RichTable:
-    """Lay out the list of all tables."""
-    found = RichTable("table", "paper", "title", "rows")
-    for name in table_names():
-        table = load_table(name)
-        found.add_row(name, table.paper.partition(":")[0], table.title, str(len(table.rows)))
-    return found
-
-
-def missing_sweeps(
-    chosen: Sequence[tuple[Table, Sequence[Row]]], results: Sequence[str], overrides: Sequence[str]
-) -> Iterator[list[str]]:
-    """Say how to train the rows that have no measured value for one of their table's seeds.
+def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Say how to train the rows of which a run is missing.
 
     Args:
-        chosen: see `show`.
-        results: see `show`.
+        chosen: tables and rows.
+        results: see `Measurements`.
         overrides: the user's own, which win over the table's.
 
     Yields:
         The words behind ``train -m`` for each row; jobs of it that are done already are skipped there.
     """
-    from efficientconv.tables.measured import Measurements
-
-    measurements = Measurements(results)
+    measurements = Measurements(results, overrides)
     for table, rows in chosen:
-        for row in rows:
-            seeds = set(measurements.measured(table, row).get("seeds", ()))
-            if not row.external and not seeds.issuperset(table.seeds):
-                yield sweep_words(table, row, overrides)
+        yield from (sweep_words(table, row, overrides) for row in rows if measurements.lacks(table, row))
 
 
-def sweep_words(table: Table, row: Row, overrides: Sequence[str]) -> list[str]:
-    """Return the words behind ``train -m`` that train one row with each of its table's seeds.
+def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Count, look up and print rows, and save their runs where ``save`` says so.
 
-    Of the table's own words those go that the user's replace: the same key, or all keys of a group chosen anew.
+    Args:
+        config: see `run`.
+        overrides: how the rows were trained; of several measurements of a row, those are printed.
+
+    Raises:
+        UserError: see `run`; or there is no run to save.
     """
-    seeds = ",".join(map(str, table.seeds))
-    words = [f"sweep=table-{table.name.replace('/', '-')}", f"seed={seeds}", *table.overrides, *row.overrides]
-    given = {_key(word) for word in overrides}
-    return [*(word for word in words if not given & {_key(word), group_of(word)}), *overrides]
+    from efficientconv.tables import formats, page
+    from efficientconv.tables.entries import entries
+
+    chosen = choose(config["tables"], config["row"])
+    measurements = Measurements(places(config, overrides), overrides)
+    sections = [entries(table, rows, measurements) for table, rows in chosen]
+    if config["format"] == "text":
+        for section in sections:
+            console().print(formats.as_rich(section))
+    else:
+        is_page = config["format"] == "markdown" and "all" in config["tables"] and config["row"] == "*"
+        sys.stdout.write((page.page if is_page else formats.FORMATS[config["format"]])(sections))
+    if config["save"] is not None:
+        _save(config["save"], measurements, chosen)
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
-
-
-def _as_list(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
+def _save(file: str, measurements: Measurements, chosen: Chosen) -> None:
+    runs = [run for table, rows in chosen for row in rows for run in measurements.runs(table, row)]
+    if not runs:
+        raise UserError(f"save={file}: no run of these rows was found; the file is left as it is")
+    write_csv_file(file, runs)

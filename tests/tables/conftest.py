@@ -89,16 +89,17 @@ def section(write, entries_of):
 def leave_run(tmp_path):
     """Leave a finished run of a row behind, as training does."""
 
-    def leave(table, row, name, *, seed=0, top1=0.9, status="done", **changes) -> Path:
+    def leave(table, row, name, *, seed=0, top1=0.9, status="done", classes=None, **changes) -> Path:
         directory = tmp_path / "outputs" / name
         (directory).mkdir(parents=True)
-        config = composed_network(table, row) | composed_training(table) | {"callbacks": {}, "logger": {}} | changes
+        config = composed_network(table, row) | composed_training(table) | {"logger": {}} | changes
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
         summary = {
             "status": status,
             "seed": seed,
             "last": {"top1": top1, "top5": 0.99},
             "epochs": config["trainer"]["max_epochs"],
+            "num_classes": classes or table.classes,
             "params": 4218,
             "macs": 281088,
             "device": "a cpu",

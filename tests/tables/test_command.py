@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from efficientconv.tables.words import OWN_KEYS
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,17 +35,43 @@ def test_a_mistake_is_one_line(tmp_path):
     assert wrong.stderr.count("\n") == 1
 
 
+def test_names_need_no_quotes_of_hydra(tmp_path):
+    name = "SPConv-ResNet_20-α1/2"
+    shown = run("tables", "spconv,slimconv/imagenet", f"row={name}", "format=json", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [row["row"] for row in json.loads(shown.stdout)] == [name]
+
+
+def test_help_tells_every_key_and_flags_keep_their_values(tmp_path):
+    told = run("tables", "--help", cwd=tmp_path)
+    assert (told.returncode, told.stderr) == (0, "")
+    keys = re.findall(r"^(\w+)=", told.stdout, re.MULTILINE)
+    assert sorted(keys) == sorted(OWN_KEYS)
+    composed = run("tables", "--cfg", "job", "row=a", cwd=tmp_path)
+    assert (composed.returncode, composed.stderr) == (0, "")
+    assert "row: a\n" in composed.stdout
+
+
+def test_no_is_not_true(tmp_path):
+    refused = run("tables", "doconv/sample", "run=no", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", "run=no: must be true or false\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_rows_are_trained_once(tmp_path):
     short = ["data.train_fraction=0.1", "trainer.max_epochs=1", "seed=0,1"]
-    words = ["table=doconv/sample", "row=DO-Conv", "run=true", "format=json"]
+    (tmp_path / "elsewhere").mkdir()
+    words = ["table=doconv/sample", "row=DO-Conv", "run=true", "format=json", "results=elsewhere", "save=kept.csv"]
     first = run("tables", *words, *short, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     (row,) = json.loads(first.stdout)
     assert row["measured"]["seeds"] == [0, 1]
-    assert row["measured"]["differs"] == ["data=digits", "data.train_fraction=0.1", "max_epochs=1"]
+    assert row["measured"]["differs"] == ["data=digits", "data.train_fraction=0.1", "trainer.max_epochs=1"]
     sweep = tmp_path / "outputs" / "sweeps" / "table-doconv-sample"
     summaries = sorted(sweep.glob("*/summary.json"))
     assert len(summaries) == 2
+    kept = run("tables", "doconv/sample", "row=DO-Conv", "results=kept.csv", "format=json", cwd=tmp_path)
+    assert json.loads(kept.stdout) == [row]
     before = [file.stat().st_mtime_ns for file in summaries]
     again = run("tables", *words, *short, cwd=tmp_path)
     assert json.loads(again.stdout) == [row]

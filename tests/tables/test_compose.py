@@ -1,7 +1,7 @@
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.tables.compose import composed_network, composed_training
+from efficientconv.tables.compose import composed_network, composed_training, merged
 
 
 def test_network_is_the_table_s_and_the_row_s(small):
@@ -13,8 +13,22 @@ def test_network_is_the_table_s_and_the_row_s(small):
 
 def test_training_is_the_table_s(small):
     training = composed_training(small)
-    assert training["choices"] == {"data": "digits", "recipe": "doconv_sample", "trainer": "default"}
+    choices = {"data": "digits", "recipe": "doconv_sample", "trainer": "default", "callbacks": "default"}
+    assert training["choices"] == choices
     assert (training["trainer"]["max_epochs"], training["data"]["batch_size"]) == (2, 32)
+
+
+def test_training_with_other_words(small):
+    training = composed_training(small, ["data=mnist", "trainer.max_epochs=7", "seed=3"])
+    assert (training["choices"]["data"], training["choices"]["recipe"]) == ("mnist", "doconv_sample")
+    assert (training["trainer"]["max_epochs"], training["data"]["seed"]) == (7, 3)
+
+
+def test_other_words_win_over_the_same_key_and_over_all_of_a_group_chosen_anew():
+    words = ["data=image_folder", "data.image_size=32", "recipe=x", "trainer.max_epochs=2"]
+    assert merged(words, ["data=digits"]) == ["recipe=x", "trainer.max_epochs=2", "data=digits"]
+    assert merged(words, ["data.image_size=64"]) == [words[0], *words[2:], "data.image_size=64"]
+    assert merged(words, ["++trainer.max_epochs=1"]) == [*words[:3], "++trainer.max_epochs=1"]
 
 
 def test_a_row_that_does_not_compose_is_named_with_its_file(write):

@@ -29,17 +29,54 @@ def test_runs_of_a_row_are_found_by_their_network(small, leave_run, tmp_path):
 
 def test_what_was_not_as_published_is_said(small, leave_run, tmp_path):
     plain = small.rows[0]
-    training = composed_training(small)
-    choices, trainer = training["choices"], training["trainer"]
-    other_data = {"choices": choices | {"data": "mnist"}}
-    leave_run(small, plain, "data", **other_data)
-    leave_run(small, plain, "machine", seed=1, data={**training["data"], "root": "/elsewhere", "seed": 7})
-    batches = {group: {**training[group], "batch_size": 8} for group in ("data", "recipe")}
-    leave_run(small, plain, "batch", seed=2, **batches)
-    leave_run(small, plain, "short", seed=3, trainer={**trainer, "max_epochs": 1, "limit_train_batches": 0.5})
-    runs = Measurements([tmp_path]).runs(small, plain)
-    differs = {run.seed: run.differs for run in runs}
-    assert differs == {0: "data=mnist", 1: "", 2: "recipe.batch_size=8", 3: "max_epochs=1; limit_train_batches=0.5"}
+    leave_run(small, plain, "as published")
+    leave_run(small, plain, "short", seed=1, **composed_training(small, ["data=mnist", "trainer.max_epochs=1"]))
+    differs = {run.seed: run.differs for run in Measurements([tmp_path]).runs(small, plain)}
+    assert differs == {0: "", 1: "data=mnist; trainer.max_epochs=1"}
+
+
+def test_runs_with_other_classes_are_not_of_the_row(small, leave_run, tmp_path):
+    leave_run(small, small.rows[0], "other", classes=100, **composed_training(small, ["data=cifar100"]))
+    found = Measurements([tmp_path])
+    assert found.runs(small, small.rows[0]) == []
+    assert found.measured(small, small.rows[0]) == {}
+
+
+def test_only_runs_of_the_wanted_training_count(write, leave_run, tmp_path):
+    table = write(seeds=["0", "1"])
+    plain = table.rows[0]
+    mnist = composed_training(table, ["data=mnist"])
+    leave_run(table, plain, "0", seed=0)
+    leave_run(table, plain, "mnist/0", seed=0, **mnist)
+    leave_run(table, plain, "mnist/1", seed=1, **mnist)
+    assert Measurements([tmp_path]).lacks(table, plain)
+    assert not Measurements([tmp_path], ["seed=0"]).lacks(table, plain)
+    assert not Measurements([tmp_path], ["data=mnist"]).lacks(table, plain)
+    assert Measurements([tmp_path], ["data=mnist", "seed=1,2"]).lacks(table, plain)
+    assert Measurements([tmp_path], ["data=mnist", "trainer.max_epochs=3"]).lacks(table, plain)
+    leave_run(table, plain, "1", seed=1)
+    assert not Measurements([tmp_path]).lacks(table, plain)
+
+
+def test_kept_runs_count_too_and_external_rows_lack_nothing(write, leave_run, tmp_path):
+    table = write(stand_ins=["data"], rows=[{"row": "plain", "overrides": []}, {"row": "pruned", "external": "true"}])
+    plain, pruned = table.rows
+    leave_run(table, plain, "a")
+    write_csv_file(tmp_path / "kept.csv", Measurements([tmp_path / "outputs"]).runs(table, plain))
+    kept = Measurements([tmp_path / "kept.csv"])
+    assert not kept.lacks(table, plain)
+    assert not kept.lacks(table, pruned)
+    assert Measurements([]).lacks(table, plain)
+
+
+def test_the_wanted_way_is_reported(small, leave_run, tmp_path):
+    plain = small.rows[0]
+    words = ["data=mnist", "trainer.max_epochs=1"]
+    leave_run(small, plain, "digits", top1=0.9)
+    leave_run(small, plain, "mnist", top1=0.8, **composed_training(small, words))
+    assert Measurements([tmp_path]).measured(small, plain)["differs"] == []
+    found = Measurements([tmp_path], words).measured(small, plain)
+    assert (found["top1"], found["differs"]) == (80.0, words)
 
 
 def test_a_stand_in_is_always_marked(write, leave_run, tmp_path):
@@ -80,9 +117,14 @@ def test_a_damaged_run_is_named_and_left_out(small, leave_run, tmp_path, capsys)
     assert capsys.readouterr().err.startswith("left out: ")
 
 
-def test_other_csv_files_are_left_alone(small, tmp_path):
+def test_other_csv_files_are_left_alone_unless_they_are_named(small, tmp_path):
     (tmp_path / "other.csv").write_text("table,row\npaper/small,plain\n")
     assert Measurements([tmp_path]).runs(small, small.rows[0]) == []
+    with pytest.raises(UserError, match=r"other\.csv: no file of runs, .* the columns are not table, row, seed, top1"):
+        Measurements([tmp_path / "other.csv"])
+    (tmp_path / "weights.ckpt").write_bytes(bytes(range(1, 256)))
+    with pytest.raises(UserError, match=r"weights\.ckpt: no file of runs"):
+        Measurements([tmp_path / "weights.ckpt"])
 
 
 def test_a_wrong_value_is_named_with_its_line(small, tmp_path):

@@ -1,18 +1,17 @@
 import json
+import re
 
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.tables.tool import missing_sweeps, run, split_words, sweep_words
+from efficientconv.tables.compose import composed_training
+from efficientconv.tables.load import load_table
+from efficientconv.tables.measured import Measurements
+from efficientconv.tables.sweep import sweep_words
+from efficientconv.tables.tool import missing_sweeps, places, run, show
 
-CONFIG = {"tables": "doconv/sample", "row": "*", "format": "json", "results": [], "save": None, "run": False}
-
-
-def test_words_are_parted():
-    words = ["table=bsconv/*", "row=a", "recipe=cosine_cifar", "run=true", "trainer.max_epochs=1", "hydra.verbose=true"]
-    own = ["tables=bsconv/*", "row=a", "run=true", "hydra.verbose=true"]
-    assert split_words(words) == (own, ["recipe=cosine_cifar", "trainer.max_epochs=1"])
-    assert split_words(["spconv/cifar10_vgg16", "--help"]) == (["tables=spconv/cifar10_vgg16", "--help"], [])
+CONFIG = {"tables": ["doconv/sample"], "row": "*", "format": "json", "results": [], "save": None, "run": False}
+LIST = CONFIG | {"tables": None, "results": None}
 
 
 def test_json_is_all_that_is_printed(capsys):
@@ -28,58 +27,96 @@ def test_rows_and_several_tables(capsys):
 
 
 def test_list_of_tables(capsys):
-    run(CONFIG | {"tables": None}, [])
+    run(LIST | {"format": "text"}, [])
     assert "slimconv/imagenet_resnet101" in capsys.readouterr().out
+    run(LIST, [])
+    assert "slimconv/imagenet_resnet101" in [table["table"] for table in json.loads(capsys.readouterr().out)]
 
 
 def test_text_and_page(capsys):
     run(CONFIG | {"format": "text"}, [])
     assert capsys.readouterr().out.startswith("doconv/sample: The PyTorch sample")
     run(CONFIG | {"format": "markdown"}, [])
-    assert capsys.readouterr().out.startswith("### doconv/sample: The PyTorch sample")
+    assert capsys.readouterr().out.startswith("### The PyTorch sample")
 
 
-@pytest.mark.parametrize(
-    ("changes", "overrides", "message"),
-    [
-        ({"row": "Basline"}, [], r"^row=Basline: there is no such row; nearest first: Baseline, DO-Conv$"),
-        ({"format": "jsn"}, [], r"^format=jsn: there is no such format; nearest first: json"),
-        (
-            {"tables": "doconv/sampel"},
-            [],
-            r"^table=doconv/sampel: there is no such table; nearest first: doconv/sample",
-        ),
-        (
-            {},
-            ["recipe=x"],
-            r"^recipe=x: is for training, with run=true; the keys of this tool are table, row, format, run",
-        ),
-    ],
-)
-def test_mistakes(changes, overrides, message):
-    with pytest.raises(UserError, match=message):
-        run(CONFIG | changes, overrides)
+KEYS = "table, row, format, results, save, run"
+MISTAKES = [
+    ({"row": "Basline"}, [], "row=Basline: there is no such row; nearest first: Baseline, DO-Conv"),
+    ({"format": "jsn"}, [], "format=jsn: there is no such format; nearest first: json"),
+    ({"format": "jsn", "run": True}, [], "format=jsn: there is no such format; nearest first: json"),
+    ({"tables": ["doconv/sampel"]}, [], "table=doconv/sampel: there is no such table; nearest first: doconv/sample"),
+    ({"results": ["nowhere"]}, [], "results=nowhere: there is no such directory or file"),
+    ({"results": ["nowhere"], "run": True}, [], "results=nowhere: there is no such directory or file"),
+    ({"save": "kept.csv"}, [], "save=kept.csv: no run of these rows was found; the file is left as it is"),
+    ({"run": "no"}, [], "run=no: must be true or false"),
+    ({"run": "nope"}, ["recipe=x"], "run=nope: must be true or false"),
+    ({"run": 1}, [], "run=1: must be true or false"),
+    ({}, ["recipe=x"], f"recipe=x: is for training, with run=true; the keys of this tool are {KEYS}"),
+    ({}, ["tabel=x"], "tabel: there is no such key; nearest first: table, "),
+    ({"run": True}, ["tables=x"], "tables: there is no such key; nearest first: table, "),
+    ({"run": True}, ["trainr.max_epochs=1"], "trainr.max_epochs: there is no such key; nearest: trainer.max_epochs"),
+    ({"run": True}, ["model.depth=8"], "model.depth=8: a row has its own network; python train.py trains others"),
+    ({"run": True}, ["conv=doconv"], "conv=doconv: a row has its own network; python train.py trains others"),
+]
 
 
-def test_runs_are_saved(small, leave_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("changes", "overrides", "message"), MISTAKES)
+def test_mistakes(changes, overrides, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        run(CONFIG | {"format": "csv"} | changes, overrides)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["row", "results", "save", "run"])
+def test_what_does_nothing_without_a_table_is_refused(key):
+    with pytest.raises(UserError, match=rf"^{key}= needs a table: table=<name>, a paper, a glob pattern, or all; "):
+        run(LIST | {key: True if key == "run" else "x"}, [])
+
+
+def test_words_of_training_are_no_mistakes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["data=mnist", "recipe=cosine_cifar", "trainer.max_epochs=1", "seed=0,1", "sweep=x", "outputs=y"]
+    words += ["callbacks=ema", "logger=tensorboard", "compile=true", "channels_last=true", "allow=[x]", "resume=false"]
+    sweeps = run(CONFIG | {"run": True}, words)
+    assert [sweep[-len(words) :] for sweep in sweeps] == [words, words]
+
+
+def test_where_measurements_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept.csv").touch()
+    assert places({"results": None, "run": False}, []) == ["results", "outputs"]
+    assert places({"results": ["kept.csv"], "run": False}, []) == ["kept.csv"]
+    assert places({"results": ["kept.csv"], "run": True}, ["outputs=mine"]) == ["kept.csv", "mine"]
+    assert places({"results": ["outputs"], "run": True}, []) == ["outputs"]
+
+
+@pytest.fixture
+def small_alone(small, monkeypatch):
     from efficientconv.tables import tool
 
     monkeypatch.setattr(tool, "find_tables", lambda patterns: patterns)
     monkeypatch.setattr(tool, "load_table", lambda name: small)
-    leave_run(small, small.rows[0], "a", top1=0.9)
-    run(CONFIG | {"results": [str(tmp_path)], "save": str(tmp_path / "kept" / "small.csv")}, [])
-    (line,) = (tmp_path / "kept" / "small.csv").read_text().splitlines()[1:]
+    return small
+
+
+def test_runs_are_saved(small_alone, leave_run, tmp_path):
+    leave_run(small_alone, small_alone.rows[0], "a", top1=0.9)
+    file = tmp_path / "kept" / "small.csv"
+    run(CONFIG | {"results": [str(tmp_path)], "save": str(file)}, [])
+    (line,) = file.read_text().splitlines()[1:]
     assert line.startswith("paper/small,plain,0,90.0,99.0,2,,4218,281088,a cpu,")
 
 
-def test_a_row_is_trained_with_the_words_of_its_table(write):
-    table = write(seeds=["0", "1"], overrides=["data=image_folder", "data.image_size=32", "recipe=cosine_cifar"])
-    row = table.rows[1]
-    start = ["sweep=table-paper-small", "seed=0,1"]
-    assert sweep_words(table, row, []) == [*start, *table.overrides, "conv=doconv"]
-    other_data = ["data=digits", "trainer.max_epochs=1"]
-    assert sweep_words(table, row, other_data) == [*start, "recipe=cosine_cifar", "conv=doconv", *other_data]
-    assert sweep_words(table, row, ["seed=5"])[:2] == [start[0], table.overrides[0]]
+def test_what_was_just_trained_is_shown_wherever_it_was_written(small_alone, leave_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["data=mnist", "outputs=outputs/mine"]
+    leave_run(small_alone, small_alone.rows[0], "digits")
+    leave_run(small_alone, small_alone.rows[0], "mine/mnist", top1=0.8, **composed_training(small_alone, words))
+    show(CONFIG | {"row": "plain", "run": True}, words)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["measured"]["top1"], row["measured"]["differs"]) == (80.0, ["data=mnist"])
 
 
 def test_only_what_is_missing_is_trained(write, leave_run, tmp_path):
@@ -90,3 +127,18 @@ def test_only_what_is_missing_is_trained(write, leave_run, tmp_path):
     leave_run(table, table.rows[1], "2", seed=0)
     (words,) = missing_sweeps([(table, table.rows)], [str(tmp_path)], [])
     assert words == sweep_words(table, table.rows[1], [])
+
+
+def test_runs_on_other_data_stop_no_training(leave_run, tmp_path):
+    table = load_table("bsconv/cifar100_resnet")
+    row = table.row("cifar_resnet56_bsconvu")
+    words = ["data=digits", "trainer.max_epochs=2"]
+    leave_run(table, row, "digits", classes=10, **composed_training(table, words))
+    assert list(missing_sweeps([(table, [row])], [str(tmp_path)], [])) == [sweep_words(table, row, [])]
+    assert Measurements([tmp_path]).measured(table, row) == {}
+    sample = load_table("doconv/sample")
+    for seed in sample.seeds:
+        leave_run(sample, sample.rows[0], f"sample/{seed}", seed=seed)
+    assert list(missing_sweeps([(sample, sample.rows[:1])], [str(tmp_path)], [])) == []
+    (sweep,) = missing_sweeps([(sample, sample.rows[:1])], [str(tmp_path)], ["data=mnist"])
+    assert "data=mnist" in sweep

@@ -1,0 +1,66 @@
+"""The list of all tables, in each of the formats that tables are printed in."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.table import Column
+from rich.table import Table as RichTable
+
+from efficientconv.console import console
+from efficientconv.tables.load import load_table, table_names
+
+HEADERS = ("table", "paper", "title", "rows")
+
+
+def print_list(format: str) -> None:
+    """Print the list as ``text``, ``markdown``, ``csv``, ``json`` or ``html``."""
+    lines = list(_lines())
+    if format == "text":
+        console().print(_as_rich(lines))
+    else:
+        write = {"markdown": _as_markdown, "csv": _as_csv, "json": _as_json, "html": _as_html}[format]
+        sys.stdout.write(write(lines))
+
+
+def _lines() -> Iterator[tuple[str, str, str, int]]:
+    for name in table_names():
+        table = load_table(name)
+        yield name, table.paper.partition(":")[0], table.title, len(table.rows)
+
+
+def _as_rich(lines: Iterable[Sequence[object]]) -> RichTable:
+    found = RichTable(Column("table", no_wrap=True), "paper", "title", Column("rows", justify="right"))
+    for line in lines:
+        found.add_row(*map(str, line))
+    return found
+
+
+def _as_markdown(lines: Iterable[Sequence[object]]) -> str:
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in (HEADERS, ("---", "---", "---", "---:"), *lines))
+
+
+def _as_csv(lines: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([HEADERS, *lines])
+    return out.getvalue()
+
+
+def _as_json(lines: Iterable[Sequence[object]]) -> str:
+    found = [dict(zip(HEADERS, line, strict=True)) for line in lines]
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _as_html(lines: Iterable[Sequence[object]]) -> str:
+    rows = "\n".join([_html_line("th", HEADERS), *(_html_line("td", line) for line in lines)])
+    head = '<head><meta charset="utf-8"><title>Published tables</title></head>'
+    return f"<!DOCTYPE html>\n<html>{head}<body><table>\n{rows}\n</table></body></html>\n"
+
+
+def _html_line(tag: str, line: Sequence[object]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in line)}</tr>"

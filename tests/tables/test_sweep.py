@@ -1,0 +1,47 @@
+import pytest
+from hydra.errors import HydraException
+
+from efficientconv.errors import UserError
+from efficientconv.tables.sweep import jobs, outputs_of, sweep_words, trainings
+
+
+def test_a_row_is_trained_with_the_words_of_its_table(write):
+    table = write(seeds=["0", "1"], overrides=["data=image_folder", "data.image_size=32", "recipe=cosine_cifar"])
+    row = table.rows[1]
+    start = ["sweep=table-paper-small", "seed=0,1"]
+    assert sweep_words(table, row, []) == [*start, *table.overrides, "conv=doconv"]
+    other_data = ["data=digits", "trainer.max_epochs=1"]
+    assert sweep_words(table, row, other_data) == [*start, "recipe=cosine_cifar", "conv=doconv", *other_data]
+    assert sweep_words(table, row, ["seed=5"]) == [start[0], *table.overrides, "conv=doconv", "seed=5"]
+
+
+def test_jobs_are_those_of_a_sweep():
+    assert jobs(["data=digits", "seed=0,1", "recipe.optimizer.lr=0.1,0.2"]) == [
+        ("data=digits", "seed=0", "recipe.optimizer.lr=0.1"),
+        ("data=digits", "seed=0", "recipe.optimizer.lr=0.2"),
+        ("data=digits", "seed=1", "recipe.optimizer.lr=0.1"),
+        ("data=digits", "seed=1", "recipe.optimizer.lr=0.2"),
+    ]
+    assert jobs(["seed=range(2)", "~callbacks.ema"]) == [("seed=0", "~callbacks.ema"), ("seed=1", "~callbacks.ema")]
+    with pytest.raises(HydraException, match=r"no viable alternative at input '\[1'"):
+        jobs(["seed=[1"])
+
+
+def test_trainings_are_the_table_s_with_the_user_s_words(write):
+    table = write(seeds=["3", "4"])
+    assert [(seed, found["data"]["val_split"]) for seed, found in trainings(table, [])] == [("3", 0.0), ("4", 0.0)]
+    words = ["seed=5", "data=mnist", "data.val_split=0.1,0.2"]
+    found = [(seed, found["choices"]["data"], found["data"]["val_split"]) for seed, found in trainings(table, words)]
+    assert found == [("5", "mnist", 0.1), ("5", "mnist", 0.2)]
+
+
+def test_words_that_do_not_compose_are_the_user_s(small):
+    with pytest.raises(UserError, match=r"^data\.val_spilt: there is no such key; nearest: data\.val_split"):
+        list(trainings(small, ["data.val_spilt=0.1"]))
+    with pytest.raises(UserError, match=r"^data=minst: there is no such data; nearest first: mnist"):
+        list(trainings(small, ["data=minst"]))
+
+
+def test_where_training_writes_to():
+    assert outputs_of(["data=mnist"]) == "outputs"
+    assert outputs_of(["outputs=a", 'outputs="my runs"', "seed=0,1"]) == "my runs"

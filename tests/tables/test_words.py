@@ -1,0 +1,54 @@
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from efficientconv.tables.load import load_table, table_names
+from efficientconv.tables.words import split_words
+
+
+def value_of(word):
+    """What Hydra reads of a word of the tool."""
+    (own,), _ = split_words([word])
+    (parsed,) = OverridesParser.create().parse_overrides([own])
+    return parsed.value()
+
+
+def test_words_are_parted():
+    words = ["table=bsconv/*", "row=a", "recipe=cosine_cifar", "run=true", "trainer.max_epochs=1", "hydra.verbose=true"]
+    own = ['tables=["bsconv/*"]', 'row="a"', "run=true", "hydra.verbose=true"]
+    assert split_words(words) == (own, ["recipe=cosine_cifar", "trainer.max_epochs=1"])
+    assert split_words(["results=a", "save=b.csv", "format=csv"])[1] == []
+
+
+def test_words_without_a_key_are_tables():
+    assert split_words(["spconv/cifar10_vgg16", "--help"]) == (["--help", 'tables=["spconv/cifar10_vgg16"]'], [])
+    assert split_words(["spconv", "run=true", "bsconv"])[0] == ["run=true", 'tables=["spconv","bsconv"]']
+
+
+@pytest.mark.parametrize("flag", ["--cfg", "-c", "--package", "--config-dir"])
+def test_the_value_of_a_flag_is_left_alone(flag):
+    assert split_words([flag, "job", "spconv"]) == ([flag, "job", 'tables=["spconv"]'], [])
+
+
+def test_several_tables_stand_between_commas():
+    assert value_of("table=bsconv,spconv/*") == ["bsconv", "spconv/*"]
+    assert value_of("table=[bsconv,spconv/*]") == ["bsconv", "spconv/*"]
+    assert value_of("results=a b,c") == ["a b", "c"]
+    assert value_of('results=["a,b",c]') == ["a,b", "c"]
+
+
+def test_every_name_can_be_given():
+    for name in table_names():
+        assert value_of(f"table={name}") == [name]
+        for row in load_table(name).rows:
+            assert value_of(f"row={row.name}") == row.name
+
+
+@pytest.mark.parametrize("text", ['"a"', "'a'"])
+def test_quotes_that_were_needed_once_still_do(text):
+    assert value_of(f"row={text}") == "a"
+
+
+@pytest.mark.parametrize("text", ["", 'a"b', "a\\b", "a\\", 'a\\"b', "a'b", "${x}", "[a]", "null", " a: {b}\\\\", '"'])
+def test_any_text_is_read_as_it_is(text):
+    assert value_of(f"row={text}") == text
+    assert value_of(f"save={text}") == text
