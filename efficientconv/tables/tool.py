@@ -148,8 +148,9 @@ def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
     measurements = Measurements(places(config, overrides), overrides)
     sections = [entries(table, rows, measurements) for table, rows in chosen]
     if config["format"] == "text":
+        screen = console()
         for section in sections:
-            console().print(formats.as_rich(section))
+            screen.print(formats.as_rich(section, screen.width), crop=False)
     else:
         is_page = config["format"] == "markdown" and "all" in config["tables"] and config["row"] == "*"
         sys.stdout.write((page.page if is_page else formats.FORMATS[config["format"]])(sections))

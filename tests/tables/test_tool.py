@@ -37,7 +37,7 @@ def test_text_and_page(capsys):
     run(CONFIG | {"format": "text"}, [])
     assert capsys.readouterr().out.startswith("doconv/sample: The PyTorch sample")
     run(CONFIG | {"format": "markdown"}, [])
-    assert capsys.readouterr().out.startswith("### The PyTorch sample")
+    assert capsys.readouterr().out.startswith("### doconv/sample: The PyTorch sample")
 
 
 KEYS = "table, row, format, results, save, run"
