@@ -92,13 +92,14 @@ def places(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     Raises:
         UserError: a place that was given is not there.
     """
-    trained = [outputs_of(overrides)]
+    outputs = outputs_of(overrides)
     if config["results"] is None:
-        return ["results", *trained]
+        return ["results", outputs]
+    trained = [outputs] if config["run"] else []
     for place in config["results"]:
         if place not in trained and not Path(place).exists():
             raise UserError(f"results={place}: there is no such directory or file")
-    return list(dict.fromkeys([*config["results"], *(trained if config["run"] else ())]))
+    return list(dict.fromkeys([*config["results"], *trained]))
 
 
 def choose(patterns: Sequence[str], row: str) -> list[tuple[Table, list[Row]]]:

@@ -90,6 +90,8 @@ def test_where_measurements_are_looked_for(tmp_path, monkeypatch):
     assert places({"results": ["kept.csv"], "run": False}, []) == ["kept.csv"]
     assert places({"results": ["kept.csv"], "run": True}, ["outputs=mine"]) == ["kept.csv", "mine"]
     assert places({"results": ["outputs"], "run": True}, []) == ["outputs"]
+    with pytest.raises(UserError, match=r"^results=outputs: there is no such directory or file$"):
+        places({"results": ["outputs"], "run": False}, [])
 
 
 @pytest.fixture
