@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich import box
 from rich.table import Column
 from rich.table import Table as RichTable
 
@@ -35,7 +36,10 @@ def _lines() -> Iterator[tuple[str, str, str, int]]:
 
 
 def _as_rich(lines: Iterable[Sequence[object]]) -> RichTable:
-    found = RichTable(Column("table", no_wrap=True), "paper", "title", Column("rows", justify="right"))
+    columns = [Column(header, overflow="fold") for header in HEADERS]
+    columns[0].no_wrap = True  # it is to be typed
+    columns[-1].justify = "right"
+    found = RichTable(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for line in lines:
         found.add_row(*map(str, line))
     return found

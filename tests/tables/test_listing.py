@@ -3,7 +3,9 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
+from efficientconv.tables import listing
 from efficientconv.tables.listing import print_list
 from efficientconv.tables.load import load_table, table_names
 
@@ -36,3 +38,11 @@ def test_markdown_html_and_text(listed):
     assert html.startswith("<!DOCTYPE html>")
     assert f"<tr><td>spconv/cifar10_vgg16</td><td>SPConv</td><td>{title}</td><td>" in html
     assert "spconv/cifar10_vgg16" in listed("text")
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_names_are_whole_where_it_is_narrow(listed, monkeypatch, width):
+    monkeypatch.setattr(listing, "console", lambda: Console(width=width))
+    text = listed("text")
+    assert [name for name in table_names() if name not in text] == []
+    assert "…" not in text
