@@ -43,7 +43,7 @@ def cells(entry: Entry) -> dict[str, str]:
             found[f"measured\n{TITLES[name]}, {column.unit}"] = _measured(entry, name)
     for name in ("params", "flops"):
         if name not in entry.table.columns and name in entry.computed:
-            found[_computed_header(entry.table, name)] = f"{entry.computed[name]:,}"
+            found[_computed_header(entry.table, name)] = _marked(entry, name, f"{entry.computed[name]:,}")
     return found | {"remarks": remark(entry)}
 
 
@@ -56,7 +56,10 @@ def _computed(entry: Entry, name: str, figure: Figure | None, unit: str) -> str:
     if not entry.computed:
         return ""
     exact = comparable(entry.computed, name)
-    text = figure.like(exact) if figure else printed(exact, unit, 2)
+    return _marked(entry, name, figure.like(exact) if figure else printed(exact, unit, 2))
+
+
+def _marked(entry: Entry, name: str, text: str) -> str:
     return text if entry.agreement.get(name, True) else f"**{text}**"
 
 

@@ -44,6 +44,12 @@ def test_a_table_without_counts_shows_exact_ones(write, entries_of):
     assert rows == [["bare", "4,218", "281,088"]]
 
 
+def test_a_cost_that_is_not_another_row_s_is_marked(write, entries_of):
+    rows = [{"row": "a", "overrides": []}, {"row": "b", "overrides": ["conv=doconv"], "same_cost_as": "a"}]
+    _, found = grid(entries_of(write(columns={"top1": {"unit": "%"}}, rows=rows)))
+    assert found[1] == ["b", "**7,053**", "281,088", "costs as much as a"]
+
+
 def test_a_needless_erratum_is_called_so(write, entries_of):
     row = {"row": "a", "overrides": [], "params": "4.2", "erratum": {"params": "why"}}
     (entry,) = entries_of(write(rows=[row]))
