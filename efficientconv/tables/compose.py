@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.messages import one_line
-from efficientconv.run_names import split_override
-from efficientconv.tables.load import TABLES, group_of
+from efficientconv.tables.load import TABLES
+from efficientconv.tables.overrides import group_of, merged
 from efficientconv.tables.table import Row, Table
 
 NETWORK = ("model", "conv")
@@ -30,7 +30,7 @@ def composed_network(table: Table, row: Row) -> dict[str, Any]:
     Raises:
         UserError: the overrides do not compose.
     """
-    overrides = tuple(word for word in (*table.overrides, *row.overrides) if group_of(word) in NETWORK)
+    overrides = tuple(word for word in table.of(row).overrides if group_of(word) in NETWORK)
     try:
         return json.loads(_network(overrides))
     except (HydraException, OmegaConfBaseException) as error:
@@ -41,7 +41,7 @@ def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, 
     """Return the resolved ``data``, ``recipe``, ``trainer`` and ``callbacks`` of a table, and its ``choices``.
 
     Args:
-        table: its overrides are those of every row.
+        table: its overrides are those of every row; see `Table.of`.
         overrides: further ones, which win over the table's; see `merged`.
 
     Raises:
@@ -57,13 +57,14 @@ def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, 
         raise UserError(f"{TABLES / table.name}.yaml: {text}") from error
 
 
-def merged(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return words of a command line with others behind them that win.
+def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the resolved ``data`` of a training.
 
-    Those go that the others replace: the same key, or all keys of a group that is chosen anew.
+    Raises:
+        HydraException: the overrides do not compose.
+        OmegaConfBaseException: likewise.
     """
-    given = {split_override(word)[0] for word in overrides}
-    return [*(word for word in words if not given & {split_override(word)[0], group_of(word)}), *overrides]
+    return _plain(_composed("train", overrides), ["data"])["data"]
 
 
 def row_error(table: Table, row: Row, text: str) -> UserError:

@@ -80,7 +80,7 @@ def agreement(table: Table, row: Row, computed: Mapping[str, Any]) -> dict[str, 
 def _counts(table: Table, row: Row) -> Counts:
     network = json.dumps(composed_network(table, row))
     try:
-        return _counts_of(network, table.classes, table.input_size, row.folded)
+        return _counts_of(network, table.classes, table.of(row).input_size, row.folded)
     except Exception as error:  # whatever a network's code does with arguments that do not fit
         raise row_error(table, row, one_line(error)) from error
 

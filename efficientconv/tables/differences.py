@@ -17,6 +17,7 @@ NO_MATTER = {
     *(f"data.{name}" for name in _DATA_SETTINGS),
     *(f"trainer.{name}" for name in (*DEVICE_SETTINGS, "log_every_n_steps")),
     *(f"callbacks.checkpoints.{name}" for name in ("every_n_minutes", "every_n_steps")),
+    "data.channels",  # as the network takes
     "recipe.max_epochs",  # the trainer's are what is trained
 }
 """Keys of a training that change where and how fast, or nothing, but not what is measured."""

@@ -57,7 +57,7 @@ class Entry:
             "paper": paper,
             "table": name,
             "row": self.row.name,
-            "overrides": [*self.table.overrides, *self.row.overrides],
+            "overrides": list(self.table.of(self.row).overrides),
             "published": {key: figure.value for key, figure in self.row.figures.items()},
             "computed": {k: float(v) if isinstance(v, Fraction) else v for k, v in self.computed.items()},
             "measured": dict(self.measured),
@@ -76,7 +76,8 @@ def entries(table: Table, rows: Sequence[Row], measurements: Measurements) -> li
     Raises:
         UserError: a row that cannot be built.
     """
-    composed_training(table)  # before much is counted: a table whose training does not compose is not right either
+    for row in rows:  # before much is counted: a row whose training does not compose is not right either
+        composed_training(table.of(row))
     found = []
     for row in rows:
         computed = count_row(table, row)

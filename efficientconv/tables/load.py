@@ -15,6 +15,9 @@
 
 A column may also have ``truncated: true`` (all its figures were cut off behind their last digit, not rounded).
 
+A row may have ``input_size`` and ``stand_ins`` of its own, and its overrides win over the table's. With
+``where_present: true`` it is trained only where its data set is or can be fetched; elsewhere that is said.
+
 A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
 ``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
 the printed figure of a column cannot be right, such as ``{flops: ...}``) and ``external: true`` (a network that nobody
@@ -36,6 +39,7 @@ import yaml
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.tables.figures import UNITS, Figure
+from efficientconv.tables.overrides import group_of
 from efficientconv.tables.table import COLUMNS, COUNTED, Column, Row, Table
 
 TABLES = CONFIGS / "table"
@@ -58,6 +62,9 @@ _TABLE_NEEDS = ("paper", "title", "source", "classes", "input_size", "columns", 
 _ROW_KEYS = {
     "row": str,
     "overrides": list,
+    "input_size": list,
+    "stand_ins": list,
+    "where_present": str,
     "folded": str,
     "convention": str,
     "without_norms": str,
@@ -67,13 +74,9 @@ _ROW_KEYS = {
     "external": str,
 }
 _COLUMN_KEYS = {"unit": str, "convention": str, "of": str, "truncated": str}
+_GROUPS = ("model", "conv", "data", "recipe", "trainer")
 _STAND_INS = ("data", "recipe")
 _KINDS: dict[type, str] = {str: "text or a number", list: "a list", dict: "a mapping"}
-
-
-def group_of(word: str) -> str:
-    """Return the group or first key that an override is about: ``+model.kwargs.drop=0.1`` → ``model``."""
-    return word.lstrip("+~").partition("=")[0].partition(".")[0]
 
 
 def table_names() -> list[str]:
@@ -118,7 +121,7 @@ def load_table(name: str, directory: Path = TABLES) -> Table:
         notes=content.get("notes"),
         classes=reader.whole("classes", content["classes"]),
         input_size=reader.image(content["input_size"]),
-        overrides=reader.overrides(content, ("model", "conv", "data", "recipe", "trainer")),
+        overrides=reader.overrides(content),
         stand_ins=reader.stand_ins(content),
         seeds=tuple(reader.whole("seeds", seed) for seed in content.get("seeds", ("0",))),
         columns=columns,
@@ -201,8 +204,11 @@ class _Reader:
         figures = {name: self.figure(name, given[name], column) for name, column in columns.items() if name in given}
         return Row(
             name=given["row"],
-            overrides=self.overrides(given, ("model", "conv")),
+            overrides=self.overrides(given),
             figures=figures,
+            input_size=self.image(given["input_size"]) if "input_size" in given else None,
+            stand_ins=self.stand_ins(given) if "stand_ins" in given else None,
+            where_present=self.flag("where_present", given),
             convention=given.get("convention"),
             folded=self.flag("folded", given),
             without_norms=self.flag("without_norms", given),
@@ -235,11 +241,11 @@ class _Reader:
                 raise self.wrong(f"stand_ins: {group!r} is none of {', '.join(_STAND_INS)}")
         return tuple(groups)
 
-    def overrides(self, given: Mapping[str, Any], groups: Sequence[str]) -> tuple[str, ...]:
+    def overrides(self, given: Mapping[str, Any]) -> tuple[str, ...]:
         words = given.get("overrides", ())
         for word in words:
-            if not isinstance(word, str) or group_of(word) not in groups:
-                raise self.wrong(f"overrides: {word!r} sets none of {', '.join(groups)}")
+            if not isinstance(word, str) or group_of(word) not in _GROUPS:
+                raise self.wrong(f"overrides: {word!r} sets none of {', '.join(_GROUPS)}")
         return tuple(words)
 
     def flag(self, name: str, given: Mapping[str, Any]) -> bool:

@@ -150,7 +150,7 @@ class Measurements:
         if row.external:
             return False
         found = {(str(run.seed), run.differs) for run in self.runs(table, row)}
-        return not found.issuperset(self._wanted(table))
+        return not found.issuperset(self._wanted(table.of(row)))
 
     def measured(self, table: Table, row: Row) -> dict[str, Any]:
         """Summarise a row's runs: of several ways of training the wanted one, else the nearest to the published.
@@ -164,7 +164,7 @@ class Measurements:
             ways[run.differs].append(run)
         if not ways:
             return {}
-        wanted = {differs for _, differs in self._wanted(table)}
+        wanted = {differs for _, differs in self._wanted(table.of(row))}
         differs, runs = min(ways.items(), key=lambda way: (way[0] not in wanted, len(_parted(way[0])), -len(way[1])))
         top1 = [run.top1 for run in runs]
         return {
@@ -205,7 +205,7 @@ def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str
         top1=round(100 * found["top1"], 3),
         top5=round(100 * found["top5"], 3),
         epochs=summary["epochs"],
-        differs="; ".join(differences(table, config)),
+        differs="; ".join(differences(table.of(row), config)),
         params=summary["params"],
         macs=summary["macs"],
         device=summary["device"],

@@ -10,7 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from efficientconv.run_names import split_override
-from efficientconv.tables.compose import composed_training, merged
+from efficientconv.tables.compose import composed_training
+from efficientconv.tables.overrides import merged
 from efficientconv.tables.table import Row, Table
 
 
@@ -23,7 +24,7 @@ def sweep_words(table: Table, row: Row, overrides: Sequence[str]) -> list[str]:
         overrides: the user's own words, which win over the table's; see `merged`.
     """
     name = f"sweep=table-{table.name.replace('/', '-')}"
-    return merged([name, _seeds(table), *table.overrides, *row.overrides], overrides)
+    return merged([name, _seeds(table), *table.of(row).overrides], overrides)
 
 
 def trainings(table: Table, overrides: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -13,8 +13,10 @@ from efficientconv.errors import UserError, nearest_first
 from efficientconv.run_names import split_override
 from efficientconv.tables.compose import NETWORK
 from efficientconv.tables.listing import print_list
-from efficientconv.tables.load import find_tables, group_of, load_table
+from efficientconv.tables.load import find_tables, load_table
 from efficientconv.tables.measured import Measurements, write_csv_file
+from efficientconv.tables.overrides import group_of
+from efficientconv.tables.presence import absence
 from efficientconv.tables.sweep import outputs_of, sweep_words
 from efficientconv.tables.table import Row, Table
 from efficientconv.tables.words import OWN_KEYS
@@ -125,11 +127,21 @@ def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[s
         overrides: the user's own, which win over the table's.
 
     Yields:
-        The words behind ``train -m`` for each row; jobs of it that are done already are skipped there.
+        The words behind ``train -m`` for each row; jobs of it that are done already are skipped there. A row that is
+        ``where_present``, and whose data set cannot be had, is left out, which is said once on standard error.
     """
     measurements = Measurements(results, overrides)
-    for table, rows in chosen:
-        yield from (sweep_words(table, row, overrides) for row in rows if measurements.lacks(table, row))
+    said: set[str | None] = {None}
+    for table, row in ((table, row) for table, rows in chosen for row in rows):
+        if not measurements.lacks(table, row):
+            continue
+        words = sweep_words(table, row, overrides)
+        reason = absence(words) if row.where_present else None
+        if reason not in said:
+            print(f"left out of {table.name}: {reason}", file=sys.stderr)
+            said.add(reason)
+        if reason is None:
+            yield words
 
 
 def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:

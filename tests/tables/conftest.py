@@ -92,7 +92,7 @@ def leave_run(tmp_path):
     def leave(table, row, name, *, seed=0, top1=0.9, status="done", classes=None, **changes) -> Path:
         directory = tmp_path / "outputs" / name
         (directory).mkdir(parents=True)
-        config = composed_network(table, row) | composed_training(table) | {"logger": {}} | changes
+        config = composed_network(table, row) | composed_training(table.of(row)) | {"logger": {}} | changes
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
         summary = {
             "status": status,

@@ -14,8 +14,8 @@ from efficientconv.tables.words import OWN_KEYS
 ROOT = Path(__file__).parents[2]
 
 
-def run(*words, cwd):
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def run(*words, cwd, **environment):
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
     command = [sys.executable, "-m", "efficientconv", *words]
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240)
 
@@ -26,7 +26,7 @@ def test_tables_only_reads(tmp_path):
     assert "bsconv/cifar100_resnet" in listed.stdout
     shown = run("tables", "table=doconv/sample", "format=json", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert [row["row"] for row in json.loads(shown.stdout)] == ["Baseline", "DO-Conv"]
+    assert [row["table"] for row in json.loads(shown.stdout)] == ["sample"] * 4
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +63,14 @@ def test_no_is_not_true(tmp_path):
 def test_missing_rows_are_trained_once(tmp_path):
     short = ["data.train_fraction=0.1", "trainer.max_epochs=1", "seed=0,1"]
     (tmp_path / "elsewhere").mkdir()
-    words = ["table=doconv/sample", "row=DO-Conv", "run=true", "format=json", "results=elsewhere", "save=kept.csv"]
+    words = [
+        "table=doconv/sample",
+        "row=DO-Conv on digits",
+        "run=true",
+        "format=json",
+        "results=elsewhere",
+        "save=kept.csv",
+    ]
     first = run("tables", *words, *short, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     (row,) = json.loads(first.stdout)
@@ -73,15 +80,25 @@ def test_missing_rows_are_trained_once(tmp_path):
     summaries = sorted(sweep.glob("*/summary.json"))
     assert len(summaries) == 2
     table = load_table("doconv/sample")
-    assert Measurements([tmp_path / "kept.csv"]).measured(table, table.row("DO-Conv")) == row["measured"]
+    assert Measurements([tmp_path / "kept.csv"]).measured(table, table.row("DO-Conv on digits")) == row["measured"]
     before = [file.stat().st_mtime_ns for file in summaries]
     again = run("tables", *words, *short, cwd=tmp_path)
     assert (json.loads(again.stdout), again.stderr) == ([row], "")
     assert [file.stat().st_mtime_ns for file in summaries] == before
 
 
+def test_rows_on_mnist_are_left_out_where_it_is_not(tmp_path):
+    words = ["table=doconv/sample", "row=Baseline*", "run=true", "format=json", "trainer.max_epochs=1", "seed=0"]
+    offline = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    done = run("tables", *words, cwd=tmp_path, EFFICIENTCONV_DATA="nowhere", **offline)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("left out of doconv/sample: data=mnist: looked in ") == 1
+    published, digits = json.loads(done.stdout)
+    assert (published["measured"], digits["measured"]["n"]) == ({}, 1)
+
+
 def test_what_fails_in_training_fails_here(tmp_path):
-    failed = run("tables", "table=doconv/sample", "row=Baseline", "run=true", "data.train_fraction=2", cwd=tmp_path)
+    failed = run("tables", "table=doconv/sample", "row=*digits", "run=true", "data.train_fraction=2", cwd=tmp_path)
     assert failed.returncode == 1
     assert "train_fraction=2" in failed.stderr
     assert failed.stdout.startswith("doconv/sample: The PyTorch sample")

@@ -1,7 +1,8 @@
 import pytest
+from hydra.errors import HydraException
 
 from efficientconv.errors import UserError
-from efficientconv.tables.compose import composed_network, composed_training, merged
+from efficientconv.tables.compose import composed_data, composed_network, composed_training
 
 
 def test_network_is_the_table_s_and_the_row_s(small):
@@ -24,11 +25,12 @@ def test_training_with_other_words(small):
     assert (training["trainer"]["max_epochs"], training["data"]["seed"]) == (7, 3)
 
 
-def test_other_words_win_over_the_same_key_and_over_all_of_a_group_chosen_anew():
-    words = ["data=image_folder", "data.image_size=32", "recipe=x", "trainer.max_epochs=2"]
-    assert merged(words, ["data=digits"]) == ["recipe=x", "trainer.max_epochs=2", "data=digits"]
-    assert merged(words, ["data.image_size=64"]) == [words[0], *words[2:], "data.image_size=64"]
-    assert merged(words, ["++trainer.max_epochs=1"]) == [*words[:3], "++trainer.max_epochs=1"]
+def test_data_alone(small):
+    overrides = ["data=mnist", "model=lenet_doconv_sample", "model.in_channels=1", "recipe=doconv_sample"]
+    data = composed_data(overrides)
+    assert (data["channels"], data["batch_size"]) == (1, 32)
+    with pytest.raises(HydraException):
+        composed_data(["data.root=a,b"])
 
 
 def test_a_row_that_does_not_compose_is_named_with_its_file(write):

@@ -44,6 +44,12 @@ def test_a_row_s_own_convention_wins(write):
     assert found["flops"] > MACS
 
 
+def test_a_row_s_own_images_are_counted(write):
+    rows = [{"row": "plain", "overrides": ["model.in_channels=1"], "input_size": ["1", "28", "28"]}]
+    found = count_row(table := write(rows=rows), table.rows[0])
+    assert (found["params"], found["flops"]) == (PARAMS - 2 * 16 * 9, 9 * (16 * 14**2 + 256 * 7**2 + 160 * 4**2))
+
+
 def test_without_norms(write):
     overrides = ["model=resnet20", "model.data_norm=false"]
     rows = [

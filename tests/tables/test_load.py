@@ -3,7 +3,7 @@ import re
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.tables.load import find_tables, group_of, load_table, table_names
+from efficientconv.tables.load import find_tables, load_table, table_names
 
 ROW = {"row": "plain", "overrides": [], "params": "4.2"}
 EXTERNAL = {"row": "plain", "external": "true"}
@@ -25,11 +25,26 @@ def test_numbers_keep_the_digits_they_were_written_with(write, tmp_path):
 
 
 def test_a_row_may_differ_from_its_table(write):
-    own = {**ROW, "folded": "false", "convention": "bsconv", "without_norms": "true"}
+    own = {**ROW, "folded": "false", "convention": "bsconv", "without_norms": "true", "where_present": "true"}
     table = write(folded="true", rows=[ROW | {"row": "as the table"}, own])
     assert [row.folded for row in table.rows] == [True, False]
     assert table.folded
     assert (table.rows[1].convention, table.rows[1].without_norms) == ("bsconv", True)
+    assert [row.where_present for row in table.rows] == [False, True]
+
+
+def test_a_row_may_have_data_of_its_own(write):
+    own = {**ROW, "overrides": ["data=mnist"], "input_size": ["1", "28", "28"], "stand_ins": []}
+    table = write(stand_ins=["recipe"], rows=[ROW | {"row": "as the table"}, own])
+    same, other = (table.of(row) for row in table.rows)
+    assert same == table
+    assert other.overrides == (
+        "recipe=doconv_sample",
+        "trainer.max_epochs=2",
+        "model=lenet_doconv_sample",
+        "data=mnist",
+    )
+    assert (other.input_size, other.stand_ins) == ((1, 28, 28), ())
 
 
 def test_digits_are_cut_off_in_whole_columns(write):
@@ -73,6 +88,9 @@ def test_digits_are_cut_off_in_whole_columns(write):
         ),
         ({"rows": [{**ROW, "same_cost_as": "other"}]}, "row 'plain': same_cost_as: there is no row 'other'"),
         ({"stand_ins": ["recpie"]}, "stand_ins: 'recpie' is none of data, recipe"),
+        ({"rows": [{**ROW, "stand_ins": ["x"]}]}, "row 'plain': stand_ins: 'x' is none of data, recipe"),
+        ({"rows": [{**ROW, "input_size": ["1"]}]}, "row 'plain': input_size: channels, height and width are needed"),
+        ({"rows": [{**ROW, "where_present": "1"}]}, "row 'plain': where_present: true or false is needed, not '1'"),
         ({"seeds": [["1"]]}, "seeds: a whole number is needed, not ['1']"),
         ({"overrides": ["seeds=1"]}, "overrides: 'seeds=1' sets none of model, conv, data, recipe, trainer"),
         ({"columns": {"parms": {"unit": "M"}}}, "column 'parms': there is no such column; nearest first: params"),
@@ -137,7 +155,3 @@ def test_an_unknown_table_lists_the_nearest():
 def test_rows_are_found_by_name_and_pattern(small):
     assert [row.name for row in small.rows_like("DO*")] == ["doconv"]
     assert small.row("plain").name == "plain"
-
-
-def test_group_of_an_override():
-    assert [group_of(word) for word in ("model=resnet20", "+model.kwargs.x=1", "~data")] == ["model", "model", "data"]

@@ -85,6 +85,17 @@ def test_a_stand_in_is_always_marked(write, leave_run, tmp_path):
     assert Measurements([tmp_path]).measured(table, table.rows[0])["differs"] == ["data=digits"]
 
 
+def test_a_row_is_measured_by_its_own_training(write, leave_run, tmp_path):
+    own = {"row": "own", "overrides": ["data=mnist", "model.in_channels=1"]}
+    table = write(rows=[own, {"row": "stand-in", "overrides": [], "stand_ins": ["data"]}])
+    channels = {"data": {**composed_training(table.of(table.rows[0]))["data"], "channels": 1}}  # as the network takes
+    leave_run(table, table.rows[0], "own", **channels)
+    leave_run(table, table.rows[1], "stand-in")
+    found = Measurements([tmp_path])
+    assert [found.measured(table, row)["differs"] for row in table.rows] == [[], ["data=digits"]]
+    assert [found.lacks(table, row) for row in table.rows] == [False, False]
+
+
 def test_the_way_nearest_to_the_published_one_is_reported(small, leave_run, tmp_path):
     plain = small.rows[0]
     trainer = composed_training(small)["trainer"]

@@ -72,8 +72,9 @@ def test_the_page_is_made_of_these_parts_alone():
 @pytest.mark.parametrize("name", NAMES)
 def test_training_composes_and_stand_ins_are_groups(name):
     table = load_table(name)
-    assert set(composed_training(table)["choices"]) == {"data", "recipe", "trainer", "callbacks"}
-    assert set(table.stand_ins) <= {"data", "recipe"}
+    for row in table.rows:
+        assert set(composed_training(table.of(row))["choices"]) == {"data", "recipe", "trainer", "callbacks"}
+        assert set(table.of(row).stand_ins) <= {"data", "recipe"}
 
 
 def test_contents_link_to_headings_that_differ():

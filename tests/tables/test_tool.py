@@ -17,12 +17,12 @@ LIST = CONFIG | {"tables": None, "results": None}
 def test_json_is_all_that_is_printed(capsys):
     assert run(CONFIG, []) is None
     rows = json.loads(capsys.readouterr().out)
-    assert [row["row"] for row in rows] == ["Baseline", "DO-Conv"]
-    assert [row["computed"]["params"] for row in rows] == [4218, 4218]
+    assert [row["row"] for row in rows] == ["Baseline", "DO-Conv", "Baseline on digits", "DO-Conv on digits"]
+    assert [row["computed"]["params"] for row in rows] == [3930, 3930, 4218, 4218]
 
 
 def test_rows_and_several_tables(capsys):
-    run(CONFIG | {"tables": ["doconv/sample", "doconv/sample_gluoncv"], "row": "do*"}, [])
+    run(CONFIG | {"tables": ["doconv/sample", "doconv/sample_gluoncv"], "row": "do-conv"}, [])
     assert [row["row"] for row in json.loads(capsys.readouterr().out)] == ["DO-Conv", "DO-Conv"]
 
 
@@ -42,7 +42,7 @@ def test_text_and_page(capsys):
 
 KEYS = "table, row, format, results, save, run"
 MISTAKES = [
-    ({"row": "Basline"}, [], "row=Basline: there is no such row; nearest first: Baseline, DO-Conv"),
+    ({"row": "Basline"}, [], "row=Basline: there is no such row; nearest first: Baseline, Baseline on digits, DO-Conv"),
     ({"format": "jsn"}, [], "format=jsn: there is no such format; nearest first: json"),
     ({"format": "jsn", "run": True}, [], "format=jsn: there is no such format; nearest first: json"),
     ({"tables": ["doconv/sampel"]}, [], "table=doconv/sampel: there is no such table; nearest first: doconv/sample"),
@@ -79,7 +79,7 @@ def test_words_of_training_are_no_mistakes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["data=mnist", "recipe=cosine_cifar", "trainer.max_epochs=1", "seed=0,1", "sweep=x", "outputs=y"]
     words += ["callbacks=ema", "logger=tensorboard", "compile=true", "channels_last=true", "allow=[x]", "resume=false"]
-    sweeps = run(CONFIG | {"run": True}, words)
+    sweeps = run(CONFIG | {"row": "* on digits", "run": True}, words)
     assert [sweep[-len(words) :] for sweep in sweeps] == [words, words]
 
 
@@ -139,8 +139,43 @@ def test_runs_on_other_data_stop_no_training(leave_run, tmp_path):
     assert list(missing_sweeps([(table, [row])], [str(tmp_path)], [])) == [sweep_words(table, row, [])]
     assert Measurements([tmp_path]).measured(table, row) == {}
     sample = load_table("doconv/sample")
+    digits = sample.row("Baseline on digits")
     for seed in sample.seeds:
-        leave_run(sample, sample.rows[0], f"sample/{seed}", seed=seed)
-    assert list(missing_sweeps([(sample, sample.rows[:1])], [str(tmp_path)], [])) == []
-    (sweep,) = missing_sweeps([(sample, sample.rows[:1])], [str(tmp_path)], ["data=mnist"])
+        leave_run(sample, digits, f"sample/{seed}", seed=seed)
+    assert list(missing_sweeps([(sample, [digits])], [str(tmp_path)], [])) == []
+    (sweep,) = missing_sweeps([(sample, [digits])], [str(tmp_path)], ["data=mnist"])
     assert "data=mnist" in sweep
+
+
+@pytest.fixture
+def on_mnist(write):
+    """Write two rows on MNIST, in a folder, and one on digits."""
+
+    def rows_on_mnist(root, **changes):
+        words = ["data=mnist", f"data.root={root}", "data.download=false"]
+        plain = {"row": "plain", "overrides": words, **changes}
+        doconv = {"row": "doconv", "overrides": ["conv=doconv", *words], **changes}
+        table = write(rows=[plain, doconv, {"row": "digits", "overrides": []}])
+        return [(table, table.rows)]
+
+    return rows_on_mnist
+
+
+def test_rows_for_where_their_data_is_are_left_out_elsewhere_which_is_said_once(on_mnist, tmp_path, capsys):
+    chosen = on_mnist(tmp_path / "nowhere", where_present="true")
+    table, rows = chosen[0]
+    assert list(missing_sweeps(chosen, [], [])) == [sweep_words(table, rows[2], [])]
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith("left out of paper/small: data=mnist: looked in ")
+    assert "data.download=false forbids fetching it. To fetch it by hand: mkdir -p" in said.err
+
+
+def test_rows_for_where_their_data_is_are_trained_there(on_mnist, tiny_mnist, capsys):
+    chosen = on_mnist(tiny_mnist, where_present="true")
+    assert len(list(missing_sweeps(chosen, [], []))) == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_other_rows_are_left_to_training(on_mnist, tmp_path):
+    assert len(list(missing_sweeps(on_mnist(tmp_path / "nowhere"), [], []))) == 3
