@@ -203,7 +203,10 @@ def _evaluate_job(config: DictConfig) -> None:
 def _profile_job(config: DictConfig) -> None:
     from efficientconv.profile import profile as profile_network
 
-    profile_network(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
+    job = HydraConfig.get()
+    groups = [f"{group}={job.runtime.choices[group]}" for group in ("model", "conv")]
+    details = [word for word in job.overrides.task if word.lstrip("+~").startswith(("model.", "conv."))]
+    profile_network(_plain(config, resolve=True), name=" ".join([*groups, *details]))
 
 
 def _bench_job(config: DictConfig) -> None:

@@ -13,18 +13,19 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from efficientconv.compose import replace_convs
+from efficientconv.compose import ReplacementReport, replace_convs
 from efficientconv.console import console, figures_table
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvVariant
 from efficientconv.profiling import Profile, complexity
 
 
-def profile(config: Mapping[str, Any]) -> dict[str, Profile]:
+def profile(config: Mapping[str, Any], name: str) -> dict[str, Profile]:
     """Build a network, count it as it trains and as it is deployed, and print both.
 
     Args:
         config: ``configs/profile.yaml`` composed, as plain dictionaries and lists.
+        name: what to call the network, such as the words of the command line that build it.
 
     Returns:
         The counts ``trained``, and ``folded`` where folding changes them.
@@ -33,7 +34,7 @@ def profile(config: Mapping[str, Any]) -> dict[str, Profile]:
         UserError: a value that is not right, or a network that does not run on such images.
     """
     size, depth = _checked(config)
-    model = build_network(config, config["classes"])
+    model, report = _built(config, config["classes"])
     try:
         found = {"trained": complexity(model, size)}
         folded = complexity(fold_network(model), size)
@@ -42,9 +43,11 @@ def profile(config: Mapping[str, Any]) -> dict[str, Profile]:
     if folded.totals != found["trained"].totals or folded.params != found["trained"].params:
         found["folded"] = folded
     screen = console()
-    screen.print(Group(tree(found["trained"], depth, screen.width), totals(found, screen.width)), crop=False)
+    lines = [name, *(report.summary() if report else ()), ""]
+    counts = tree(found["trained"], depth, screen.width), totals(found, screen.width)
+    screen.print(Group(*map(Text, lines), *counts), crop=False)
     if config["json"] is not None:
-        plain = {name: each.to_dict() for name, each in found.items()}
+        plain = {"network": name} | {key: each.to_dict() for key, each in found.items()}
         Path(config["json"]).write_text(json.dumps(plain, indent=2) + "\n")
     return found
 
@@ -55,6 +58,10 @@ def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
     Raises:
         UserError: the convolution fits nowhere in it.
     """
+    return _built(config, classes)[0]
+
+
+def _built(config: Mapping[str, Any], classes: int) -> tuple[nn.Module, ReplacementReport | None]:
     backbone = instantiate(config["model"], _convert_="all")
     try:
         with torch.device("meta"):
@@ -63,8 +70,8 @@ def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
         model = backbone(num_classes=classes)
     conv = instantiate(config["conv"], _convert_="all")
     if conv["layer"] is None and not conv["instead"]:
-        return model
-    return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])[0]
+        return model, None
+    return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])
 
 
 def fold_network(model: nn.Module) -> nn.Module:
@@ -99,7 +106,7 @@ def tree(found: Profile, depth: int | None, width: int) -> Group:
             indented = f"{'  ' * level}{name.rpartition('.')[2]} " if name else ""
             rows.append([Text.assemble(indented, (module.kind, "dim")), *map(Text, counts)])
     size = "×".join(map(str, found.input_size))
-    title = f"{found.model} on {size}: {found.params:,} params, {found.macs:,} MACs"
+    title = f"{size}: {found.params:,} params, {found.macs:,} MACs"
     headers = ("module", "params", "MACs", "of all", "activations")
     return Group(title, "", figures_table(headers, rows, width), "")
 
@@ -113,4 +120,4 @@ def totals(found: Mapping[str, Profile], width: int) -> Group:
     rows |= {name: [each.totals[name] for each in found.values()] for name in found["trained"].totals}
     rows["peak activations, bytes"] = [each.peak_activation_bytes for each in found.values()]
     texts = [[Text(name), *(Text(f"{count:,}") for count in counts)] for name, counts in rows.items()]
-    return Group("by convention", "", figures_table(("total", *found), texts, width), "")
+    return Group("by convention, as docs/tables.md explains them", "", figures_table(("total", *found), texts, width), "")

@@ -82,6 +82,11 @@ def test_a_group_of_another_tool_gets_one_line(override, tmp_path):
     assert f"{override.partition('=')[0]}: there is no such key; nearest: " in found.stderr
 
 
+def test_profile_calls_the_network_by_the_words_that_build_it(tmp_path):
+    found = run("profile", "conv=spconv", "input_size=[3,16,16]", "conv.layer.alpha=0.25", "depth=0", cwd=tmp_path)
+    assert found.stdout.splitlines()[0] == "model=resnet20 conv=spconv conv.layer.alpha=0.25"
+
+
 def test_unknown_tool_and_no_tool(tmp_path):
     found = run("trian", cwd=tmp_path)
     assert found.returncode == 2

@@ -25,18 +25,33 @@ def config(network, **changes):
 
 def test_a_layer_that_folds_is_counted_as_trained_and_as_folded(networks, capsys, tmp_path):
     file = tmp_path / "profile.json"
-    found = profile(config(networks["DO-Conv"], json=str(file)))
+    found = profile(config(networks["DO-Conv"], json=str(file)), "the sample")
     assert {name: each.params for name, each in found.items()} == {"trained": 7053, "folded": 4218}
     stored = json.loads(file.read_text())
+    assert list(stored) == ["network", "trained", "folded"]
+    assert stored["network"] == "the sample"
     assert stored["folded"]["params"] == 4218
     assert stored["trained"]["totals"].keys() == CONVENTIONS.keys()
     shown = capsys.readouterr().out
-    assert "Sequential on 3×32×32: 7,053 params, 281,088 MACs" in shown
+    assert shown.startswith("the sample\nDOConv2d(d_mul=None) for ")
+    assert "stem included: 3 replaced, 0 kept\n" in shown
+    assert "3×32×32: 7,053 params, 281,088 MACs" in shown
     assert all(name in shown for name in CONVENTIONS)
 
 
 def test_a_layer_that_does_not_fold_is_counted_once(networks):
-    assert list(profile(config(networks["Baseline"]))) == ["trained"]
+    assert list(profile(config(networks["Baseline"]), "")) == ["trained"]
+
+
+def test_what_the_layer_cannot_stand_for_is_said(capsys):
+    table = load_table("spconv/cifar10_resnet20")
+    network = composed_network(table, table.row("SPConv-ResNet_20-α1/2"))
+    network["conv"]["layer"]["alpha"] = 0.3
+    profile(config(network, depth=0), "SPConv at 0.3")
+    name, counts, first, *_ = capsys.readouterr().out.splitlines()
+    assert name == "SPConv at 0.3"
+    assert counts == "SPConv2d(alpha=0.3, gwc_groups=2) for dense 3×3, without the stem: 7 replaced, 11 kept"
+    assert first.startswith("Kept stages.*.*.conv*.conv (×11), 3×3 32→32: alpha=0.3: int(in_channels·alpha) = 9")
 
 
 def shown(layout, width):
@@ -49,7 +64,7 @@ def shown(layout, width):
 def test_tree_folds_by_depth(networks, depth, rows):
     found = complexity(build_network(networks["Baseline"], 10), (3, 32, 32))
     title, _, _, _, *lines = shown(tree(found, depth, 100), 100).strip().splitlines()
-    assert title == "Sequential on 3×32×32: 4,218 params, 281,088 MACs"
+    assert title == "3×32×32: 4,218 params, 281,088 MACs"
     assert len(lines) == rows
     conv1 = [line.split() for line in lines if "conv1" in line]
     assert conv1 == ([["conv1", "Conv2d", "448", "110,592", "39.3%", "4,096"]] if rows > 1 else [])
@@ -97,4 +112,4 @@ def test_folding_leaves_the_network_as_it_is(networks):
 )
 def test_mistakes(networks, changes, message):
     with pytest.raises(UserError, match=message):
-        profile(config(networks["Baseline"], **changes))
+        profile(config(networks["Baseline"], **changes), "")

@@ -105,6 +105,10 @@ class ReplacementReport:
         ]
         return plain | {"kept": list(plain["kept"]), "penalties": list(plain["penalties"])}
 
+    def summary(self) -> list[str]:
+        """Say in one line what was replaced by what, and in one for each reason what was kept."""
+        return [f"{self.rule}: {len(self.replaced)} replaced, {len(self.kept)} kept", *_kept_lines(self.kept)]
+
     def __rich__(self) -> RenderableType:
         """Show one table, with one line for all units that differ in nothing but the numbers in their names."""
         return Group(
