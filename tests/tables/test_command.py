@@ -107,5 +107,5 @@ def test_what_fails_in_training_fails_here(tmp_path):
 def test_profile(tmp_path):
     shown = run("profile", "model=lenet_doconv_sample", "conv=doconv", "depth=1", "json=profile.json", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "Sequential on 3×32×32: 7,053 params, 281,088 MACs" in shown.stdout
+    assert "\n3×32×32: 7,053 params, 281,088 MACs\n" in shown.stdout
     assert [file.name for file in tmp_path.iterdir()] == ["profile.json"]
