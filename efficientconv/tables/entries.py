@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
 from typing import Any
 
 from efficientconv.tables.compose import composed_training
 from efficientconv.tables.counts import agreement, count_row
 from efficientconv.tables.measured import Measurements
 from efficientconv.tables.table import Row, Table
+
+MANY_ROWS = 60
+"""From so many on counting is worth further processes: one takes seconds to start, and a row some tenths of one."""
+
+MOST_PROCESSES = 4
 
 
 @dataclass(frozen=True)
@@ -71,19 +81,50 @@ class Entry:
 
 
 def entries(table: Table, rows: Sequence[Row], measurements: Measurements) -> list[Entry]:
-    """Count and look up rows.
+    """Count and look up rows of one table.
 
     Raises:
         UserError: a row that cannot be built.
     """
-    for row in rows:  # before much is counted: a row whose training does not compose is not right either
-        composed_training(table.of(row))
+    composed_training(table)  # before much is counted: a table whose training does not compose is not right either
     found = []
     for row in rows:
         computed = count_row(table, row)
         measured = measurements.measured(table, row)
         found.append(Entry(table, row, computed, agreement(table, row, computed), measured))
     return found
+
+
+def entries_of_tables(chosen: Sequence[tuple[Table, Sequence[Row]]], measurements: Measurements) -> list[list[Entry]]:
+    """Count and look up rows of several tables; of many rows on several cores.
+
+    Raises:
+        UserError: a row that cannot be built.
+    """
+    if sum(len(rows) for _, rows in chosen) < MANY_ROWS:
+        return [entries(table, rows, measurements) for table, rows in chosen]
+    processes = min(len(chosen), os.cpu_count() or 1, MOST_PROCESSES)
+    with ProcessPoolExecutor(processes, get_context("spawn"), _depend_on_parent) as pool:
+        sections = [pool.submit(entries, table, rows, measurements) for table, rows in chosen]
+        try:
+            return [section.result() for section in sections]
+        except BaseException:  # nobody waits for the others
+            for process in active_children():
+                process.kill()
+            raise
+
+
+def _depend_on_parent() -> None:
+    """Leave it to the parent process to say that it was interrupted, and end when it ends, however that is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 KINDS = ("agree", "differ", "with a needless erratum", "with an erratum", "without published counts", "external")

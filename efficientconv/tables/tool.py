@@ -155,11 +155,11 @@ def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         UserError: see `run`; or there is no run to save.
     """
     from efficientconv.tables import formats, page
-    from efficientconv.tables.entries import entries
+    from efficientconv.tables.entries import entries_of_tables
 
     chosen = choose(config["tables"], config["row"])
     measurements = Measurements(places(config, overrides), overrides)
-    sections = [entries(table, rows, measurements) for table, rows in chosen]
+    sections = entries_of_tables(chosen, measurements)
     if config["format"] == "text":
         screen = console()
         for section in sections:

@@ -2,7 +2,11 @@ import json
 
 import pytest
 
+from efficientconv.errors import UserError
+from efficientconv.tables import entries as entries_module
 from efficientconv.tables.entries import kinds, tally
+from efficientconv.tables.load import load_table
+from efficientconv.tables.measured import Measurements
 from tests.tables.conftest import MEASURED
 
 UNMEASURED = {"row": "a", "overrides": [], "params": "4.2", "flops": "0.281"}
@@ -76,3 +80,22 @@ def test_tally_speaks_of_one_and_of_many():
 def test_what_differs_or_is_not_published_is_counted_too(write, entries_of):
     found = entries_of(write(rows=[UNMEASURED | {"params": "4.1"}, {"row": "bare", "overrides": []}]))
     assert tally(kinds(found)) == "2 rows: 1 differs, 1 without published counts"
+
+
+def test_many_rows_are_counted_by_several_processes_and_come_out_the_same(monkeypatch):
+    tables = [load_table("doconv/sample"), load_table("spconv/cifar10_resnet20")]
+    chosen = [(table, table.rows) for table in tables]
+    alone = entries_module.entries_of_tables(chosen, Measurements([]))
+    monkeypatch.setattr(entries_module, "MANY_ROWS", 1)
+    together = entries_module.entries_of_tables(chosen, Measurements([]))
+    assert [[entry.to_dict() for entry in section] for section in together] == [
+        [entry.to_dict() for entry in section] for section in alone
+    ]
+    assert [len(section) for section in together] == [4, 3]
+
+
+def test_what_is_wrong_with_a_row_is_said_by_several_processes_too(write, monkeypatch):
+    monkeypatch.setattr(entries_module, "MANY_ROWS", 1)
+    table = write(rows=[{"row": "narrow", "overrides": ["model.in_channels=0"]}])
+    with pytest.raises(UserError, match=r"small\.yaml: row 'narrow': "):
+        entries_module.entries_of_tables([(table, table.rows)], Measurements([]))
