@@ -15,8 +15,8 @@
 
 A column may also have ``truncated: true`` (all its figures were cut off behind their last digit, not rounded).
 
-A row may have ``input_size`` and ``stand_ins`` of its own, and its overrides win over the table's. With
-``where_present: true`` it is trained only where its data set is or can be fetched; elsewhere that is said.
+A row may have an ``input_size`` of its own, and its overrides win over the table's. With ``where_present: true`` it is
+trained only where its data set is or can be fetched; elsewhere that is said.
 
 A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
 ``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
@@ -63,7 +63,6 @@ _ROW_KEYS = {
     "row": str,
     "overrides": list,
     "input_size": list,
-    "stand_ins": list,
     "where_present": str,
     "folded": str,
     "convention": str,
@@ -207,7 +206,6 @@ class _Reader:
             overrides=self.overrides(given),
             figures=figures,
             input_size=self.image(given["input_size"]) if "input_size" in given else None,
-            stand_ins=self.stand_ins(given) if "stand_ins" in given else None,
             where_present=self.flag("where_present", given),
             convention=given.get("convention"),
             folded=self.flag("folded", given),

@@ -34,15 +34,14 @@ class Column:
 class Row:
     """A published row: what builds it, and what was printed of it.
 
-    ``input_size`` and ``stand_ins`` are None where they are the table's. A row that is ``where_present`` is trained
-    only where its data set is, or can be fetched.
+    ``input_size`` is None where it is the table's. A row that is ``where_present`` is trained only where its data set
+    is, or can be fetched.
     """
 
     name: str
     overrides: tuple[str, ...]
     figures: Mapping[str, Figure]
     input_size: tuple[int, int, int] | None = None
-    stand_ins: tuple[str, ...] | None = None
     where_present: bool = False
     convention: str | None = None
     folded: bool = False
@@ -79,13 +78,9 @@ class Table:
         return next(row for row in self.rows if row.name == name)
 
     def of(self, row: Row) -> Table:
-        """Return the table as it holds for one row: with the row's overrides, which win, input size and stand-ins."""
-        return replace(
-            self,
-            overrides=tuple(merged(self.overrides, row.overrides)),
-            input_size=row.input_size or self.input_size,
-            stand_ins=self.stand_ins if row.stand_ins is None else row.stand_ins,
-        )
+        """Return the table as it holds for one row: with the row's overrides, which win, and its input size."""
+        overrides = tuple(merged(self.overrides, row.overrides))
+        return replace(self, overrides=overrides, input_size=row.input_size or self.input_size)
 
     def rows_like(self, pattern: str) -> list[Row]:
         """List the rows whose names match a glob pattern, in any case of letters."""

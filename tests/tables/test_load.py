@@ -34,8 +34,8 @@ def test_a_row_may_differ_from_its_table(write):
 
 
 def test_a_row_may_have_data_of_its_own(write):
-    own = {**ROW, "overrides": ["data=mnist"], "input_size": ["1", "28", "28"], "stand_ins": []}
-    table = write(stand_ins=["recipe"], rows=[ROW | {"row": "as the table"}, own])
+    own = {**ROW, "overrides": ["data=mnist"], "input_size": ["1", "28", "28"]}
+    table = write(rows=[ROW | {"row": "as the table"}, own])
     same, other = (table.of(row) for row in table.rows)
     assert same == table
     assert other.overrides == (
@@ -44,7 +44,7 @@ def test_a_row_may_have_data_of_its_own(write):
         "model=lenet_doconv_sample",
         "data=mnist",
     )
-    assert (other.input_size, other.stand_ins) == ((1, 28, 28), ())
+    assert other.input_size == (1, 28, 28)
 
 
 def test_digits_are_cut_off_in_whole_columns(write):
@@ -88,7 +88,6 @@ def test_digits_are_cut_off_in_whole_columns(write):
         ),
         ({"rows": [{**ROW, "same_cost_as": "other"}]}, "row 'plain': same_cost_as: there is no row 'other'"),
         ({"stand_ins": ["recpie"]}, "stand_ins: 'recpie' is none of data, recipe"),
-        ({"rows": [{**ROW, "stand_ins": ["x"]}]}, "row 'plain': stand_ins: 'x' is none of data, recipe"),
         ({"rows": [{**ROW, "input_size": ["1"]}]}, "row 'plain': input_size: channels, height and width are needed"),
         ({"rows": [{**ROW, "where_present": "1"}]}, "row 'plain': where_present: true or false is needed, not '1'"),
         ({"seeds": [["1"]]}, "seeds: a whole number is needed, not ['1']"),

@@ -87,12 +87,12 @@ def test_a_stand_in_is_always_marked(write, leave_run, tmp_path):
 
 def test_a_row_is_measured_by_its_own_training(write, leave_run, tmp_path):
     own = {"row": "own", "overrides": ["data=mnist", "model.in_channels=1"]}
-    table = write(rows=[own, {"row": "stand-in", "overrides": [], "stand_ins": ["data"]}])
+    table = write(stand_ins=["data"], rows=[own, {"row": "other", "overrides": []}])
     channels = {"data": {**composed_training(table.of(table.rows[0]))["data"], "channels": 1}}  # as the network takes
     leave_run(table, table.rows[0], "own", **channels)
-    leave_run(table, table.rows[1], "stand-in")
+    leave_run(table, table.rows[1], "other")
     found = Measurements([tmp_path])
-    assert [found.measured(table, row)["differs"] for row in table.rows] == [[], ["data=digits"]]
+    assert [found.measured(table, row)["differs"] for row in table.rows] == [["data=mnist"], ["data=digits"]]
     assert [found.lacks(table, row) for row in table.rows] == [False, False]
 
 
