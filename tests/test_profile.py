@@ -9,7 +9,7 @@ from torch import nn
 from efficientconv.errors import UserError
 from efficientconv.profile import build_network, fold_network, profile, totals, tree
 from efficientconv.profiling import CONVENTIONS, complexity
-from efficientconv.tables.compose import composed_network
+from efficientconv.tables.configurations import composed_network
 from efficientconv.tables.load import load_table
 
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from efficientconv.messages import one_line
 from efficientconv.profile import build_network, fold_network
 from efficientconv.profiling import complexity
-from efficientconv.tables.compose import composed_network, row_error
+from efficientconv.tables.configurations import composed_network, row_error
 from efficientconv.tables.table import COUNTED, Row, Table
 
 

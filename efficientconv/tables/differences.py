@@ -8,7 +8,7 @@ from typing import Any
 
 from efficientconv.config_path import CONFIGS
 from efficientconv.run_names import DEVICE_SETTINGS
-from efficientconv.tables.compose import TRAINING, composed_training
+from efficientconv.tables.configurations import TRAINING, composed_training
 from efficientconv.tables.table import Table
 from efficientconv.training.run_directory import flat
 

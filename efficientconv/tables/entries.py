@@ -13,7 +13,7 @@ from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import Any
 
-from efficientconv.tables.compose import composed_training
+from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.counts import agreement, count_row
 from efficientconv.tables.measured import Measurements
 from efficientconv.tables.table import Row, Table

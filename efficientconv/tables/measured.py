@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientconv.errors import UserError
-from efficientconv.tables.compose import composed_network
+from efficientconv.tables.configurations import composed_network
 from efficientconv.tables.differences import differences
 from efficientconv.tables.sweep import trainings
 from efficientconv.tables.table import Row, Table

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from efficientconv.errors import UserError
 from efficientconv.messages import one_line
-from efficientconv.tables.compose import composed_data
+from efficientconv.tables.configurations import composed_data
 from efficientconv.tables.overrides import group_of
 
 

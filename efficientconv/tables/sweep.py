@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from efficientconv.run_names import split_override
-from efficientconv.tables.compose import composed_training
+from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.overrides import merged
 from efficientconv.tables.table import Row, Table
 

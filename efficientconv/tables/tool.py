@@ -11,7 +11,7 @@ from typing import Any
 from efficientconv.console import console
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.run_names import split_override
-from efficientconv.tables.compose import NETWORK
+from efficientconv.tables.configurations import NETWORK
 from efficientconv.tables.listing import print_list
 from efficientconv.tables.load import find_tables, load_table
 from efficientconv.tables.measured import Measurements, write_csv_file

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from efficientconv.tables import compose, load
-from efficientconv.tables.compose import composed_network, composed_training
+from efficientconv.tables import configurations, load
+from efficientconv.tables.configurations import composed_network, composed_training
 from efficientconv.tables.entries import entries
 from efficientconv.tables.load import load_table
 
@@ -52,7 +52,7 @@ MEASURED = {
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Write a table as ``paper/small`` where tables are looked for, and load it."""
-    for module in (load, compose):
+    for module in (load, configurations):
         monkeypatch.setattr(module, "TABLES", tmp_path / "table")
 
     def write_table(content=SMALL, **changes):

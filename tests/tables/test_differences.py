@@ -1,6 +1,6 @@
 import pytest
 
-from efficientconv.tables.compose import composed_training
+from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.differences import differences
 
 

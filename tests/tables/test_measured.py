@@ -3,7 +3,7 @@ import csv
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.tables.compose import composed_training
+from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.measured import Measurements, Run, write_csv_file
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientconv.tables.compose import composed_training
+from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.entries import KINDS, entries
 from efficientconv.tables.formats import heading
 from efficientconv.tables.load import load_table, table_names

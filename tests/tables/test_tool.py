@@ -4,7 +4,7 @@ import re
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.tables.compose import composed_training
+from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.load import load_table
 from efficientconv.tables.measured import Measurements
 from efficientconv.tables.sweep import sweep_words

@@ -2,7 +2,7 @@ import pytest
 from hydra.errors import HydraException
 
 from efficientconv.errors import UserError
-from efficientconv.tables.compose import composed_data, composed_network, composed_training
+from efficientconv.tables.configurations import composed_data, composed_network, composed_training
 
 
 def test_network_is_the_table_s_and_the_row_s(small):
