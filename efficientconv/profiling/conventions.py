@@ -81,7 +81,8 @@ def thop2020(trace: Trace) -> Iterator[tuple[str, int]]:
         elif isinstance(call.module, _AVERAGE_POOLS):
             yield call.name, (_kernel_area(call.module) + 1) * prod(call.output)
     for op in _adaptive_average_pools(trace):
-        yield op.module, prod(op.inputs[0]) + prod(op.output)
+        windows = (size // parts for size, parts in zip(op.inputs[0][2:], op.output[2:] or (1, 1), strict=True))
+        yield op.module, (prod(windows) + 1) * prod(op.output)
 
 
 def ptflops2020(trace: Trace) -> Iterator[tuple[str, int]]:
@@ -139,7 +140,7 @@ def mmpretrain(trace: Trace) -> Iterator[tuple[str, int]]:
 
 
 def fvcore(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Count as fvcore does in eval mode, hence FasterNet's table.
+    """Count as fvcore does in eval mode where there is no attention, hence FasterNet's table.
 
     As ``macs``, and 2 for each input of a batch norm (1 without affine); 1 for each input of an adaptive average pool.
     Activations and sums: nothing.
@@ -175,8 +176,10 @@ def _classifier(trace: Trace) -> str:
 
 def _adaptive_average_pools(trace: Trace) -> Iterator[Operator]:
     """Go through the adaptive average pools, written as modules, functions or means over all pixels."""
-    names = ("mean", "_adaptive_avg_pool2d")
-    return (op for op in trace.operators if op.of_image and op.name in names and len(op.inputs[0]) == 4)
+    for op in trace.operators:
+        is_mean_of_pixels = op.name == "mean" and len(op.inputs[0]) == 4 and prod(op.output) == prod(op.inputs[0][:2])
+        if op.of_image and (op.name == "_adaptive_avg_pool2d" or is_mean_of_pixels):
+            yield op
 
 
 def _effective(dense: int, op: Operator) -> int:

@@ -87,7 +87,7 @@ def started(command: Sequence[str], count: int, run: RunDirectory) -> Iterator[l
                     command,
                     env=environment | {"LOCAL_RANK": str(rank)},
                     stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL if rank else None,
+                    stdout=subprocess.DEVNULL if rank else _standard_output(),
                     stderr=log if rank else None,
                     start_new_session=True,
                 )
@@ -97,6 +97,14 @@ def started(command: Sequence[str], count: int, run: RunDirectory) -> Iterator[l
             for process in ranks:
                 process.kill()
                 process.communicate()
+
+
+def _standard_output() -> int | None:
+    """Return the file descriptor of ``sys.stdout``, which may be redirected; None, for that of the process, if none."""
+    try:
+        return sys.stdout.fileno()
+    except (AttributeError, OSError):
+        return None
 
 
 def _environment(count: int) -> dict[str, str]:

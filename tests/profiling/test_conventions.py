@@ -116,14 +116,25 @@ def test_thop_took_the_kernel_size_of_an_average_pool_as_it_was_given():
 
 
 class Mean(nn.Module):
+    def __init__(self, *dims):
+        super().__init__()
+        self.dims = dims
+
     def forward(self, x):
-        return x.mean((2, 3))
+        return x.mean(self.dims)
 
 
 def test_mmcls_counts_a_global_pool_however_it_is_written_and_ptflops_modules_alone():
-    pools = (Mean(), nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(2))
+    pools = (Mean(2, 3), nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(2))
     assert [total("mmcls2021", pool) for pool in pools] == [256, 256, 256]
     assert [total("ptflops2020", pool) for pool in pools] == [0, 256, 256]
+    assert total("mmcls2021", Mean(1)) == 0  # over the channels: no pool
+
+
+def test_thop_took_an_adaptive_pool_for_windows_that_do_not_overlap():
+    assert [total("thop2020", pool) for pool in (Mean(2, 3), nn.AdaptiveAvgPool2d(1))] == [(64 + 1) * 4] * 2
+    assert total("thop2020", nn.AdaptiveAvgPool2d(2), size=(4, 7, 7)) == (3 * 3 + 1) * 16
+    assert total("thop2020", Mean(1)) == 0
 
 
 class Einsum(nn.Module):

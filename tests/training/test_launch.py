@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def test_every_rank_knows_which_it_is_and_where_to_meet(run):
     code = "print(rank, *(os.environ[n] for n in ('WORLD_SIZE', 'MASTER_ADDR')), file=__import__('sys').stderr)"
     assert statuses(run, code, count=3) == [0, 0, 0]
     assert sorted(run.log_file.read_text().split("\n")) == ["", "1 3 127.0.0.1", "2 3 127.0.0.1"]
+
+
+def test_the_first_rank_prints_where_this_process_does(run, tmp_path):
+    with (tmp_path / "out").open("w+") as out, redirect_stdout(out):
+        assert statuses(run, "print('I am', rank)") == [0, 0]
+    assert (tmp_path / "out").read_text() == "I am 0\n"
 
 
 def test_a_rank_that_hangs_after_another_has_failed_is_not_waited_for(run, monkeypatch):
