@@ -7,10 +7,10 @@ the IEEE 86(11), 1998.
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision import datasets
@@ -91,15 +91,14 @@ def read_idx(file: Path, *size: int) -> Tensor:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not whole, or not of that size.
+        ValueError: it is not whole, not of that size, or empty.
     """
     content = file.read_bytes()
-    head = 4 * (2 + len(size))
-    sizes = np.frombuffer(content[4:head], ">u4").tolist()
-    is_right = content[:4] == bytes((0, 0, 8, 1 + len(size))) and tuple(sizes[1:]) == size
-    if not is_right or len(content) != head + math.prod(sizes):
+    count = int.from_bytes(content[4:8], "big")
+    head = struct.pack(f">4B{1 + len(size)}I", 0, 0, 8, 1 + len(size), count, *size)
+    if not count or not content.startswith(head) or len(content) != len(head) + count * math.prod(size):
         raise ValueError(f"{file}: no whole IDX file of N{''.join(f'×{length}' for length in size)} unsigned bytes")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=head).view(sizes)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(head)).view(count, *size)
 
 
 def _count(file: Path, *size: int) -> int:
