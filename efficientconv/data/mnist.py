@@ -19,6 +19,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 from efficientconv.data.augment import Normalization
 from efficientconv.data.base import Splits
 from efficientconv.data.downloaded_data import DownloadedData
+from efficientconv.data.grey import in_channels, require_channels
 from efficientconv.data.memory import LabeledImages
 from efficientconv.errors import UserError
 
@@ -50,8 +51,7 @@ class MNIST(DownloadedData):
 
     def __init__(self, channels: int = 1, **common: Any) -> None:
         super().__init__(**common, flip=False)
-        if channels not in (1, 3):
-            raise UserError(f"data.channels={channels}: must be 1, the grey images as they are, or 3, three equal ones")
+        require_channels(channels)
         self.channels = channels
         self.published_normalization = Normalization((MEAN,) * channels, (STD,) * channels)
 
@@ -65,7 +65,7 @@ class MNIST(DownloadedData):
         images, labels = read_idx(self.base / names[0], SIZE, SIZE), read_idx(self.base / names[1])
         if labels.max() >= self.num_classes:
             raise UserError(f"{self.base / names[1]}: has a label {labels.max()}; MNIST's are 0 to 9")
-        return LabeledImages(images.unsqueeze(1).repeat(1, self.channels, 1, 1), labels.long())
+        return LabeledImages(in_channels(images, self.channels), labels.long())
 
     def _faulty_files(self) -> list[str]:
         """List the files that are not there, or do not hold as many images or labels as they say."""

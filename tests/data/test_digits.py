@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from sklearn.datasets import load_digits
 
+from efficientconv.config_path import CONFIGS
 from efficientconv.data import Digits
 
 
@@ -37,6 +40,33 @@ def test_pixels_are_the_digits_in_the_full_range_and_grey() -> None:
     nearest = torch.cdist(small, originals).argmin(dim=1)
     labels = torch.cat([labels for _, labels in data.test_dataloader()])
     assert (torch.from_numpy(load_digits().target)[nearest] == labels).float().mean() > 0.99
+
+
+def test_one_channel_is_the_grey_image_with_its_own_normalisation() -> None:
+    one, three = ready(channels=1), ready(channels=3)
+    assert one.input_size == (1, 32, 32)
+    assert one.normalization.mean * 3 == pytest.approx(three.normalization.mean)
+    (grey, labels), (equal, same_labels) = (next(iter(data.test_dataloader())) for data in (one, three))
+    torch.testing.assert_close(grey.expand(-1, 3, -1, -1), equal)
+    assert torch.equal(labels, same_labels)
+
+
+@pytest.mark.parametrize(
+    ("words", "channels"),
+    [
+        (["model=resnet20"], 3),
+        (["model=lenet_doconv_sample"], 3),
+        (["model=lenet_doconv_sample", "model.in_channels=1"], 1),
+        (["model=timm", "model.name=mobilenetv3_small_050", "+model.kwargs.in_chans=1", "data.channels=1"], 1),
+    ],
+)
+def test_a_network_gets_the_channels_it_takes(words: list[str], channels: int) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=["data=digits", "data.batch_size=4", *words])
+    data = instantiate(config.data, _convert_="all")
+    images, _ = next(iter(data.train_dataloader()))
+    assert images.shape == (4, channels, 32, 32)
+    assert instantiate(config.model)(num_classes=data.num_classes)(images).shape == (4, 10)
 
 
 def test_the_test_set_does_not_depend_on_the_seed() -> None:

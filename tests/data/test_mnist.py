@@ -207,11 +207,6 @@ def test_download_false_fetches_nothing(tmp_path: Path) -> None:
         data.setup("fit")
 
 
-def test_other_numbers_of_channels_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data.channels=2: must be 1, the grey images as they are, or 3, three equal"):
-        MNIST(channels=2)
-
-
 @pytest.mark.parametrize(("words", "channels"), [([], 3), (["model.in_channels=1"], 1)])
 def test_the_sample_of_doconv_trains_and_is_evaluated(tiny_mnist: Path, tmp_path: Path, words, channels: int) -> None:
     overrides = ["model=lenet_doconv_sample", "conv=doconv", "recipe=doconv_sample", "trainer.accelerator=cpu", *words]
