@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from efficientconv.config_path import CONFIGS
-from efficientconv.run_names import DEVICE_SETTINGS
 from efficientconv.tables.configurations import TRAINING, composed_training
 from efficientconv.tables.table import Table
 from efficientconv.training.run_directory import flat
@@ -15,7 +14,7 @@ from efficientconv.training.run_directory import flat
 _DATA_SETTINGS = ("root", "download", "cache_dir", "eval_batch_size", "seed", "loader", "workers")
 NO_MATTER = {
     *(f"data.{name}" for name in _DATA_SETTINGS),
-    *(f"trainer.{name}" for name in (*DEVICE_SETTINGS, "log_every_n_steps")),
+    *(f"trainer.{name}" for name in ("accelerator", "precision", "log_every_n_steps")),
     *(f"callbacks.checkpoints.{name}" for name in ("every_n_minutes", "every_n_steps")),
     "data.channels",  # as the network takes
     "recipe.max_epochs",  # the trainer's are what is trained
@@ -23,17 +22,20 @@ NO_MATTER = {
 """Keys of a training that change where and how fast, or nothing, but not what is measured."""
 
 
-def differences(table: Table, training: Mapping[str, Any]) -> list[str]:
+def differences(table: Table, training: Mapping[str, Any], devices: int) -> list[str]:
     """Say in words of the command line how a training is not the published one.
 
     Args:
         table: what it has of a group is published, unless it is a stand-in.
         training: the configuration of a run, or what `composed_training` returns.
+        devices: how many it has, of which the configuration may say ``auto``. Each takes a batch of its own: more of
+            them are a larger batch and fewer steps.
 
     Returns:
         The options of groups, then the values that are not those of the options.
     """
     published, choices = composed_training(table), training.get("choices", {})
+    training = {**training, "trainer": {**training["trainer"], "devices": devices}}
     chosen = {group: f"{group}={choices.get(group)}" for group in ("data", "recipe", "callbacks")}
     other = [group for group in chosen if choices.get(group) != published["choices"][group]]
     shipped = [chosen[group] for group in other if (CONFIGS / group / f"{choices.get(group)}.yaml").is_file()]

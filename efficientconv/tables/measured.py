@@ -17,6 +17,7 @@ from efficientconv.tables.configurations import composed_network
 from efficientconv.tables.differences import differences
 from efficientconv.tables.sweep import trainings
 from efficientconv.tables.table import Row, Table
+from efficientconv.training.launch import device_count
 from efficientconv.training.run_directory import RunDirectory
 
 
@@ -180,7 +181,8 @@ class Measurements:
     def _wanted(self, table: Table) -> set[tuple[str, str]]:
         """Return the seed and the ``differs`` of each training."""
         found = trainings(table, self._overrides)
-        return {(seed, "; ".join(differences(table, training))) for seed, training in found}
+        devices = ((seed, training, device_count(training["trainer"])) for seed, training in found)
+        return {(seed, "; ".join(differences(table, training, count))) for seed, training, count in devices}
 
 
 def _key(network: Mapping[str, Any]) -> str:
@@ -205,7 +207,7 @@ def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str
         top1=round(100 * found["top1"], 3),
         top5=round(100 * found["top5"], 3),
         epochs=summary["epochs"],
-        differs="; ".join(differences(table.of(row), config)),
+        differs="; ".join(differences(table.of(row), config, summary.get("devices", 1))),
         params=summary["params"],
         macs=summary["macs"],
         device=summary["device"],

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from efficientconv.run_names import split_override
+from efficientconv.run_names import safe_name, split_override
 from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.overrides import merged
 from efficientconv.tables.table import Row, Table
@@ -21,10 +21,12 @@ def sweep_words(table: Table, row: Row, overrides: Sequence[str]) -> list[str]:
     Args:
         table: of the row.
         row: what to train.
-        overrides: the user's own words, which win over the table's; see `merged`.
+        overrides: the user's own words, which win over the table's; see `merged`. Their ``trainer.devices`` are in the
+            name of the sweep, since they are not in those of its runs.
     """
-    name = f"sweep=table-{table.name.replace('/', '-')}"
-    return merged([name, _seeds(table), *table.of(row).overrides], overrides)
+    devices = [value for key, value in map(split_override, overrides) if key == "trainer.devices"]
+    name = "-".join(["table", *table.name.split("/"), *(f"devices-{safe_name(value)}" for value in devices)])
+    return merged([f"sweep={name}", _seeds(table), *table.of(row).overrides], overrides)
 
 
 def trainings(table: Table, overrides: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from efficientconv.errors import UserError
+from efficientconv.training.quiet import silence_lightning
 from efficientconv.training.run_directory import RunDirectory, first_line
 from efficientconv.training.signals import StopRequest
 
@@ -47,6 +48,7 @@ def device_count(settings: Mapping[str, Any]) -> int:
         return 1
     from lightning.pytorch import Trainer  # seconds that a single device, and whoever only watches, need not wait
 
+    silence_lightning()
     try:
         return Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False).num_devices
     except Exception as error:

@@ -89,7 +89,7 @@ def section(write, entries_of):
 def leave_run(tmp_path):
     """Leave a finished run of a row behind, as training does."""
 
-    def leave(table, row, name, *, seed=0, top1=0.9, status="done", classes=None, **changes) -> Path:
+    def leave(table, row, name, *, seed=0, top1=0.9, status="done", classes=None, devices=1, **changes) -> Path:
         directory = tmp_path / "outputs" / name
         (directory).mkdir(parents=True)
         config = composed_network(table, row) | composed_training(table.of(row)) | {"logger": {}} | changes
@@ -103,6 +103,7 @@ def leave_run(tmp_path):
             "params": 4218,
             "macs": 281088,
             "device": "a cpu",
+            "devices": devices,
             "versions": {"python": "3.12.0", "torch": "2.15.0", "efficientconv": "0.1.0"},
             "commit": "abc",
             "started": f"2026-11-20T10:00:{seed:02d}+00:00",

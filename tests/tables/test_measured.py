@@ -35,6 +35,15 @@ def test_what_was_not_as_published_is_said(small, leave_run, tmp_path):
     assert differs == {0: "", 1: "data=mnist; trainer.max_epochs=1"}
 
 
+def test_a_run_on_two_devices_is_not_as_published(small, leave_run, tmp_path):
+    plain = small.rows[0]
+    leave_run(small, plain, "ddp", devices=2, **composed_training(small, ["trainer=ddp"]))
+    found = Measurements([tmp_path])
+    assert found.measured(small, plain)["differs"] == ["trainer.devices=2"]
+    assert found.lacks(small, plain)
+    assert not Measurements([tmp_path], ["trainer.accelerator=cpu", "trainer.devices=2"]).lacks(small, plain)
+
+
 def test_runs_with_other_classes_are_not_of_the_row(small, leave_run, tmp_path):
     leave_run(small, small.rows[0], "other", classes=100, **composed_training(small, ["data=cifar100"]))
     found = Measurements([tmp_path])

@@ -15,6 +15,12 @@ def test_a_row_is_trained_with_the_words_of_its_table(write):
     assert sweep_words(table, row, ["seed=5"]) == [start[0], *table.overrides, "conv=doconv", "seed=5"]
 
 
+def test_runs_on_several_devices_are_kept_apart_from_those_on_one(small):
+    words = ["trainer.devices=2", "seed=5"]
+    assert sweep_words(small, small.rows[1], words)[0] == "sweep=table-paper-small-devices-2"
+    assert sweep_words(small, small.rows[1], ["trainer.devices=[0,1]"])[0] == "sweep=table-paper-small-devices-0-1"
+
+
 def test_jobs_are_those_of_a_sweep():
     assert jobs(["data=digits", "seed=0,1", "recipe.optimizer.lr=0.1,0.2"]) == [
         ("data=digits", "seed=0", "recipe.optimizer.lr=0.1"),
