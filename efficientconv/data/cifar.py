@@ -14,6 +14,7 @@ from torchvision.datasets.utils import check_integrity
 from efficientconv.data.augment import Normalization
 from efficientconv.data.base import Splits
 from efficientconv.data.downloaded_data import DownloadedData
+from efficientconv.data.in_memory_data import InMemoryData
 from efficientconv.data.memory import LabeledImages
 from efficientconv.errors import UserError
 
@@ -24,12 +25,12 @@ NORMALIZATIONS = {  # of all pixels of the training images, as commonly publishe
 }
 
 
-class CIFAR(DownloadedData):
+class CIFAR(DownloadedData[LabeledImages], InMemoryData):
     """50,000 training and 10,000 test images of 32×32 pixels.
 
     Args:
         classes: 10 or 100, which of the two sets.
-        common: the arguments of ``DownloadedData``.
+        common: the arguments of both bases.
 
     Raises:
         UserError: a number of classes that neither has; from ``prepare_data`` and ``setup``: files missing or damaged.
@@ -42,7 +43,10 @@ class CIFAR(DownloadedData):
         self.title = f"cifar{classes}"
         self.source = SOURCES[classes]
         self.folder = self.source.base_folder
-        self.command = f"mkdir -p {{root}} && curl -L {self.source.url} | tar -xz -C {{root}}"
+        meta = self.source.meta
+        self.md5 = dict([*self.source.train_list, *self.source.test_list, (meta["filename"], meta["md5"])])
+        self.needed = list(self.md5)
+        self.by_hand = f"mkdir -p {{root}} && curl -L {self.source.url} | tar -xz -C {{root}}"
         self.published_normalization = NORMALIZATIONS[classes]
 
     def load(self) -> Splits[LabeledImages]:
@@ -52,11 +56,8 @@ class CIFAR(DownloadedData):
         self.class_names = list(train.classes)
         return Splits(_as_images(train), _as_images(test))
 
-    def _faulty_files(self) -> list[str]:
-        """List the files that are not there or whose checksum is not the published one."""
-        meta = self.source.meta
-        expected = [*self.source.train_list, *self.source.test_list, (meta["filename"], meta["md5"])]
-        return [name for name, md5 in expected if not check_integrity(str(self.base / name), md5)]
+    def _is_whole(self, name: str) -> bool:
+        return check_integrity(str(self.base / name), self.md5[name])
 
     def _fetch(self) -> None:
         self.source(self.root, download=True)

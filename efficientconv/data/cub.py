@@ -8,24 +8,25 @@ from __future__ import annotations
 import torch
 
 from efficientconv.data.base import Splits
-from efficientconv.data.fetched_data import FetchedData
+from efficientconv.data.downloaded_data import DownloadedData
 from efficientconv.data.listing import Listing
+from efficientconv.data.streamed_data import StreamedData
 
 URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 MD5 = "97eceeb196236b17998738112f37df78"
 
 
-class CUB200(FetchedData):
+class CUB200(DownloadedData[Listing], StreamedData):
     """5,994 training and 5,794 test photographs of 200 species of birds.
 
     ``root/CUB_200_2011`` holds ``images`` and four lists, each line of which begins with a number. The arguments are
-    those of ``FetchedData``.
+    those of both bases.
     """
 
     title = "cub200"
     folder = "CUB_200_2011"
     needed = ("images", "images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
-    source = f"unpack {URL}, which holds this folder"
+    by_hand = f"unpack {URL} in {{root}}"
 
     def _fetch(self) -> None:
         from torchvision.datasets.utils import download_and_extract_archive
@@ -41,9 +42,9 @@ class CUB200(FetchedData):
             [str(self.base / "images" / path) for path in paths.values()],
             torch.tensor([int(labels[number]) - 1 for number in paths]),
         )
+        everything.require_files(f"data={self.title}")
         chosen = torch.tensor([training[number] == "1" for number in paths])
-        parts = (everything.subset(part.nonzero().flatten()) for part in (chosen, ~chosen))
-        return Splits(*map(self.checked, parts))
+        return Splits(*(everything.subset(part.nonzero().flatten()) for part in (chosen, ~chosen)))
 
     def _read(self, name: str) -> dict[str, str]:
         """Read lines such as ``1 001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg``."""

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from efficientconv.data.base import Splits
-from efficientconv.data.fetched_data import FetchedData
+from efficientconv.data.downloaded_data import DownloadedData
 from efficientconv.data.listing import Listing
+from efficientconv.data.streamed_data import StreamedData
 from efficientconv.errors import UserError
 
 
@@ -40,7 +41,7 @@ SOURCES = {
         "Flowers102",
         "flowers-102",
         ("jpg", "imagelabels.mat", "setid.mat"),
-        "unpack 102flowers.tgz in it, with imagelabels.mat and setid.mat, from "
+        "unpack 102flowers.tgz in {folder}, beside imagelabels.mat and setid.mat, from "
         "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
         validation="val",
     ),
@@ -49,8 +50,7 @@ SOURCES = {
         "FGVCAircraft",
         "fgvc-aircraft-2013b",
         ("data",),
-        "unpack https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz, "
-        "which holds this folder",
+        "unpack https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz in {root}",
         validation="val",
     ),
     # O. M. Parkhi, A. Vedaldi, A. Zisserman, C. V. Jawahar, "Cats and Dogs", CVPR 2012
@@ -58,7 +58,7 @@ SOURCES = {
         "OxfordIIITPet",
         "oxford-iiit-pet",
         ("images", "annotations"),
-        "unpack images.tar.gz and annotations.tar.gz in it, from https://www.robots.ox.ac.uk/~vgg/data/pets/",
+        "unpack images.tar.gz and annotations.tar.gz in {folder}, from https://www.robots.ox.ac.uk/~vgg/data/pets/",
         train="trainval",
     ),
     # L. Bossard, M. Guillaumin, L. Van Gool, "Food-101: Mining Discriminative Components …", ECCV 2014
@@ -66,22 +66,22 @@ SOURCES = {
         "Food101",
         "food-101",
         ("images", "meta"),
-        "unpack http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz, which holds this folder",
+        "unpack http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz in {root}",
     ),
 }
 
 
-class FineGrained(FetchedData):
+class FineGrained(DownloadedData[Listing], StreamedData):
     """One of the sets in ``SOURCES``, with its official splits.
 
     Args:
         dataset: its name.
         official_validation: for the two sets that have a validation set of their own (flowers102, fgvc_aircraft): keep
             it for validation; false trains on it too and evaluates on the test set, as published figures do.
-        common: the arguments of ``FetchedData``.
+        common: the arguments of both bases.
 
     Raises:
-        UserError: another name; or as ``FetchedData``.
+        UserError: another name, or a validation set that there is not; or as both bases.
     """
 
     def __init__(self, dataset: str, official_validation: bool = False, **common: Any) -> None:
@@ -90,7 +90,7 @@ class FineGrained(FetchedData):
             raise UserError(f"data.dataset={dataset}: must be one of {', '.join(SOURCES)}")
         self.title = dataset
         self.official = SOURCES[dataset]
-        self.folder, self.needed, self.source = self.official.folder, self.official.needed, self.official.by_hand
+        self.folder, self.needed, self.by_hand = self.official.folder, self.official.needed, self.official.by_hand
         if official_validation and not self.official.validation:
             raise UserError(f"data.official_validation=true: {dataset} has no validation set of its own; give false")
         self.official_validation = official_validation
@@ -124,7 +124,7 @@ class FineGrained(FetchedData):
         except (OSError, RuntimeError, ValueError) as error:
             raise self.unusable(f"torchvision cannot read it: {error}") from error
         self.class_names = list(dataset.classes)
-        return self.checked(listing_of(dataset))
+        return listing_of(dataset).require_files(f"data={self.title}")
 
 
 def listing_of(dataset: Any) -> Listing:

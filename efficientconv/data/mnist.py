@@ -20,6 +20,7 @@ from efficientconv.data.augment import Normalization
 from efficientconv.data.base import Splits
 from efficientconv.data.downloaded_data import DownloadedData
 from efficientconv.data.grey import in_channels, require_channels
+from efficientconv.data.in_memory_data import InMemoryData
 from efficientconv.data.memory import LabeledImages
 from efficientconv.errors import UserError
 
@@ -29,14 +30,14 @@ TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MEAN, STD = 0.1307, 0.3081  # of all pixels of the training images, as commonly published
 
 
-class MNIST(DownloadedData):
+class MNIST(DownloadedData[LabeledImages], InMemoryData):
     """60,000 training and 10,000 test images of 28×28 grey pixels.
 
     There is no ``flip``: a mirrored digit is not a digit.
 
     Args:
         channels: 1, the grey image as it is, or 3, three equal channels, for networks that take colours.
-        common: the arguments of ``DownloadedData`` but for ``flip``.
+        common: the arguments of both bases but for ``flip``.
 
     Raises:
         UserError: another number of channels; from ``prepare_data`` and ``setup``: files missing or damaged.
@@ -44,9 +45,10 @@ class MNIST(DownloadedData):
 
     title = "mnist"
     folder = "MNIST/raw"
-    command = (
-        f"mkdir -p {{root}}/MNIST/raw && for name in {' '.join((*TRAIN, *TEST))}; "
-        f"do curl -L {datasets.MNIST.mirrors[0]}$name.gz | gunzip > {{root}}/MNIST/raw/$name; done"
+    needed = (*TRAIN, *TEST)
+    by_hand = (
+        f"mkdir -p {{folder}} && for name in {' '.join(needed)}; "
+        f"do curl -L {datasets.MNIST.mirrors[0]}$name.gz | gunzip > {{folder}}/$name; done"
     )
 
     def __init__(self, channels: int = 1, **common: Any) -> None:
@@ -67,19 +69,16 @@ class MNIST(DownloadedData):
             raise UserError(f"{self.base / names[1]}: has a label {labels.max()}; MNIST's are 0 to 9")
         return LabeledImages(in_channels(images, self.channels), labels.long())
 
-    def _faulty_files(self) -> list[str]:
-        """List the files that are not there, or do not hold as many images or labels as they say."""
-        faulty: list[str] = []
-        for names in (TRAIN, TEST):
-            counts = [_count(self.base / names[0], SIZE, SIZE), _count(self.base / names[1])]
-            differ = all(counts) and counts[0] != counts[1]
-            faulty += [name for name, count in zip(names, counts, strict=True) if not count or differ]
-        return faulty
+    def _is_whole(self, name: str) -> bool:
+        """Say whether the file holds as many images or labels as it says, and as the other of its pair, if whole."""
+        images, labels = TRAIN if name in TRAIN else TEST
+        counts = {images: _count(self.base / images, SIZE, SIZE), labels: _count(self.base / labels)}
+        return counts[name] > 0 and (0 in counts.values() or counts[images] == counts[labels])
 
     def _fetch(self) -> None:
         """Download what is not whole; torchvision would take any file for whole that is there."""
         for archive, md5 in datasets.MNIST.resources:
-            if archive.removesuffix(".gz") in self._faulty_files():
+            if not self._is_whole(archive.removesuffix(".gz")):
                 _fetch_from_any_mirror(archive, md5, self.base)
 
 

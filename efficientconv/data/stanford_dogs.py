@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from efficientconv.data.base import Splits
-from efficientconv.data.fetched_data import FetchedData
+from efficientconv.data.downloaded_data import DownloadedData
 from efficientconv.data.listing import Listing
+from efficientconv.data.streamed_data import StreamedData
 
 SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 ARCHIVES = {  # name: md5
@@ -20,17 +21,17 @@ ARCHIVES = {  # name: md5
 }
 
 
-class StanfordDogs(FetchedData):
+class StanfordDogs(DownloadedData[Listing], StreamedData):
     """12,000 training and 8,580 test photographs of 120 breeds.
 
     ``root/stanford_dogs`` holds ``Images/<wnid>-<breed>/*.jpg``, ``train_list.mat`` and ``test_list.mat``. The
-    arguments are those of ``FetchedData``.
+    arguments are those of both bases.
     """
 
     title = "stanford_dogs"
     folder = "stanford_dogs"
     needed = ("Images", "train_list.mat", "test_list.mat")
-    source = f"unpack {SITE}/images.tar and {SITE}/lists.tar in it"
+    by_hand = f"unpack {SITE}/images.tar and {SITE}/lists.tar in {{folder}}"
 
     def _fetch(self) -> None:
         from torchvision.datasets.utils import download_and_extract_archive
@@ -53,4 +54,5 @@ class StanfordDogs(FetchedData):
 
         lists = loadmat(path, squeeze_me=True)
         paths = [str(self.base / "Images" / name) for name in lists["file_list"]]
-        return self.checked(Listing(paths, torch.from_numpy(lists["labels"].astype("int64")) - 1))
+        listing = Listing(paths, torch.from_numpy(lists["labels"].astype("int64")) - 1)
+        return listing.require_files(f"data={self.title}")

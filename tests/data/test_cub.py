@@ -58,3 +58,10 @@ def test_a_list_is_missing(root: Path) -> None:
     (root / "CUB_200_2011" / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"data=cub200: looked in .*CUB_200_2011 \(missing: classes.txt\)"):
         CUB200(str(root), download=False).prepare_data()
+
+
+def test_an_image_of_the_list_that_is_not_there(root: Path) -> None:
+    missing = root / "CUB_200_2011" / "images" / BIRDS[1] / "0001.jpg"
+    missing.unlink()
+    with pytest.raises(UserError, match=rf"data=cub200: 1 of 8 image files are not there, the first {missing}"):
+        make(root)

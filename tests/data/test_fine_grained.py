@@ -145,7 +145,7 @@ def test_what_is_missing_and_where_to_get_it(name: str, tmp_path: Path, monkeypa
     reason = "The original URL is broken" if name == "stanford_cars" else "no network"
     message = (
         rf"data={name}: looked in .*/{source.folder} \(missing: {', '.join(source.needed)}\). "
-        rf"The download failed: {reason}.*To put it there by hand: .*https?://.*data=digits needs no download"
+        rf"The download failed: {reason}.*To fetch it by hand: [^{{}}]*https?://[^{{}}]*data=digits needs no download"
     )
     with pytest.raises(UserError, match=message):
         make(name, tmp_path).prepare_data()

@@ -66,7 +66,8 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(utils, "download_and_extract_archive", fail)
     message = (
         r"data=stanford_dogs: looked in .*/stanford_dogs \(missing: Images, train_list.mat, test_list.mat\). "
-        r"The download failed: no network. To put it there by hand: unpack http://vision.stanford.edu/.*images.tar"
+        r"The download failed: no network. To fetch it by hand: unpack http://vision.stanford.edu/\S*/images.tar and "
+        r"http://vision.stanford.edu/\S*/lists.tar in \S*/stanford_dogs   \(data=digits"
     )
     with pytest.raises(UserError, match=message):
         make(tmp_path).prepare_data()
