@@ -34,7 +34,7 @@ def composed_network(table: Table, row: Row) -> dict[str, Any]:
     try:
         return json.loads(_network(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise row_error(table, row, f"{list(overrides)} does not compose: {one_line(error, 'profile')}") from error
+        raise row_error(table, row, _reason(overrides, error, "profile")) from error
 
 
 def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -47,14 +47,26 @@ def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, 
     Raises:
         UserError: they do not compose.
     """
-    words = [word for word in merged(table.overrides, overrides) if group_of(word) not in NETWORK]
+    words = _training_words(merged(table.overrides, overrides))
     try:
-        return json.loads(_training(tuple(words)))
+        return json.loads(_training(words))
     except (HydraException, OmegaConfBaseException) as error:
         if overrides:
             raise UserError(one_line(error, "train")) from error
-        text = f"overrides: {words} does not compose: {one_line(error, 'train')}"
-        raise UserError(f"{TABLES / table.name}.yaml: {text}") from error
+        raise UserError(f"{TABLES / table.name}.yaml: overrides: {_reason(words, error, 'train')}") from error
+
+
+def require_training(table: Table, row: Row) -> None:
+    """Refuse a row whose training does not compose.
+
+    Raises:
+        UserError: names the file, the row and the reason.
+    """
+    words = _training_words(table.of(row).overrides)
+    try:
+        _training(words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise row_error(table, row, _reason(words, error, "train")) from error
 
 
 def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
@@ -70,6 +82,14 @@ def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
 def row_error(table: Table, row: Row, text: str) -> UserError:
     """Return an error that names the file and the row."""
     return UserError(f"{TABLES / table.name}.yaml: row {row.name!r}: {text}")
+
+
+def _training_words(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for word in overrides if group_of(word) not in NETWORK)
+
+
+def _reason(words: Sequence[str], error: Exception, tool: str) -> str:
+    return f"{list(words)} does not compose: {one_line(error, tool)}"
 
 
 @cache

@@ -13,7 +13,7 @@ from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import Any
 
-from efficientconv.tables.configurations import composed_training
+from efficientconv.tables.configurations import require_training
 from efficientconv.tables.counts import agreement, count_row
 from efficientconv.tables.measured import Measurements
 from efficientconv.tables.table import Row, Table
@@ -84,9 +84,11 @@ def entries(table: Table, rows: Sequence[Row], measurements: Measurements) -> li
     """Count and look up rows of one table.
 
     Raises:
-        UserError: a row that cannot be built.
+        UserError: a row that cannot be built or trained.
     """
-    composed_training(table)  # before much is counted: a table whose training does not compose is not right either
+    for row in rows:  # before much is counted: one whose training does not compose is not right either
+        if not row.external:
+            require_training(table, row)
     found = []
     for row in rows:
         computed = count_row(table, row)

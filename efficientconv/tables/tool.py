@@ -11,7 +11,7 @@ from typing import Any
 from efficientconv.console import console
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.run_names import split_override
-from efficientconv.tables.configurations import NETWORK
+from efficientconv.tables.configurations import NETWORK, require_training
 from efficientconv.tables.listing import print_list
 from efficientconv.tables.load import find_tables, load_table
 from efficientconv.tables.measured import Measurements, write_csv_file
@@ -133,6 +133,8 @@ def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[s
     measurements = Measurements(results, overrides)
     said: set[str | None] = {None}
     for table, row in ((table, row) for table, rows in chosen for row in rows):
+        if not row.external:
+            require_training(table, row)
         if not measurements.lacks(table, row):
             continue
         words = sweep_words(table, row, overrides)

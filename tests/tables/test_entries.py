@@ -7,6 +7,7 @@ from efficientconv.tables import entries as entries_module
 from efficientconv.tables.entries import kinds, tally
 from efficientconv.tables.load import load_table
 from efficientconv.tables.measured import Measurements
+from efficientconv.tables.tool import missing_sweeps
 from tests.tables.conftest import MEASURED
 
 UNMEASURED = {"row": "a", "overrides": [], "params": "4.2", "flops": "0.281"}
@@ -92,6 +93,27 @@ def test_many_rows_are_counted_by_several_processes_and_come_out_the_same(monkey
         [entry.to_dict() for entry in section] for section in alone
     ]
     assert [len(section) for section in together] == [4, 3]
+
+
+UNTRAINABLE = [
+    (["recipe.max_epochs=1", "trainer.max_epohs=x"], r"trainer\.max_epohs: there is no such key; nearest: trainer\."),
+    (["recipe.max_epochs=${nowhere}", "conv=doconv"], "Interpolation key 'nowhere' not found"),
+    (["data=digit"], "data=digit: there is no such data; nearest first: digits"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "reason"), UNTRAINABLE, ids=str)
+def test_a_row_whose_training_does_not_compose_is_not_right(write, entries_of, overrides, reason):
+    table = write(rows=[UNMEASURED | {"row": "fits"}, UNMEASURED | {"row": "odd", "overrides": overrides}])
+    with pytest.raises(UserError, match=rf"paper/small\.yaml: row 'odd': \[.*\] does not compose: .*{reason}"):
+        entries_of(table)
+    with pytest.raises(UserError, match=r"paper/small\.yaml: row 'odd': \["):
+        list(missing_sweeps([(table, table.rows)], [], []))
+
+
+def test_an_external_row_has_no_training(write, entries_of):
+    (entry,) = entries_of(write(overrides=["data=digit"], rows=[{"row": "pruned", "external": "true"}]))
+    assert entry.agrees is None
 
 
 def test_what_is_wrong_with_a_row_is_said_by_several_processes_too(write, monkeypatch):

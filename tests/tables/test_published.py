@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from efficientconv.tables.configurations import composed_training
 from efficientconv.tables.entries import KINDS, entries
 from efficientconv.tables.formats import heading
 from efficientconv.tables.load import load_table, table_names
@@ -67,14 +66,6 @@ def kinds_of(tally):
 
 def test_the_page_is_made_of_these_parts_alone():
     assert assembled([part_of_page(load_table(name)) for name in NAMES]) == PAGE, STALE
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_training_composes_and_stand_ins_are_groups(name):
-    table = load_table(name)
-    for row in table.rows:
-        assert set(composed_training(table.of(row))["choices"]) == {"data", "recipe", "trainer", "callbacks"}
-        assert set(table.of(row).stand_ins) <= {"data", "recipe"}
 
 
 def test_contents_link_to_headings_that_differ():
