@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from efficientconv.tables.counts import comparable, table_convention
 from efficientconv.tables.entries import Entry
 from efficientconv.tables.figures import Figure, printed
+from efficientconv.tables.markup import Cell
 from efficientconv.tables.table import COUNTED, Table
 
 TITLES = {
@@ -18,33 +20,46 @@ TITLES = {
     "latency": "latency",
 }
 
+EMPTY = Cell("")
 
-def grid(section: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and rows of one table, without the columns in which no row has anything.
 
-    A header may have several lines. A computed figure that does not come out stands between ``**``.
+@dataclass(frozen=True)
+class Grid:
+    """One table as it is printed.
+
+    Attributes:
+        headers: of the columns in which any row has something; a header may have several lines.
+        rows: a cell for each header: the row's name, and its figures.
+        remarks: on each row, or nothing.
     """
+
+    headers: list[str]
+    rows: list[list[Cell]]
+    remarks: list[str]
+
+
+def grid(section: Sequence[Entry]) -> Grid:
+    """Lay out the rows of one table."""
     rows = [cells(entry) for entry in section]
-    headers = [
-        header for header in dict.fromkeys(key for row in rows for key in row) if any(row.get(header) for row in rows)
-    ]
-    return headers, [[row.get(header, "") for header in headers] for row in rows]
+    filled = {header for row in rows for header, cell in row.items() if cell.text}
+    headers = [header for header in dict.fromkeys(header for row in rows for header in row) if header in filled]
+    return Grid(headers, [[row.get(header, EMPTY) for header in headers] for row in rows], list(map(remark, section)))
 
 
-def cells(entry: Entry) -> dict[str, str]:
+def cells(entry: Entry) -> dict[str, Cell]:
     """Return what to print of a row, by header: each published figure, and behind it what was computed or measured."""
-    found = {"row": entry.row.name}
+    found = {"row": Cell(entry.row.name)}
     for name, column in entry.table.columns.items():
         figure = entry.row.figures.get(name)
-        found[f"{TITLES[name]}, {column.unit}"] = figure.text if figure else ""
+        found[f"{TITLES[name]}, {column.unit}"] = Cell(figure.text) if figure else EMPTY
         if name in COUNTED:
             found[_computed_header(entry.table, name, f", {column.unit}")] = _computed(entry, name, figure, column.unit)
         elif name in ("top1", "top5"):
-            found[f"measured\n{TITLES[name]}, {column.unit}"] = _measured(entry, name)
+            found[f"measured\n{TITLES[name]}, {column.unit}"] = Cell(_measured(entry, name))
     for name in ("params", "flops"):
         if name not in entry.table.columns and name in entry.computed:
             found[_computed_header(entry.table, name)] = _marked(entry, name, f"{entry.computed[name]:,}")
-    return found | {"remarks": remark(entry)}
+    return found
 
 
 def _computed_header(table: Table, name: str, unit: str = "") -> str:
@@ -52,15 +67,15 @@ def _computed_header(table: Table, name: str, unit: str = "") -> str:
     return f"computed\n{TITLES[name]}{unit}{convention}"
 
 
-def _computed(entry: Entry, name: str, figure: Figure | None, unit: str) -> str:
+def _computed(entry: Entry, name: str, figure: Figure | None, unit: str) -> Cell:
     if not entry.computed:
-        return ""
+        return EMPTY
     exact = comparable(entry.computed, name)
     return _marked(entry, name, figure.like(exact) if figure else printed(exact, unit, 2))
 
 
-def _marked(entry: Entry, name: str, text: str) -> str:
-    return text if entry.agreement.get(name, True) else f"**{text}**"
+def _marked(entry: Entry, name: str, text: str) -> Cell:
+    return Cell(text, differs=not entry.agreement.get(name, True))
 
 
 def _measured(entry: Entry, name: str) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import html
-import io
-import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from rich.console import Group
 from rich.text import Text
 
 from efficientconv.console import figures_table
-from efficientconv.tables.cells import grid, remark, remarks_on_all
+from efficientconv.tables.cells import Grid, grid, remark, remarks_on_all
 from efficientconv.tables.entries import Entry, kinds, tally
+from efficientconv.tables.markup import Cell, csv_text, html_element, html_page, html_table, json_text, markdown_table
 from efficientconv.tables.table import Table
 
 Section = Sequence[Entry]
@@ -35,32 +33,26 @@ def about(section: Section) -> list[str]:
 
 def as_rich(section: Section, width: int) -> Group:
     """Lay out one table for a terminal of ``width`` characters, with its remarks as notes below."""
-    headers, rows = grid(section)
-    remarks = _number_remarks(headers, rows)
-    found = figures_table(headers, [[_rich_cell(cell) for cell in cells] for cells in rows], width)
+    headers, rows, notes = _with_notes(grid(section))
+    found = figures_table(headers, [list(map(_rich_cell, cells)) for cells in rows], width)
     table = section[0].table
     counted, *others = about(section)
-    above, below = (heading(table), table.paper, counted, ""), ("", *remarks, *others, "")
+    above, below = (heading(table), table.paper, counted, ""), ("", *notes, *others, "")
     return Group(*map(Text, above), found, *map(Text, below))
 
 
-def _number_remarks(headers: list[str], rows: list[list[str]]) -> list[str]:
-    remarks: list[str] = []
-    if headers[-1] == "remarks":
-        headers[-1] = "note"
-        for cells in filter(lambda cells: cells[-1], rows):
-            remarks.append(f"{len(remarks) + 1} {cells[-1]}")
-            cells[-1] = str(len(remarks))
-        remarks.append("")
-    return remarks
+def _with_notes(found: Grid) -> tuple[list[str], list[list[Cell]], list[str]]:
+    """Return headers and rows with a last column of numbers, and the remarks by these numbers, where there are any."""
+    if not any(found.remarks):
+        return found.headers, found.rows, []
+    numbers = count(1)
+    marks = [str(next(numbers)) if text else "" for text in found.remarks]
+    notes = [f"{mark} {text}" for mark, text in zip(marks, found.remarks, strict=True) if text]
+    return [*found.headers, "note"], _with_column(found.rows, marks), [*notes, ""]
 
 
-def _rich_cell(cell: str) -> Text:
-    return Text(f"≠ {cell[2:-2]}", style="bold") if _is_bold(cell) else Text(cell)
-
-
-def _is_bold(cell: str) -> bool:
-    return cell.startswith("**") and cell.endswith("**")
+def _rich_cell(cell: Cell) -> Text:
+    return Text(f"≠ {cell.text}", style="bold") if cell.differs else Text(cell.text)
 
 
 def as_markdown(sections: Iterable[Section]) -> str:
@@ -70,26 +62,30 @@ def as_markdown(sections: Iterable[Section]) -> str:
 
 def markdown_section(section: Section) -> str:
     """Write one table as Markdown; figures that do not come out are bold."""
-    headers, rows = grid(section)
-    rule = ("---" if header in ("row", "remarks") else "---:" for header in headers)
-    lines = [markdown_line(headers), markdown_line(rule), *map(markdown_line, rows)]
+    found = grid(section)
+    headers, rows = _with_remarks(found)
+    align = "l" + "r" * (len(found.headers) - 1) + "l" * (len(headers) - len(found.headers))
+    table = markdown_table(headers, rows, align)
     counted, source, *notes = about(section)
-    return "\n\n".join([f"### {heading(section[0].table)}", f"{counted} · {source}", *notes, "\n".join(lines)]) + "\n"
+    return "\n\n".join([f"### {heading(section[0].table)}", f"{counted} · {source}", *notes, table]) + "\n"
 
 
-def markdown_line(cells: Iterable[str]) -> str:
-    """Write one line of a table."""
-    return f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in cells)} |"
+def _with_remarks(found: Grid) -> tuple[list[str], list[list[Cell]]]:
+    """Return headers and rows with a last column of remarks, where there are any."""
+    if not any(found.remarks):
+        return found.headers, found.rows
+    return [*found.headers, "remarks"], _with_column(found.rows, found.remarks)
+
+
+def _with_column(rows: Iterable[Sequence[Cell]], texts: Iterable[str]) -> list[list[Cell]]:
+    return [[*cells, Cell(text)] for cells, text in zip(rows, texts, strict=True)]
 
 
 def as_csv(sections: Iterable[Section]) -> str:
     """Write one line for each row of each table, with a column for each figure: published, computed, measured."""
     lines = [_flat(entry) for section in sections for entry in section]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
+    headers = list(dict.fromkeys(key for line in lines for key in line))
+    return csv_text(headers, ([line.get(header) for header in headers] for line in lines))
 
 
 def _flat(entry: Entry) -> dict[str, Any]:
@@ -107,33 +103,18 @@ def _flat_value(value: Any) -> Any:
 
 def as_json(sections: Iterable[Section]) -> str:
     """Write one list of all rows; see `Entry.to_dict`."""
-    return (
-        json.dumps([entry.to_dict() for section in sections for entry in section], indent=2, ensure_ascii=False) + "\n"
-    )
+    return json_text([entry.to_dict() for section in sections for entry in section])
 
 
 def as_html(sections: Iterable[Section]) -> str:
     """Write one page that needs nothing else."""
-    body = "\n".join(_html_section(section) for section in sections)
-    style = "body{font-family:sans-serif}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:2px 6px}"
-    head = f'<head><meta charset="utf-8"><title>Published tables</title><style>{style}</style></head>'
-    return f"<!DOCTYPE html>\n<html>{head}<body>\n{body}\n</body></html>\n"
+    return html_page("\n".join(map(_html_section, sections)))
 
 
 def _html_section(section: Section) -> str:
-    headers, rows = grid(section)
-    texts = (section[0].table.paper, *about(section))
-    intro = [f"<h2>{html.escape(heading(section[0].table))}</h2>", *(f"<p>{html.escape(text)}</p>" for text in texts)]
-    lines = [_html_line("th", headers), *(_html_line("td", row) for row in rows)]
-    return "\n".join([*intro, "<table>", *lines, "</table>"])
-
-
-def _html_line(tag: str, cells: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{_html_cell(cell)}</{tag}>' for cell in cells)}</tr>"
-
-
-def _html_cell(cell: str) -> str:
-    return f"<b>{html.escape(cell[2:-2])}</b>" if _is_bold(cell) else html.escape(cell).replace("\n", "<br>")
+    table = section[0].table
+    paragraphs = (html_element("p", text) for text in (table.paper, *about(section)))
+    return "\n".join([html_element("h2", heading(table)), *paragraphs, html_table(*_with_remarks(grid(section)))])
 
 
 FORMATS: dict[str, Callable[[Sequence[Section]], str]] = {

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import html
-import io
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,6 +11,7 @@ from rich.table import Table as RichTable
 
 from efficientconv.console import console
 from efficientconv.tables.load import load_table, table_names
+from efficientconv.tables.markup import Cell, csv_text, html_page, html_table, json_text, markdown_table
 
 HEADERS = ("table", "paper", "title", "rows")
 
@@ -46,25 +43,20 @@ def _as_rich(lines: Iterable[Sequence[object]]) -> RichTable:
 
 
 def _as_markdown(lines: Iterable[Sequence[object]]) -> str:
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in (HEADERS, ("---", "---", "---", "---:"), *lines))
+    return markdown_table(HEADERS, map(_cells, lines), "lllr") + "\n"
 
 
 def _as_csv(lines: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([HEADERS, *lines])
-    return out.getvalue()
+    return csv_text(HEADERS, lines)
 
 
 def _as_json(lines: Iterable[Sequence[object]]) -> str:
-    found = [dict(zip(HEADERS, line, strict=True)) for line in lines]
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    return json_text([dict(zip(HEADERS, line, strict=True)) for line in lines])
 
 
 def _as_html(lines: Iterable[Sequence[object]]) -> str:
-    rows = "\n".join([_html_line("th", HEADERS), *(_html_line("td", line) for line in lines)])
-    head = '<head><meta charset="utf-8"><title>Published tables</title></head>'
-    return f"<!DOCTYPE html>\n<html>{head}<body><table>\n{rows}\n</table></body></html>\n"
+    return html_page(html_table(HEADERS, map(_cells, lines)))
 
 
-def _html_line(tag: str, line: Sequence[object]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in line)}</tr>"
+def _cells(line: Sequence[object]) -> list[Cell]:
+    return [Cell(str(value)) for value in line]

@@ -13,7 +13,8 @@ from efficientconv.tables.cells import TITLES
 from efficientconv.tables.counts import comparable
 from efficientconv.tables.entries import kinds, tally
 from efficientconv.tables.figures import with_unit
-from efficientconv.tables.formats import Section, heading, markdown_line, markdown_section
+from efficientconv.tables.formats import Section, heading, markdown_section
+from efficientconv.tables.markup import markdown_line
 from efficientconv.tables.table import Table
 
 COMMAND = "efficientconv tables table=all format=markdown results=results > docs/tables.md"
@@ -47,7 +48,7 @@ class Part:
     Attributes:
         table: itself.
         kinds: number of its rows of each kind.
-        errata: its lines in the list of printed figures that cannot be right.
+        errata: its lines in the list of printed figures that do not come out.
         text: its own section.
     """
 
@@ -73,7 +74,8 @@ def assembled(parts: Sequence[Part]) -> str:
     lines = [*_introduction(), "## Contents", "", "| table | title | rows |", "| --- | --- | --- |"]
     lines += [markdown_line((link(each.table), each.table.title, tally(each.kinds))) for each in ordered]
     lines += [markdown_line(("all", "", tally(sum((each.kinds for each in ordered), Counter())))), ""]
-    lines += ["## Printed figures that cannot be right", "", "The reasons stand in the remarks of their rows.", ""]
+    lines += ["## Printed figures that do not come out", ""]
+    lines += ["The reasons stand in the remarks and notes of their tables.", ""]
     lines += ["| table | row | figure | printed | computed |", "| --- | --- | --- | ---: | ---: |"]
     lines += [line for each in ordered for line in each.errata]
     for paper, found in groupby(ordered, key=lambda part: part.table.paper):

@@ -32,6 +32,24 @@ def test_csv_is_one_line_a_row(section):
     assert lines[1]["remarks"].startswith("erratum, params: 7 <k> is right")
 
 
+def test_markdown_has_names_and_remarks_at_the_left(section):
+    lines = FORMATS["markdown"]([section]).splitlines()
+    assert f"| --- |{' ---: |' * 6} --- |" in lines
+    assert lines[-1] == "| pruned | 1.0 |  |  |  |  |  | external |"
+
+
+def test_stars_that_were_published_are_no_markup(write, entries_of):
+    section = entries_of(write(rows=[{"row": "**a**", "overrides": []}]))
+    assert "\n**a** " in shown(section, 80)
+    assert "<td>**a**</td>" in FORMATS["html"]([section])
+
+
+def test_without_remarks_there_is_no_column_of_them(write, entries_of):
+    section = entries_of(write(rows=[{"row": "a", "overrides": []}]))
+    assert "| --- | ---: | ---: |\n" in FORMATS["markdown"]([section])
+    assert "note" not in shown(section, 80)
+
+
 def test_markdown_escapes_the_bar(section):
     text = FORMATS["markdown"]([section])
     assert text.startswith("### paper/small: T\n\n4 rows: 1 agrees, 2 with an erratum, 1 external · S\n\n| row |")
@@ -65,7 +83,7 @@ def test_no_figure_is_cut(write, entries_of, width):
     ]
     section = entries_of(write(rows=rows))
     text = shown(section, width)
-    cells = [cell.strip("*") for row in grid(section)[1] for cell in row[1:-1]]
-    assert {"4217.75", "9999.999", "1234.567890", "95.00"} <= set(cells)
+    cells = [cell.text for row in grid(section).rows for cell in row[1:]]
+    assert {"4217.75", "9999.999", "1234.567890", "95.00*"} <= set(cells)
     assert [cell for cell in cells if cell not in text] == []
     assert "…" not in text

@@ -46,3 +46,9 @@ def test_names_are_whole_where_it_is_narrow(listed, monkeypatch, width):
     text = listed("text")
     assert [name for name in table_names() if name not in text] == []
     assert "…" not in text
+
+
+def test_markdown_escapes_the_bar(listed, write, monkeypatch):
+    monkeypatch.setattr(listing, "table_names", lambda: ["paper/small"])
+    monkeypatch.setattr(listing, "load_table", lambda name: write(title="a | b"))
+    assert listed("markdown").splitlines()[2:] == ["| paper/small | P | a / b | 2 |"]

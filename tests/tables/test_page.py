@@ -18,6 +18,7 @@ def test_contents_link_to_their_tables(text):
 
 
 def test_errata_are_listed_with_both_digits_and_explained_once(text):
+    assert "\n## Printed figures that do not come out\n\nThe reasons stand in the remarks and notes of" in text
     assert "\n| [paper/small](#papersmall-t) | wrong / not right | params | 9.9 k | 7.1 k |\n" in text
     assert "\n| [paper/small](#papersmall-t) | odd | FLOPs | 0.4 M | 0.3 M |\n" in text
     assert text.count("7 <k> is right") == 1
