@@ -72,6 +72,7 @@ _ROW_KEYS = {
     "erratum": dict,
     "external": str,
 }
+_ONLY_WITH_OVERRIDES = ("input_size", "where_present", "folded", "convention", "without_norms", "same_cost_as")
 _COLUMN_KEYS = {"unit": str, "convention": str, "of": str, "truncated": str}
 _GROUPS = ("model", "conv", "data", "recipe", "trainer")
 _STAND_INS = ("data", "recipe")
@@ -122,7 +123,7 @@ def load_table(name: str, directory: Path = TABLES) -> Table:
         input_size=reader.image(content["input_size"]),
         overrides=reader.overrides(content),
         stand_ins=reader.stand_ins(content),
-        seeds=tuple(reader.whole("seeds", seed) for seed in content.get("seeds", ("0",))),
+        seeds=reader.seeds(content),
         columns=columns,
         folded=reader.flag("folded", content),
         rows=rows,
@@ -148,6 +149,8 @@ def _content(file: Path) -> Any:
     with file.open(encoding="utf-8") as lines:
         try:
             return yaml.load(lines, Loader=_TextLoader)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: not UTF-8: it has a byte {error.object[error.start]:#04x}") from error
         except yaml.YAMLError as error:
             raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
 
@@ -160,6 +163,7 @@ def _rows(file: str, content: Mapping[str, Any], columns: Mapping[str, Column]) 
         name = given.get("row", f"number {number}") if isinstance(given, dict) else f"number {number}"
         reader = _Reader(f"{file}: row {name!r}")
         reader.check_keys(given, _ROW_KEYS | dict.fromkeys(columns, str), ("row",))
+        reader.check_external(given)
         yield reader.row(defaults | given, columns)
 
 
@@ -196,10 +200,18 @@ class _Reader:
                 raise reader.wrong(f"{key} is {'missing' if name == owner else 'for ' + owner + ' alone'}")
         return Column(given["unit"], given.get("convention"), given.get("of"), reader.flag("truncated", given))
 
-    def row(self, given: Mapping[str, Any], columns: Mapping[str, Column]) -> Row:
+    def check_external(self, given: Mapping[str, Any]) -> None:
         external = self.flag("external", given)
         if external == ("overrides" in given):
             raise self.wrong("a row has either overrides, which build it, or external: true")
+        for key in _ONLY_WITH_OVERRIDES:
+            if external and key in given:
+                raise self.wrong(
+                    f"{key}: is for a row with overrides; one that is external is neither built nor counted"
+                )
+
+    def row(self, given: Mapping[str, Any], columns: Mapping[str, Column]) -> Row:
+        external = self.flag("external", given)
         figures = {name: self.figure(name, given[name], column) for name, column in columns.items() if name in given}
         return Row(
             name=given["row"],
@@ -239,6 +251,15 @@ class _Reader:
                 raise self.wrong(f"stand_ins: {group!r} is none of {', '.join(_STAND_INS)}")
         return tuple(groups)
 
+    def seeds(self, given: Mapping[str, Any]) -> tuple[int, ...]:
+        seeds = tuple(self.whole("seeds", seed) for seed in given.get("seeds", ("0",)))
+        if not seeds:
+            raise self.wrong("seeds: one at least is needed")
+        for seed in seeds:
+            if seeds.count(seed) > 1:
+                raise self.wrong(f"seeds: {seed} is given twice")
+        return seeds
+
     def overrides(self, given: Mapping[str, Any]) -> tuple[str, ...]:
         words = given.get("overrides", ())
         for word in words:
@@ -270,6 +291,17 @@ class _Reader:
         wanted = [(f"row {row.name!r}: same_cost_as", row.same_cost_as) for row in table.rows]
         wanted += [(f"column {key!r}: of", column.of) for key, column in table.columns.items()]
         for where, other in wanted:
-            if other is not None and other not in names:
-                near = nearest_first(other, names, most=5)
-                raise self.wrong(f"{where}: there is no row {other!r}; nearest first: {near}")
+            if other is not None:
+                self.check_reference(where, other, table)
+        for row in table.rows:
+            if row.same_cost_as == row.name:
+                raise self.wrong(f"row {row.name!r}: same_cost_as: is the row itself")
+
+    def check_reference(self, where: str, other: str, table: Table) -> None:
+        names = [row.name for row in table.rows]
+        if other not in names:
+            raise self.wrong(
+                f"{where}: there is no row {other!r}; nearest first: {nearest_first(other, names, most=5)}"
+            )
+        if table.row(other).external:
+            raise self.wrong(f"{where}: row {other!r} is external, so it is not counted")

@@ -6,6 +6,7 @@ from efficientconv.errors import UserError
 from efficientconv.tables.load import find_tables, load_table, table_names
 
 ROW = {"row": "plain", "overrides": [], "params": "4.2"}
+PRUNED = {"row": "pruned", "external": "true"}
 EXTERNAL = {"row": "plain", "external": "true"}
 
 
@@ -67,7 +68,7 @@ def test_digits_are_cut_off_in_whole_columns(write):
         ({"rows": [{**ROW, "overrides": ["seed=1"]}]}, "row 'plain': overrides: 'seed=1' sets none of model, conv"),
         ({"rows": [{"row": "plain"}]}, "row 'plain': a row has either overrides, which build it, or external: true"),
         ({"rows": [{**ROW, "external": "true"}]}, "row 'plain': a row has either overrides"),
-        ({"rows": [{**EXTERNAL, "folded": "yes"}]}, "row 'plain': folded: true or false is needed, not 'yes'"),
+        ({"rows": [{**ROW, "folded": "yes"}]}, "row 'plain': folded: true or false is needed, not 'yes'"),
         ({"rows": [{**ROW, "truncated": ["params"]}]}, "row 'plain': unknown key 'truncated'; nearest first: "),
         ({"rows": []}, "rows: one at least is needed"),
         (
@@ -87,6 +88,20 @@ def test_digits_are_cut_off_in_whole_columns(write):
             "row 'plain': erratum: params: the reason is needed, not ['why']",
         ),
         ({"rows": [{**ROW, "same_cost_as": "other"}]}, "row 'plain': same_cost_as: there is no row 'other'"),
+        ({"rows": [{**ROW, "same_cost_as": "plain"}]}, "row 'plain': same_cost_as: is the row itself"),
+        (
+            {"rows": [{**ROW, "same_cost_as": "pruned"}, PRUNED]},
+            "row 'plain': same_cost_as: row 'pruned' is external, so it is not counted",
+        ),
+        (
+            {
+                "columns": {"params": {"unit": "k"}, "params_saved": {"unit": "%", "of": "pruned"}},
+                "rows": [ROW, PRUNED],
+            },
+            "column 'params_saved': of: row 'pruned' is external, so it is not counted",
+        ),
+        ({"seeds": []}, "seeds: one at least is needed"),
+        ({"seeds": ["1", "2", "1"]}, "seeds: 1 is given twice"),
         ({"stand_ins": ["recpie"]}, "stand_ins: 'recpie' is none of data, recipe"),
         ({"rows": [{**ROW, "input_size": ["1"]}]}, "row 'plain': input_size: channels, height and width are needed"),
         ({"rows": [{**ROW, "where_present": "1"}]}, "row 'plain': where_present: true or false is needed, not '1'"),
@@ -110,6 +125,33 @@ def test_digits_are_cut_off_in_whole_columns(write):
 def test_what_is_wrong_is_said_with_its_place(write, changes, message):
     with pytest.raises(UserError, match=rf"table/paper/small\.yaml: {re.escape(message)}"):
         write(**changes)
+
+
+OF_ROWS_THAT_ARE_BUILT = {
+    "input_size": ["3", "32", "32"],
+    "where_present": "true",
+    "folded": "false",
+    "convention": "macs",
+    "without_norms": "true",
+    "same_cost_as": "plain",
+}
+
+
+@pytest.mark.parametrize("key", OF_ROWS_THAT_ARE_BUILT)
+def test_an_external_row_has_no_keys_of_those_that_are_built(write, key):
+    message = rf"paper/small\.yaml: row 'pruned': {key}: is for a row with overrides; one that is external is neither"
+    with pytest.raises(UserError, match=message):
+        write(rows=[ROW, PRUNED | {key: OF_ROWS_THAT_ARE_BUILT[key]}])
+
+
+def test_an_external_row_may_be_in_a_table_that_is_folded(write):
+    assert write(folded="true", rows=[PRUNED]).rows[0].external
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes("paper: Hägele".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.yaml: not UTF-8: it has a byte 0xe4$"):
+        load_table("latin", tmp_path)
 
 
 def test_a_missing_key_is_named(write):
