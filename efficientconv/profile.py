@@ -120,6 +120,5 @@ def totals(found: Mapping[str, Profile], width: int) -> Group:
     rows |= {name: [each.totals[name] for each in found.values()] for name in found["trained"].totals}
     rows["peak activations, bytes"] = [each.peak_activation_bytes for each in found.values()]
     texts = [[Text(name), *(Text(f"{count:,}") for count in counts)] for name, counts in rows.items()]
-    return Group(
-        "by convention, as docs/tables.md explains them", "", figures_table(("total", *found), texts, width), ""
-    )
+    title = "by convention; efficientconv profile --help tells them apart"
+    return Group(title, "", figures_table(("total", *found), texts, width), "")

@@ -1,11 +1,14 @@
 import io
 import json
+import re
 
 import pytest
 import torch
+import yaml
 from rich.console import Console, Group
 from torch import nn
 
+from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.profile import build_network, fold_network, profile, totals, tree
 from efficientconv.profiling import CONVENTIONS, complexity
@@ -37,6 +40,12 @@ def test_a_layer_that_folds_is_counted_as_trained_and_as_folded(networks, capsys
     assert "stem included: 3 replaced, 0 kept\n" in shown
     assert "3×32×32: 7,053 params, 281,088 MACs" in shown
     assert all(name in shown for name in CONVENTIONS)
+
+
+def test_help_tells_of_every_convention_within_80_characters():
+    told = yaml.safe_load((CONFIGS / "profile.yaml").read_text())["hydra"]["help"]["template"]
+    assert re.findall(r"^  (\w+) ", told, re.MULTILINE) == list(CONVENTIONS)
+    assert max(map(len, told.splitlines())) <= 80
 
 
 def test_a_layer_that_does_not_fold_is_counted_once(networks):
