@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ class Run:
         torch: version.
         efficientconv: version.
         commit: of this project's repository, where it ran from a checkout.
-        started: date and time.
+        started: date and time, in ISO 8601.
+
+    Raises:
+        ValueError: ``started`` is no date and time.
     """
 
     table: str
@@ -58,6 +62,9 @@ class Run:
     efficientconv: str
     commit: str
     started: str
+
+    def __post_init__(self) -> None:
+        datetime.fromisoformat(self.started)
 
 
 def find_runs(places: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -136,15 +143,22 @@ class Measurements:
     def runs(self, table: Table, row: Row) -> list[Run]:
         """List the runs of a row: of its network, with as many classes, however it was trained.
 
-        One that was found twice counts once.
+        Of those with the same seed and the same way of training only the latest counts: they are no independent ones.
         """
         if row.external:
             return []
         found = [run for run in self._kept if (run.table, run.row) == (table.name, row.name)]
-        if self._by_network:
-            same = self._by_network.get(_key(composed_network(table, row)), [])
-            found += [_run(table, row, config, summary) for config, summary in same if _fits(table, summary)]
-        return list({(run.seed, run.started, run.differs): run for run in found}.values())
+        for config, summary in self._of_network(table, row):
+            if summary.get("num_classes") == table.classes:
+                found.append(_run(table, row, config, summary))
+        return list({(run.seed, run.differs): run for run in sorted(found, key=_start)}.values())
+
+    def other_classes(self, table: Table, row: Row) -> list[int]:
+        """List the numbers of classes that runs of the wanted trainings have, where it is not the table's."""
+        wanted = self._wanted(table.of(row))
+        others = [found for found in self._of_network(table, row) if found[1].get("num_classes") != table.classes]
+        runs = [(_run(table, row, config, summary), summary["num_classes"]) for config, summary in others]
+        return sorted({classes for run, classes in runs if (str(run.seed), run.differs) in wanted})
 
     def lacks(self, table: Table, row: Row) -> bool:
         """Tell whether there is no run of one of the trainings that are wanted of a row: other ones do not count."""
@@ -178,6 +192,11 @@ class Measurements:
             "devices": sorted({run.device for run in runs}),
         }
 
+    def _of_network(self, table: Table, row: Row) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        if row.external or not self._by_network:
+            return []
+        return self._by_network.get(_key(composed_network(table, row)), [])
+
     def _wanted(self, table: Table) -> set[tuple[str, str]]:
         """Return the seed and the ``differs`` of each training."""
         found = trainings(table, self._overrides)
@@ -189,8 +208,8 @@ def _key(network: Mapping[str, Any]) -> str:
     return json.dumps([network["model"], network["conv"]], sort_keys=True)
 
 
-def _fits(table: Table, summary: Mapping[str, Any]) -> bool:
-    return summary.get("num_classes") == table.classes
+def _start(run: Run) -> datetime:
+    return datetime.fromisoformat(run.started).astimezone()
 
 
 def _parted(differs: str) -> list[str]:

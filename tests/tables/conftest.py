@@ -89,26 +89,26 @@ def section(write, entries_of):
 def leave_run(tmp_path):
     """Leave a finished run of a row behind, as training does."""
 
-    def leave(table, row, name, *, seed=0, top1=0.9, status="done", classes=None, devices=1, **changes) -> Path:
+    def leave(table, row, name, *, seed=0, top1=0.9, summary=(), **changes) -> Path:
         directory = tmp_path / "outputs" / name
         (directory).mkdir(parents=True)
         config = composed_network(table, row) | composed_training(table.of(row)) | {"logger": {}} | changes
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
-        summary = {
-            "status": status,
+        usual = {
+            "status": "done",
             "seed": seed,
             "last": {"top1": top1, "top5": 0.99},
             "epochs": config["trainer"]["max_epochs"],
-            "num_classes": classes or table.classes,
+            "num_classes": table.classes,
             "params": 4218,
             "macs": 281088,
             "device": "a cpu",
-            "devices": devices,
+            "devices": 1,
             "versions": {"python": "3.12.0", "torch": "2.15.0", "efficientconv": "0.1.0"},
             "commit": "abc",
             "started": f"2026-11-20T10:00:{seed:02d}+00:00",
         }
-        (directory / "summary.json").write_text(json.dumps(summary))
+        (directory / "summary.json").write_text(json.dumps(usual | dict(summary)))
         return directory
 
     return leave

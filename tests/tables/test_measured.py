@@ -12,7 +12,7 @@ def test_runs_of_a_row_are_found_by_their_network(small, leave_run, tmp_path):
     leave_run(small, plain, "a/0", seed=0, top1=0.90)
     leave_run(small, plain, "a/1", seed=1, top1=0.92)
     leave_run(small, doconv, "b", top1=0.95)
-    leave_run(small, plain, "unfinished", seed=2, status="running")
+    leave_run(small, plain, "unfinished", seed=2, summary={"status": "running"})
     found = Measurements([tmp_path / "outputs"])
     assert found.measured(small, plain) == {
         "top1": 91.0,
@@ -37,7 +37,7 @@ def test_what_was_not_as_published_is_said(small, leave_run, tmp_path):
 
 def test_a_run_on_two_devices_is_not_as_published(small, leave_run, tmp_path):
     plain = small.rows[0]
-    leave_run(small, plain, "ddp", devices=2, **composed_training(small, ["trainer=ddp"]))
+    leave_run(small, plain, "ddp", summary={"devices": 2}, **composed_training(small, ["trainer=ddp"]))
     found = Measurements([tmp_path])
     assert found.measured(small, plain)["differs"] == ["trainer.devices=2"]
     assert found.lacks(small, plain)
@@ -45,10 +45,14 @@ def test_a_run_on_two_devices_is_not_as_published(small, leave_run, tmp_path):
 
 
 def test_runs_with_other_classes_are_not_of_the_row(small, leave_run, tmp_path):
-    leave_run(small, small.rows[0], "other", classes=100, **composed_training(small, ["data=cifar100"]))
+    leave_run(
+        small, small.rows[0], "other", summary={"num_classes": 100}, **composed_training(small, ["data=cifar100"])
+    )
     found = Measurements([tmp_path])
     assert found.runs(small, small.rows[0]) == []
     assert found.measured(small, small.rows[0]) == {}
+    assert found.other_classes(small, small.rows[0]) == []  # nobody wanted them
+    assert Measurements([tmp_path], ["data=cifar100"]).other_classes(small, small.rows[0]) == [100]
 
 
 def test_only_runs_of_the_wanted_training_count(write, leave_run, tmp_path):
@@ -130,6 +134,18 @@ def test_kept_runs_are_read_again_and_count_once(small, leave_run, tmp_path):
     assert Measurements([tmp_path / "results", tmp_path / "outputs"]).measured(small, plain)["n"] == 2
 
 
+def test_a_seed_that_was_run_again_counts_once_and_the_latest_does(small, leave_run, tmp_path):
+    plain = small.rows[0]
+    leave_run(small, plain, "first", seed=0, top1=0.5, summary={"started": "2026-11-20T11:30:00+02:00"})
+    leave_run(small, plain, "again", seed=0, top1=0.9, summary={"started": "2026-11-20T10:00:00+00:00"})
+    leave_run(small, plain, "other", seed=1, top1=0.92)
+    leave_run(small, plain, "short", seed=0, top1=0.1, **composed_training(small, ["trainer.max_epochs=1"]))
+    found = Measurements([tmp_path])
+    measured = found.measured(small, plain)
+    assert (measured["n"], measured["seeds"], measured["top1"]) == (2, [0, 1], 91.0)
+    assert len(found.runs(small, plain)) == 3  # the short one is another way of training
+
+
 def test_a_damaged_run_is_named_and_left_out(small, leave_run, tmp_path, capsys):
     leave_run(small, small.rows[0], "good")
     (leave_run(small, small.rows[0], "bad", seed=1) / "config.yaml").write_text("model: [")
@@ -148,9 +164,13 @@ def test_other_csv_files_are_left_alone_unless_they_are_named(small, tmp_path):
 
 
 def test_a_wrong_value_is_named_with_its_line(small, tmp_path):
-    run = Run("paper/small", "plain", 0, 90.0, 99.0, 2, "", 1, 1, "cpu", "3", "2", "0", "", "now")
+    run = Run("paper/small", "plain", 0, 90.0, 99.0, 2, "", 1, 1, "cpu", "3", "2", "0", "", "2026-11-20T10:00:00")
     write_csv_file(tmp_path / "kept.csv", [run])
     file = tmp_path / "kept.csv"
-    file.write_text(file.read_text().replace("90.0", "high"))
+    text = file.read_text()
+    file.write_text(text.replace("90.0", "high"))
     with pytest.raises(UserError, match=r"kept\.csv, line 2: could not convert string to float: 'high'$"):
+        Measurements([tmp_path])
+    file.write_text(text.replace("2026-11-20T10:00:00", "now"))
+    with pytest.raises(UserError, match=r"kept\.csv, line 2: Invalid isoformat string: 'now'$"):
         Measurements([tmp_path])

@@ -135,7 +135,7 @@ def test_runs_on_other_data_stop_no_training(leave_run, tmp_path):
     table = load_table("bsconv/cifar100_resnet")
     row = table.row("cifar_resnet56_bsconvu")
     words = ["data=digits", "trainer.max_epochs=2"]
-    leave_run(table, row, "digits", classes=10, **composed_training(table, words))
+    leave_run(table, row, "digits", summary={"num_classes": 10}, **composed_training(table, words))
     assert list(missing_sweeps([(table, [row])], [str(tmp_path)], [])) == [sweep_words(table, row, [])]
     assert Measurements([tmp_path]).measured(table, row) == {}
     sample = load_table("doconv/sample")
