@@ -1,17 +1,26 @@
-"""The sweep that trains a row: the words behind ``train -m``, and the jobs that they make."""
+"""The sweep that trains a row: the words behind ``train -m``, the jobs that they make, and whether their data fits."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from functools import cache
 from itertools import product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf.errors import OmegaConfBaseException
 
+from efficientconv.errors import UserError
+from efficientconv.messages import one_line
 from efficientconv.run_names import safe_name, split_override
-from efficientconv.tables.configurations import composed_training
-from efficientconv.tables.overrides import merged
+from efficientconv.tables.configurations import composed_data, composed_training
+from efficientconv.tables.overrides import group_of, merged
 from efficientconv.tables.table import Row, Table
 
 
@@ -42,6 +51,59 @@ def trainings(table: Table, overrides: Sequence[str]) -> Iterator[tuple[str, dic
     for job in jobs(merged([_seeds(table)], overrides)):
         seed = [split_override(word)[1] for word in job if _is_seed(word)][-1]
         yield seed, composed_training(table, [word for word in job if not _is_seed(word)])
+
+
+def require_classes(table: Table, row: Row, overrides: Sequence[str]) -> None:
+    """Refuse data that the user has chosen where it is there and has another number of classes than the table.
+
+    Raises:
+        UserError: names the data and both numbers; or see `trainings`.
+    """
+    if not any(group_of(word) == "data" for word in overrides):
+        return
+    for _, training in trainings(table.of(row), overrides):
+        found = _known_classes(json.dumps(training["data"]))
+        if found not in (None, table.classes):
+            chosen = f"data={training['choices']['data']}"
+            text = f"has {found} classes; the networks of {table.name} have {table.classes}, and so must the data"
+            raise UserError(f"{chosen}: {text}")
+
+
+@cache
+def _known_classes(data: str) -> int | None:
+    """Return how many classes a data set has; None where only training can tell, which fetches what is not there."""
+    try:
+        with redirect_stdout(sys.stderr):
+            found = instantiate(json.loads(data), _convert_="all")
+            if not hasattr(found, "class_names"):
+                found.load()
+    except (HydraException, UserError):
+        return None
+    return found.num_classes
+
+
+def fetch_data(words: Sequence[str]) -> str | None:
+    """Fetch the data set that words for training choose, where it is not there yet.
+
+    Returns:
+        None where it is there now; else a line that says why it cannot be had. Also None where the words do not make
+        one data set: training takes several one by one, and says what is wrong with one that cannot be.
+    """
+    return _fetch_data(tuple(word for word in words if group_of(word) in ("model", "data", "recipe")))
+
+
+@cache
+def _fetch_data(words: tuple[str, ...]) -> str | None:
+    try:
+        data = instantiate(composed_data(words), _convert_="all")
+    except (HydraException, OmegaConfBaseException):
+        return None
+    try:
+        with redirect_stdout(sys.stderr):
+            data.prepare_data()
+    except UserError as error:
+        return one_line(error)
+    return None
 
 
 def outputs_of(overrides: Sequence[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,7 @@ from efficientconv.tables.listing import print_list
 from efficientconv.tables.load import find_tables, load_table
 from efficientconv.tables.measured import Measurements, write_csv_file
 from efficientconv.tables.overrides import group_of
-from efficientconv.tables.presence import absence
-from efficientconv.tables.sweep import outputs_of, sweep_words
+from efficientconv.tables.sweep import fetch_data, outputs_of, require_classes, sweep_words
 from efficientconv.tables.table import Row, Table
 from efficientconv.tables.words import OWN_KEYS
 
@@ -46,7 +46,7 @@ def run(config: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]] 
     require_for_training(overrides, config["run"])
     require_sensible(config)
     if config["run"]:
-        return list(missing_sweeps(choose(config["tables"], config["row"]), places(config, overrides), overrides))
+        return missing_sweeps(choose(config["tables"], config["row"]), places(config, overrides), overrides)
     if config["tables"] is None:
         print_list(config["format"])
     else:
@@ -118,7 +118,7 @@ def choose(patterns: Sequence[str], row: str) -> list[tuple[Table, list[Row]]]:
     return [(table, rows) for table, rows in chosen if rows]
 
 
-def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[str]) -> Iterator[list[str]]:
+def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[str]) -> list[list[str]]:
     """Say how to train the rows of which a run is missing.
 
     Args:
@@ -126,24 +126,36 @@ def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[s
         results: see `Measurements`.
         overrides: the user's own, which win over the table's.
 
-    Yields:
-        The words behind ``train -m`` for each row; jobs of it that are done already are skipped there. A row that is
-        ``where_present``, and whose data set cannot be had, is left out, which is said once on standard error.
+    Returns:
+        The words behind ``train -m`` for each row; jobs of it that are done already are skipped there. Data sets of
+        rows that are ``where_present`` are fetched. Where that fails the row is left out, and standard error says why.
+
+    Raises:
+        UserError: a row cannot be trained, or not on the data that the user has chosen.
     """
-    measurements = Measurements(results, overrides)
-    said: set[str | None] = {None}
-    for table, row in ((table, row) for table, rows in chosen for row in rows):
-        if not row.external:
-            require_training(table, row)
-        if not measurements.lacks(table, row):
-            continue
+    sweeps: list[list[str]] = []
+    left_out: dict[str, list[str]] = defaultdict(list)
+    for table, row in _lacking(chosen, Measurements(results, overrides), overrides):
         words = sweep_words(table, row, overrides)
-        reason = absence(words) if row.where_present else None
-        if reason not in said:
-            print(f"left out of {table.name}: {reason}", file=sys.stderr)
-            said.add(reason)
+        reason = fetch_data(words) if row.where_present else None
         if reason is None:
-            yield words
+            sweeps.append(words)
+        else:
+            left_out[reason].append(f"{table.name} {row.name!r}")
+    for reason, names in left_out.items():
+        print(f"not trained: {', '.join(names)}: {reason}", file=sys.stderr)
+    return sweeps
+
+
+def _lacking(chosen: Chosen, measurements: Measurements, overrides: Sequence[str]) -> list[tuple[Table, Row]]:
+    """List the rows of which a run is missing, all of which can be trained, unless their data is not there."""
+    rows = [(table, row) for table, found in chosen for row in found if not row.external]
+    for table, row in rows:
+        require_training(table, row)
+    lacking = [(table, row) for table, row in rows if measurements.lacks(table, row)]
+    for table, row in lacking:
+        require_classes(table, row, overrides)
+    return lacking
 
 
 def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
@@ -169,8 +181,17 @@ def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
     else:
         is_page = config["format"] == "markdown" and "all" in config["tables"] and config["row"] == "*"
         sys.stdout.write((page.page if is_page else formats.FORMATS[config["format"]])(sections))
+    if config["run"]:
+        _say_which_do_not_fit(measurements, chosen)
     if config["save"] is not None:
         _save(config["save"], measurements, chosen)
+
+
+def _say_which_do_not_fit(measurements: Measurements, chosen: Chosen) -> None:
+    for table, row in ((table, row) for table, rows in chosen for row in rows):
+        for classes in measurements.other_classes(table, row):
+            text = f"was trained on {classes} classes; the table's networks have {table.classes}"
+            print(f"not shown: {table.name} {row.name!r}: {text}", file=sys.stderr)
 
 
 def _save(file: str, measurements: Measurements, chosen: Chosen) -> None:

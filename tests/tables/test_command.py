@@ -92,7 +92,7 @@ def test_rows_on_mnist_are_left_out_where_it_is_not(tmp_path):
     offline = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     done = run("tables", *words, cwd=tmp_path, EFFICIENTCONV_DATA="nowhere", **offline)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("left out of doconv/sample: data=mnist: looked in ") == 1
+    assert done.stderr.count("not trained: doconv/sample 'Baseline': data=mnist: looked in ") == 1
     published, digits = json.loads(done.stdout)
     assert (published["measured"], digits["measured"]["n"]) == ({}, 1)
 

@@ -108,7 +108,7 @@ def test_a_row_whose_training_does_not_compose_is_not_right(write, entries_of, o
     with pytest.raises(UserError, match=rf"paper/small\.yaml: row 'odd': \[.*\] does not compose: .*{reason}"):
         entries_of(table)
     with pytest.raises(UserError, match=r"paper/small\.yaml: row 'odd': \["):
-        list(missing_sweeps([(table, table.rows)], [], []))
+        missing_sweeps([(table, table.rows)], [], [])
 
 
 def test_an_external_row_has_no_training(write, entries_of):

@@ -2,7 +2,7 @@ import pytest
 from hydra.errors import HydraException
 
 from efficientconv.errors import UserError
-from efficientconv.tables.sweep import jobs, outputs_of, sweep_words, trainings
+from efficientconv.tables.sweep import fetch_data, jobs, outputs_of, require_classes, sweep_words, trainings
 
 
 def test_a_row_is_trained_with_the_words_of_its_table(write):
@@ -51,3 +51,47 @@ def test_words_that_do_not_compose_are_the_user_s(small):
 def test_where_training_writes_to():
     assert outputs_of(["data=mnist"]) == "outputs"
     assert outputs_of(["outputs=a", 'outputs="my runs"', "seed=0,1"]) == "my runs"
+
+
+MNIST = ["data=mnist", "data.download=false", "conv=doconv", "seed=0,1", "sweep=x"]
+
+
+def test_data_that_is_there_is_not_fetched(tiny_mnist):
+    assert fetch_data([*MNIST, f"data.root={tiny_mnist}"]) is None
+    assert fetch_data(["data=digits"]) is None
+
+
+def test_why_data_cannot_be_had_is_said(tmp_path):
+    reason = fetch_data([*MNIST, f"data.root={tmp_path}"])
+    assert reason is not None
+    assert reason.startswith(f"data=mnist: looked in {tmp_path}/MNIST/raw (missing: ")
+    assert "\n" not in reason
+
+
+def test_what_makes_no_single_data_set_is_left_to_training(tmp_path):
+    assert fetch_data([*MNIST, f"data.root={tmp_path},elsewhere"]) is None
+    assert fetch_data([*MNIST, f"data.root={tmp_path}", "data.val_split=2"]) is None
+    assert fetch_data([*MNIST, f"data.root={tmp_path}", "data.vall_split=0"]) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["data=digits"], "data=digits: has 10 classes"),  # found by reading it
+        (["data=random", "data.classes=7"], "data=random: has 7 classes"),  # without
+        (["data=digits", "seed=0,1", "data.val_split=0,0.1"], "data=digits: has 10 classes"),
+    ],
+)
+def test_data_with_other_classes_is_refused(write, words, found):
+    table = write(classes="100")
+    message = f"^{found}; the networks of paper/small have 100, and so must the data$"
+    with pytest.raises(UserError, match=message):
+        require_classes(table, table.rows[0], words)
+
+
+def test_data_with_as_many_classes_and_what_only_training_can_tell_are_not_refused(write, tmp_path):
+    table = write(classes="100")
+    require_classes(table, table.rows[0], ["data=random", "data.classes=100"])
+    require_classes(table, table.rows[0], ["data=mnist", f"data.root={tmp_path}"])
+    require_classes(table, table.rows[0], ["data=digits", "data.val_split=2"])
+    require_classes(table, table.rows[0], ["trainer.max_epochs=1"])  # nobody has chosen other data

@@ -136,13 +136,13 @@ def test_runs_on_other_data_stop_no_training(leave_run, tmp_path):
     row = table.row("cifar_resnet56_bsconvu")
     words = ["data=digits", "trainer.max_epochs=2"]
     leave_run(table, row, "digits", summary={"num_classes": 10}, **composed_training(table, words))
-    assert list(missing_sweeps([(table, [row])], [str(tmp_path)], [])) == [sweep_words(table, row, [])]
+    assert missing_sweeps([(table, [row])], [str(tmp_path)], []) == [sweep_words(table, row, [])]
     assert Measurements([tmp_path]).measured(table, row) == {}
     sample = load_table("doconv/sample")
     digits = sample.row("Baseline on digits")
     for seed in sample.seeds:
         leave_run(sample, digits, f"sample/{seed}", seed=seed)
-    assert list(missing_sweeps([(sample, [digits])], [str(tmp_path)], [])) == []
+    assert missing_sweeps([(sample, [digits])], [str(tmp_path)], []) == []
     (sweep,) = missing_sweeps([(sample, [digits])], [str(tmp_path)], ["data=mnist"])
     assert "data=mnist" in sweep
 
@@ -161,21 +161,38 @@ def on_mnist(write):
     return rows_on_mnist
 
 
-def test_rows_for_where_their_data_is_are_left_out_elsewhere_which_is_said_once(on_mnist, tmp_path, capsys):
+def test_rows_for_where_their_data_is_are_left_out_elsewhere_which_is_said(on_mnist, tmp_path, capsys):
     chosen = on_mnist(tmp_path / "nowhere", where_present="true")
     table, rows = chosen[0]
-    assert list(missing_sweeps(chosen, [], [])) == [sweep_words(table, rows[2], [])]
+    assert missing_sweeps(chosen, [], []) == [sweep_words(table, rows[2], [])]
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
-    assert said.err.startswith("left out of paper/small: data=mnist: looked in ")
+    assert said.err.startswith("not trained: paper/small 'plain', paper/small 'doconv': data=mnist: looked in ")
     assert "data.download=false forbids fetching it. To fetch it by hand: mkdir -p" in said.err
 
 
 def test_rows_for_where_their_data_is_are_trained_there(on_mnist, tiny_mnist, capsys):
     chosen = on_mnist(tiny_mnist, where_present="true")
-    assert len(list(missing_sweeps(chosen, [], []))) == 3
+    assert len(missing_sweeps(chosen, [], [])) == 3
     assert capsys.readouterr().err == ""
 
 
+def test_data_that_does_not_fit_is_refused_before_training():
+    table = load_table("bsconv/cifar100_resnet")
+    with pytest.raises(UserError, match=r"^data=digits: has 10 classes; the networks of bsconv/cifar100_resnet have 1"):
+        missing_sweeps([(table, [table.row("cifar_resnet20")])], [], ["data=digits", "trainer.max_epochs=1"])
+
+
+def test_runs_on_data_that_turned_out_not_to_fit_are_said(small_alone, leave_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["data=mnist", f"data.root={tmp_path}"]
+    training = composed_training(small_alone, words)
+    leave_run(small_alone, small_alone.rows[0], "mnist", summary={"num_classes": 47}, **training)
+    show(CONFIG | {"results": [str(tmp_path)], "run": True}, words)
+    said = capsys.readouterr()
+    assert [row["measured"] for row in json.loads(said.out)] == [{}, {}]
+    assert said.err == "not shown: paper/small 'plain': was trained on 47 classes; the table's networks have 10\n"
+
+
 def test_other_rows_are_left_to_training(on_mnist, tmp_path):
-    assert len(list(missing_sweeps(on_mnist(tmp_path / "nowhere"), [], []))) == 3
+    assert len(missing_sweeps(on_mnist(tmp_path / "nowhere"), [], [])) == 3
