@@ -30,7 +30,7 @@ class Grid:
     Attributes:
         headers: of the columns in which any row has something; a header may have several lines.
         rows: a cell for each header: the row's name, and its figures.
-        remarks: on each row, or nothing.
+        remarks: on each row, an empty text where there is nothing to remark.
     """
 
     headers: list[str]
