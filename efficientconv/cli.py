@@ -70,7 +70,8 @@ def tables() -> None:
     from efficientconv.tables import tool
     from efficientconv.tables.words import split_words
 
-    own, overrides = split_words(sys.argv[1:])
+    with _one_line_errors("tables"):
+        own, overrides = split_words(sys.argv[1:])
     sweeps: list[list[str]] | None = None
 
     def print_or_plan(config: DictConfig) -> None:

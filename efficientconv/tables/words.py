@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from efficientconv.errors import UserError
 from efficientconv.run_names import split_override
 
 OWN_KEYS = ("table", "row", "format", "results", "save", "run")
@@ -16,7 +17,14 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part the command line into the words of which Hydra composes this tool's configuration, and those for training.
 
     Words without ``=`` are tables' names, unless they are the values of flags before them.
+
+    Raises:
+        UserError: Hydra's flag for several jobs.
     """
+    for word in words:
+        if word == "-m" or (len(word) > 2 and "--multirun".startswith(word)):  # Hydra's flags may be cut short
+            several = "several rows are a glob pattern, row='*ResNet*', and several tables stand between commas"
+            raise UserError(f"{word}: efficientconv tables is one job; {several}")
     own: list[str] = []
     others: list[str] = []
     tables: list[str] = []

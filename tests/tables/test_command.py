@@ -37,6 +37,14 @@ def test_a_mistake_is_one_line(tmp_path):
     assert wrong.stderr.count("\n") == 1
 
 
+def test_several_jobs_are_refused_and_leave_nothing_behind(tmp_path):
+    wrong = run("tables", "doconv", "-m", "row=a,b", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr.startswith("-m: efficientconv tables is one job; several rows are a glob pattern")
+    assert wrong.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_need_no_quotes_of_hydra(tmp_path):
     name = "SPConv-ResNet_20-α1/2"
     shown = run("tables", "spconv,slimconv/imagenet", f"row={name}", "format=json", cwd=tmp_path)

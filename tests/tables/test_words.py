@@ -1,6 +1,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from efficientconv.errors import UserError
 from efficientconv.tables.load import load_table, table_names
 from efficientconv.tables.words import split_words
 
@@ -27,6 +28,13 @@ def test_words_without_a_key_are_tables():
 @pytest.mark.parametrize("flag", ["--cfg", "-c", "--package", "--config-dir"])
 def test_the_value_of_a_flag_is_left_alone(flag):
     assert split_words([flag, "job", "spconv"]) == ([flag, "job", 'tables=["spconv"]'], [])
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun", "--multi"])
+def test_several_jobs_are_refused(flag):
+    message = rf"^{flag}: efficientconv tables is one job; several rows are a glob pattern, row='\*ResNet\*'"
+    with pytest.raises(UserError, match=message):
+        split_words(["spconv", flag, "row=a,b"])
 
 
 def test_several_tables_stand_between_commas():
