@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import active_children, get_context, parent_process
-from threading import Thread
 from typing import Any
 
 from efficientconv.tables.configurations import require_training
 from efficientconv.tables.counts import agreement, count_row
 from efficientconv.tables.measured import Measurements
+from efficientconv.tables.parallel import in_processes
 from efficientconv.tables.table import Row, Table
 
 MANY_ROWS = 60
@@ -106,27 +103,7 @@ def entries_of_tables(chosen: Sequence[tuple[Table, Sequence[Row]]], measurement
     if sum(len(rows) for _, rows in chosen) < MANY_ROWS:
         return [entries(table, rows, measurements) for table, rows in chosen]
     processes = min(len(chosen), os.cpu_count() or 1, MOST_PROCESSES)
-    with ProcessPoolExecutor(processes, get_context("spawn"), _depend_on_parent) as pool:
-        sections = [pool.submit(entries, table, rows, measurements) for table, rows in chosen]
-        try:
-            return [section.result() for section in sections]
-        except BaseException:  # nobody waits for the others
-            for process in active_children():
-                process.kill()
-            raise
-
-
-def _depend_on_parent() -> None:
-    """Leave it to the parent process to say that it was interrupted, and end when it ends, however that is."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    return in_processes(entries, [(table, rows, measurements) for table, rows in chosen], processes)
 
 
 KINDS = ("agree", "differ", "with a needless erratum", "with an erratum", "without published counts", "external")
