@@ -155,10 +155,13 @@ class Measurements:
 
     def other_classes(self, table: Table, row: Row) -> list[int]:
         """List the numbers of classes that runs of the wanted trainings have, where it is not the table's."""
-        wanted = self._wanted(table.of(row))
-        others = [found for found in self._of_network(table, row) if found[1].get("num_classes") != table.classes]
-        runs = [(_run(table, row, config, summary), summary["num_classes"]) for config, summary in others]
-        return sorted({classes for run, classes in runs if (str(run.seed), run.differs) in wanted})
+        others = [
+            (_run(table, row, config, summary), summary["num_classes"])
+            for config, summary in self._of_network(table, row)
+            if summary.get("num_classes", table.classes) != table.classes
+        ]
+        wanted = self._wanted(table.of(row)) if others else set()
+        return sorted({classes for run, classes in others if (str(run.seed), run.differs) in wanted})
 
     def lacks(self, table: Table, row: Row) -> bool:
         """Tell whether there is no run of one of the trainings that are wanted of a row: other ones do not count."""

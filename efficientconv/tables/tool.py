@@ -148,7 +148,11 @@ def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[s
 
 
 def _lacking(chosen: Chosen, measurements: Measurements, overrides: Sequence[str]) -> list[tuple[Table, Row]]:
-    """List the rows of which a run is missing, all of which can be trained, unless their data is not there."""
+    """List the rows of which a run is missing.
+
+    Raises:
+        UserError: a row cannot be trained, or not on the data that the user has chosen.
+    """
     rows = [(table, row) for table, found in chosen for row in found if not row.external]
     for table, row in rows:
         require_training(table, row)
