@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -20,3 +21,13 @@ def nearest_first(word: str, choices: Iterable[str], most: int | None = None) ->
     """
     names = list(choices)
     return ", ".join(difflib.get_close_matches(word, names, n=max(1, most or len(names)), cutoff=0.0))
+
+
+def require_whole(name: str, value: Any, least: int) -> None:
+    """Refuse ``name=value`` of the command line unless it is a whole number of at least ``least``.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name}={value}: must be a whole number of at least {least}")

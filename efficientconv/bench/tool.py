@@ -18,7 +18,7 @@ from efficientconv.bench.rounds import Rounds, spread
 from efficientconv.bench.step import REAL, Steps, measure_steps
 from efficientconv.console import console
 from efficientconv.data import ImageData
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, require_whole
 from efficientconv.training.environment import environment
 from efficientconv.training.precision import require_possible
 from efficientconv.training.quiet import silence_lightning
@@ -39,8 +39,7 @@ def bench(config: Mapping[str, Any]) -> dict[str, Any]:
     if action not in ACTIONS:
         raise UserError(f"efficientconv bench {action or ''}: say what to measure: {' or '.join(ACTIONS)}")
     for name in ("rounds", "images", "steps"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise UserError(f"{name}={config[name]}: must be a whole number of at least 1")
+        require_whole(name, config[name], least=1)
     if not isinstance(config["seconds"], int | float) or config["seconds"] < 0:
         raise UserError(f"seconds={config['seconds']}: must be a number of at least 0")
     silence_lightning()

@@ -15,7 +15,7 @@ from efficientconv.data.augment import Normalization
 from efficientconv.data.damage import DamagedImages
 from efficientconv.data.epochs import EpochLoader
 from efficientconv.data.split import missing_classes, stratified_split
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, require_whole
 
 
 class Labeled(Protocol):
@@ -92,10 +92,10 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         fits = isinstance(val_split, int | float) and 0 <= val_split < 1
         _require(fits, f"data.val_split={val_split}: must be at least 0 and below 1; 0 holds out nothing")
         _require(isinstance(flip, bool), f"data.flip={flip}: must be true or false")
-        require_whole("batch_size", batch_size, least=1)
-        require_whole("eval_batch_size", eval_batch_size, least=1)
-        require_whole("seed", seed)
-        require_whole("max_bad_images", max_bad_images)
+        require_whole("data.batch_size", batch_size, least=1)
+        require_whole("data.eval_batch_size", eval_batch_size, least=1)
+        require_whole("data.seed", seed, least=0)
+        require_whole("data.max_bad_images", max_bad_images, least=0)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.seed = seed
@@ -225,16 +225,6 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
     @property
     def _device(self) -> torch.device:
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-
-def require_whole(name: str, value: Any, least: int = 0) -> None:
-    """Refuse ``data.<name>=value`` unless it is a whole number of at least ``least``.
-
-    Raises:
-        UserError: it is not.
-    """
-    fits = isinstance(value, int) and value >= least
-    _require(fits, f"data.{name}={value}: must be a whole number of at least {least}")
 
 
 def _require(condition: bool, otherwise: str) -> None:

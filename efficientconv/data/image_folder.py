@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from efficientconv.data.base import Splits, require_whole
+from efficientconv.data.base import Splits
 from efficientconv.data.crops import Crop
 from efficientconv.data.damage import DamagedImageError
 from efficientconv.data.decode import decode_files
@@ -25,7 +25,7 @@ from efficientconv.data.in_memory_data import InMemoryData
 from efficientconv.data.listing import Listing, list_splits
 from efficientconv.data.memory import LabeledImages
 from efficientconv.data.streamed_data import LOADERS, StreamedData
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, require_whole
 
 STREAM_FROM = 64  # pixels; smaller images are held in memory, larger ones read from disk while they are needed
 
@@ -50,7 +50,7 @@ class InMemoryFolder(InMemoryData):
 
     def __init__(self, root: str, image_size: int = 32, cache_dir: str = "outputs/cache", **common: Any) -> None:
         super().__init__(**common)
-        require_whole("image_size", image_size, least=1)
+        require_whole("data.image_size", image_size, least=1)
         self.root = Path(root).expanduser().absolute()
         self.image_size = image_size
         self.cache_dir = Path(cache_dir).expanduser()
@@ -177,7 +177,7 @@ def open_image_folder(
     Raises:
         UserError: a value that cannot be.
     """
-    require_whole("image_size", image_size, least=1)
+    require_whole("data.image_size", image_size, least=1)
     if loader not in ("memory", *LOADERS):
         raise UserError(f"data.loader={loader}: must be one of memory, {', '.join(LOADERS)}")
     if loader == "memory" or (loader == "auto" and image_size < STREAM_FROM):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from efficientconv.data.augment import CropFlip, Normalization
-from efficientconv.data.base import ImageData, require_whole
+from efficientconv.data.base import ImageData
 from efficientconv.data.memory import InMemoryLoader, LabeledImages
+from efficientconv.errors import require_whole
 
 
 class InMemoryData(ImageData[LabeledImages]):
@@ -24,7 +25,7 @@ class InMemoryData(ImageData[LabeledImages]):
 
     def __init__(self, *, crop_padding: int = 4, **common: Any) -> None:
         super().__init__(**common)
-        require_whole("crop_padding", crop_padding)
+        require_whole("data.crop_padding", crop_padding, least=0)
         self.augmentation = CropFlip(crop_padding, self.flip)
 
     def _describe(self, train: LabeledImages) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from efficientconv.data.base import Splits, require_whole
+from efficientconv.data.base import Splits
 from efficientconv.data.in_memory_data import InMemoryData
 from efficientconv.data.memory import LabeledImages
+from efficientconv.errors import require_whole
 
 
 class RandomImages(InMemoryData):
@@ -28,9 +29,9 @@ class RandomImages(InMemoryData):
 
     def __init__(self, images: int = 50_000, classes: int = 10, image_size: int = 32, **common: Any) -> None:
         super().__init__(**common)
-        require_whole("classes", classes, least=1)
-        require_whole("images", images, least=classes)
-        require_whole("image_size", image_size, least=1)
+        require_whole("data.classes", classes, least=1)
+        require_whole("data.images", images, least=classes)
+        require_whole("data.image_size", image_size, least=1)
         self.images = images
         self.image_size = image_size
         self.class_names = [str(i) for i in range(classes)]

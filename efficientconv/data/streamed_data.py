@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from efficientconv.data.augment import Normalization
-from efficientconv.data.base import ImageData, require_whole
+from efficientconv.data.base import ImageData
 from efficientconv.data.crops import CenterCrop, Crop, RandomAreaCrop
 from efficientconv.data.listing import Listing
 from efficientconv.data.stream_loader import StreamLoader
 from efficientconv.data.transforms import ColorJitter, Flip, ImageTransform
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, require_whole
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ class StreamedData(ImageData[Listing]):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        require_whole("image_size", image_size, least=1)
+        require_whole("data.image_size", image_size, least=1)
         if workers is not None:
-            require_whole("workers", workers)
+            require_whole("data.workers", workers, least=0)
         self.loader = choose_loader(loader)
         self.workers = workers
         self.input_size = (3, image_size, image_size)

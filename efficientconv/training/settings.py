@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, require_whole
 
 
 def require_sensible(config: Mapping[str, Any]) -> None:
@@ -18,9 +18,9 @@ def require_sensible(config: Mapping[str, Any]) -> None:
         UserError: names the first wrong value and the rule.
     """
     trainer, recipe = config["trainer"], config["recipe"]
-    _whole("seed", config["seed"], least=0)
-    _whole("trainer.max_epochs", trainer["max_epochs"], least=1)
-    _whole("trainer.log_every_n_steps", trainer["log_every_n_steps"], least=1)
+    require_whole("seed", config["seed"], least=0)
+    require_whole("trainer.max_epochs", trainer["max_epochs"], least=1)
+    require_whole("trainer.log_every_n_steps", trainer["log_every_n_steps"], least=1)
     for name in ("compile", "channels_last"):
         if not isinstance(config[name], bool):
             raise UserError(f"{name}={config[name]}: must be true or false")
@@ -30,8 +30,3 @@ def require_sensible(config: Mapping[str, Any]) -> None:
     for name, value in recipe["optimizer"].items():
         if isinstance(value, str) and name != "_target_":
             raise UserError(f"recipe.optimizer.{name}={value}: must be a number")
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name}={value}: must be a whole number of at least {least}")
