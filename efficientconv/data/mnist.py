@@ -85,25 +85,42 @@ class MNIST(DownloadedData[LabeledImages], InMemoryData):
 def read_idx(file: Path, *size: int) -> Tensor:
     """Read a file of unsigned bytes in the IDX format: (N, *size) uint8.
 
-    Its head is a magic number, which tells the type and the number of dimensions, and N and ``size``, each of four
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not whole, not of that size, or empty.
+    """
+    count = idx_count(file, *size)
+    content = bytearray(file.read_bytes())
+    return torch.frombuffer(content, dtype=torch.uint8, offset=_head_bytes(size)).view(count, *size)
+
+
+def idx_count(file: Path, *size: int) -> int:
+    """Return the N of such a file by its head and its length.
+
+    The head is a magic number, which tells the type and the number of dimensions, and N and ``size``, each of four
     bytes, the highest first.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is not whole, not of that size, or empty.
     """
-    content = file.read_bytes()
-    count = int.from_bytes(content[4:8], "big")
-    head = struct.pack(f">4B{1 + len(size)}I", 0, 0, 8, 1 + len(size), count, *size)
-    if not count or not content.startswith(head) or len(content) != len(head) + count * math.prod(size):
+    with file.open("rb") as content:
+        head = content.read(_head_bytes(size))
+    count = int.from_bytes(head[4:8], "big")
+    expected = struct.pack(f">4B{1 + len(size)}I", 0, 0, 8, 1 + len(size), count, *size)
+    if not count or head != expected or file.stat().st_size != len(head) + count * math.prod(size):
         raise ValueError(f"{file}: no whole IDX file of N{''.join(f'×{length}' for length in size)} unsigned bytes")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(head)).view(count, *size)
+    return count
+
+
+def _head_bytes(size: tuple[int, ...]) -> int:
+    return 4 * (2 + len(size))
 
 
 def _count(file: Path, *size: int) -> int:
     """Return how many images or labels there are, 0 where the file is not there or not whole."""
     try:
-        return len(read_idx(file, *size))
+        return idx_count(file, *size)
     except (FileNotFoundError, ValueError):
         return 0
 
