@@ -118,7 +118,7 @@ def _run(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
     recorder = _Recorder(model, image)
-    with torch.no_grad(), _in_eval_mode(model), recorder.following(model), image.device, recorder:
+    with torch.no_grad(), _in_eval_mode(model), recorder.following(), image.device, recorder:
         model(image)
     return recorder.trace
 
@@ -156,7 +156,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.trace = Trace()
         self._open = [("", model)]  # the modules that are running, innermost last
-        self._names: dict[nn.Module, str] = {}
+        self._names = {module: name for name, module in model.named_modules()}
         self._weights = weakref.WeakSet(tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers()))
         self._of_image: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         self._alive: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
@@ -164,9 +164,8 @@ class _Recorder(TorchDispatchMode):
         self._follow(image, of_image=True)
 
     @contextmanager
-    def following(self, model: nn.Module) -> Iterator[None]:
-        """Follow which module of ``model`` is running for as long as the context lasts."""
-        self._names = {module: name for name, module in model.named_modules()}
+    def following(self) -> Iterator[None]:
+        """Follow which module of the model is running for as long as the context lasts."""
         handles = register_module_forward_pre_hook(self._begin), register_module_forward_hook(self._end)
         try:
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -111,5 +111,4 @@ def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _plain(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
-    plain: Mapping[str, Any] = {key: OmegaConf.to_container(config[key], resolve=True) for key in keys}
-    return dict(plain)
+    return {key: OmegaConf.to_container(config[key], resolve=True) for key in keys}

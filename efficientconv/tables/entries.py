@@ -98,7 +98,7 @@ def entries_of_tables(chosen: Sequence[tuple[Table, Sequence[Row]]], measurement
     """Count and look up rows of several tables; of many rows on several cores.
 
     Raises:
-        UserError: a row that cannot be built.
+        UserError: a row that cannot be built or trained.
     """
     if sum(len(rows) for _, rows in chosen) < MANY_ROWS:
         return [entries(table, rows, measurements) for table, rows in chosen]
