@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from PIL import Image
 
 WritePhotographs = Callable[..., list[str]]
@@ -49,6 +50,27 @@ def folder_of_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_photographs(root / "train" / name, 13, first=13 * label)
         write_photographs(root / "val" / name, 5, first=100 + 5 * label)
     return root
+
+
+Module = TypeVar("Module", bound=LightningModule)
+
+
+def fitted(
+    model: Module, data: LightningDataModule, *callbacks: Callback, resume: Path | None = None, **options: Any
+) -> Module:
+    """Train ``model`` on the CPU with nothing around it but ``callbacks``; return it."""
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    return model
 
 
 class SaveAt(Callback):

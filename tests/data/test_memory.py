@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, seed_everything
 
 from efficientconv.data.augment import CropFlip, Normalization
 from efficientconv.data.digits import Digits
 from efficientconv.data.memory import InMemoryLoader, LabeledImages
 from efficientconv.errors import UserError
-from tests.data.conftest import SaveAt
+from tests.data.conftest import SaveAt, fitted
 
 
 def numbered(count: int) -> LabeledImages:
@@ -178,19 +178,8 @@ class Recorder(LightningModule):
 
 def fit(*callbacks: Callback, resume: Path | None = None) -> Recorder:
     seed_everything(0, verbose=False)
-    model = Recorder()
-    trainer = Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(model, datamodule=Digits(batch_size=300, eval_batch_size=200), ckpt_path=resume, weights_only=True)
-    return model
+    data = Digits(batch_size=300, eval_batch_size=200)
+    return fitted(Recorder(), data, *callbacks, resume=resume, max_epochs=3)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 
 from efficientconv.data import RandomAreaCrop, streamed_data
 from efficientconv.data.augment import Normalization
 from efficientconv.data.image_folder import StreamedFolder
 from efficientconv.data.streamed_data import IMAGENET_NORMALIZATION, available_workers, batch_dtype, dali_is_installed
 from efficientconv.errors import UserError
-from tests.data.conftest import SaveAt
+from tests.data.conftest import SaveAt, fitted
 
 
 def make(root: Path, **options) -> StreamedFolder:
@@ -176,20 +176,7 @@ class Recorder(LightningModule):
 
 
 def fit(data: StreamedFolder, *callbacks: Callback, resume: Path | None = None, **options) -> Recorder:
-    model = Recorder()
-    trainer = Trainer(
-        max_epochs=4,
-        accelerator="cpu",
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
-    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
-    return model
+    return fitted(Recorder(), data, *callbacks, resume=resume, max_epochs=4, **options)
 
 
 def sizes(batches: list[tuple[int, int, float]]) -> list[int]:

@@ -23,6 +23,15 @@ AVERAGE_POOL_INPUTS = 16 * 4
 AVERAGE_POOL_OUTPUTS = GLOBAL_POOL_INPUTS = 4 * 4
 LINEAR = 4 * 10
 LINEAR_BIAS = 10
+MODULES = (  # all but the classifier, by the tools that hooked modules
+    CONV
+    + CONV_BIAS
+    + 2 * BATCH_NORM_INPUTS
+    + ACTIVATION_OUTPUTS
+    + MAX_POOL_INPUTS
+    + AVERAGE_POOL_INPUTS
+    + GLOBAL_POOL_INPUTS
+)
 
 
 def small_net():
@@ -42,45 +51,15 @@ def small_net():
     ("convention", "count"),
     [
         ("macs", CONV + LINEAR),
-        (
-            "bsconv",
-            CONV
-            + CONV_BIAS
-            + 2 * BATCH_NORM_INPUTS
-            + ACTIVATION_OUTPUTS
-            + MAX_POOL_INPUTS
-            + AVERAGE_POOL_INPUTS
-            + GLOBAL_POOL_INPUTS
-            + LINEAR
-            + LINEAR_BIAS,
-        ),
+        ("bsconv", MODULES + LINEAR + LINEAR_BIAS),
         (
             "thop2020",
             CONV + CONV_BIAS + 4 * BATCH_NORM_INPUTS + (2 + 1) * AVERAGE_POOL_OUTPUTS + (4 + 1) * 4 + 2 * LINEAR,
         ),
-        (
-            "ptflops2020",
-            CONV
-            + CONV_BIAS
-            + 2 * BATCH_NORM_INPUTS
-            + ACTIVATION_OUTPUTS
-            + MAX_POOL_INPUTS
-            + AVERAGE_POOL_INPUTS
-            + GLOBAL_POOL_INPUTS
-            + LINEAR,
-        ),
+        ("ptflops2020", MODULES + LINEAR),
         ("hetconv", CONV + CONV_BIAS + LINEAR),
         ("hetconv_unbiased", CONV + LINEAR),
-        (
-            "mmcls2021",
-            CONV
-            + CONV_BIAS
-            + 2 * BATCH_NORM_INPUTS
-            + ACTIVATION_OUTPUTS
-            + MAX_POOL_INPUTS
-            + AVERAGE_POOL_INPUTS
-            + GLOBAL_POOL_INPUTS,
-        ),
+        ("mmcls2021", MODULES),
         ("fvcore", CONV + 2 * BATCH_NORM_INPUTS + GLOBAL_POOL_INPUTS + LINEAR),
         ("mmpretrain", CONV + 2 * BATCH_NORM_INPUTS + GLOBAL_POOL_INPUTS),
         ("torchsummaryx", CONV + 4 + LINEAR),
