@@ -1,4 +1,4 @@
-"""Data sets as LightningDataModules: which images there are, of which classes, and in which parts.
+"""Data sets as LightningDataModules: which images there are, of which classes, for training, validation and test.
 
 Small images are held in memory on the training device (`InMemoryData`), photographs are streamed from disk
 (`StreamedData`); `efficientconv.loaders` makes batches of either, `efficientconv.transforms` augments them.

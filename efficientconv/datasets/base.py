@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Labeled(Protocol):
-    """Images with classes (N,) int64: the images themselves, or where their files are."""
+    """Images with their classes (N,) int64, held in memory or as the paths of their files."""
 
     @property
     def labels(self) -> Tensor: ...  # noqa: D102

@@ -1,4 +1,4 @@
-"""Image files that cannot be decoded: named, counted, and left out where the user allows it."""
+"""Image files that cannot be decoded: each is named and counted, and left out where data.max_bad_images allows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files turned into pixels of one size, many at a time."""
+"""Decoding of image files into pixels of one size, many at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which image files a data set has, and of which class each is: what a data set says, and a loader makes batches of."""
+"""Lists of image files with their classes, as data sets make them of folders and loaders make batches of them."""
 
 from __future__ import annotations
 

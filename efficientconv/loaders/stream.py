@@ -1,4 +1,4 @@
-"""Photographs decoded while they are needed: what the loader by torch and the loader by DALI have in common."""
+"""Photographs decoded while they are needed: the part that the loaders by torch and by DALI share."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ OWN_RECIPES = {
     "cifar100": "bsconv_cifar",
     "digits": "digits",
     "image_folder": "cosine",
-    "imagenet": "imagenet_cosine",
+    "imagenet": "imagenet_step",
     "mnist": "mnist",
     "random": "bsconv_cifar",
 }  # all others are fine-grained sets
