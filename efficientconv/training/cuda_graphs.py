@@ -6,6 +6,7 @@ A replay launches them all at once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import first_line
 
+log = logging.getLogger(__name__)
 WARM_UP_STEPS = 3  # before recording: cuDNN looks for its kernels
 
 
@@ -37,6 +40,7 @@ class GraphedStep:
         self.loss, self.model, self.optimizer = loss, model, optimizer
         self.shapes: tuple[torch.Size, ...] = ()
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.impossible = False
 
     def takes(self, images: Tensor, targets: Tensor) -> bool:
         """Tell whether this batch can be replayed; record the step where it is the first that can."""
@@ -44,9 +48,19 @@ class GraphedStep:
         if not self.shapes:
             self.shapes = shapes
             return False
-        if shapes == self.shapes and self.graph is None:
-            self._record(images, targets)
-        return shapes == self.shapes
+        if shapes != self.shapes or self.impossible:
+            return False
+        if self.graph is None:
+            self._try_to_record(images, targets)
+        return self.graph is not None
+
+    def _try_to_record(self, images: Tensor, targets: Tensor) -> None:
+        try:
+            self.graph = self._record(images, targets)
+        except RuntimeError as error:  # a network that asks the device for a number, for example
+            self.impossible = True
+            self.optimizer.zero_grad(set_to_none=True)
+            log.warning("training goes on without CUDA graphs: %s", first_line(error))
 
     def __call__(self, images: Tensor, targets: Tensor) -> list[Tensor]:
         """Take one step with a batch that `takes` has taken; return the scalars behind the loss."""
@@ -58,12 +72,12 @@ class GraphedStep:
         self.graph.replay()
         return [figure.clone() for figure in self.figures]  # the next replay overwrites them
 
-    def _record(self, images: Tensor, targets: Tensor) -> None:
+    def _record(self, images: Tensor, targets: Tensor) -> torch.cuda.CUDAGraph:
         self.images, self.targets = images.clone(), targets.clone()
         self.rates = [torch.empty((), device=images.device) for _ in self.optimizer.param_groups]
         for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
             rate.fill_(group["lr"])
-        self.graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         with rates_on_device(self.optimizer, self.rates):
             with unchanged(self.model, self.optimizer, images.device):
                 side.wait_stream(torch.cuda.current_stream())
@@ -71,8 +85,9 @@ class GraphedStep:
                     for _ in range(WARM_UP_STEPS):
                         self._whole_step()
                 torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.figures = self._whole_step()
+        return graph
 
     def _whole_step(self) -> list[Tensor]:
         """Take one step; its gradients exist within it only."""

@@ -74,7 +74,8 @@ class Replayed(GraphedStep):
     """A step that is taken anew wherever a recorded one would be replayed."""
 
     def _record(self, images, targets):
-        self.images, self.targets, self.graph = images.clone(), targets.clone(), "recorded"
+        self.images, self.targets = images.clone(), targets.clone()
+        return "recorded"
 
     def __call__(self, images, targets):
         self.images.copy_(images)
@@ -100,6 +101,21 @@ def test_lightning_leaves_a_step_that_was_replayed_alone(precision, monkeypatch)
         assert classifier.read_sums()[:2] == (5, 43)
         weights.append(classifier.state_dict())
     assert all(torch.equal(value, other) for value, other in zip(*map(dict.values, weights), strict=True))
+
+
+class Reluctant(GraphedStep):
+    def _record(self, images, targets):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+def test_a_network_that_cannot_be_recorded_trains_without(monkeypatch, caplog):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    step = Reluctant(lambda images, targets: (), model, torch.optim.SGD(model.parameters(), lr=0.1))
+    images, targets = torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64)
+    assert [step.takes(images, targets) for _ in range(4)] == [False] * 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "training goes on without CUDA graphs: operation not permitted when stream is capturing"
+    ]
 
 
 def trained(conv, cuda_graphs, precision):
