@@ -11,7 +11,7 @@ from efficientconv.runs.directory import flat
 from efficientconv.tables.count.configurations import TRAINING, composed_training
 from efficientconv.tables.load.table import Table
 
-_DATA_SETTINGS = ("root", "download", "cache_dir", "eval_batch_size", "seed", "loader", "workers")
+_DATA_SETTINGS = ("root", "download", "cache_dir", "eval_batch_size", "keep_batch_size", "seed", "loader", "workers")
 NO_MATTER = {
     *(f"data.{name}" for name in _DATA_SETTINGS),
     *(f"trainer.{name}" for name in ("accelerator", "precision", "log_every_n_steps")),
