@@ -260,3 +260,20 @@ def test_the_same_images_at_another_place_are_the_same_run_and_others_are_not(fo
         is_done(run, moved(config, copy))
     with pytest.raises(UserError, match="there is no such folder"):
         is_done(run, moved(config, tmp_path / "nowhere"))
+
+
+def test_a_run_on_a_folder_goes_on_with_another_loader_and_other_workers(folder_of_photographs, tmp_path, trainings):
+    run, config = folder_run(folder_of_photographs, tmp_path / "run")
+    run.write_config(moved(config, folder_of_photographs, image_size=64, loader="dali"))
+    run.update_summary(status="interrupted")
+    copy = tmp_path / "copy"
+    shutil.copytree(folder_of_photographs, copy)
+    anew = [f"++data.root={copy}", "++data.loader=torch", "++data.workers=0"]
+    start(run.path, f"run={run.path}", "resume=true", *anew)
+    ((asked, _),) = trainings
+    assert asked["data"] == moved(config, copy, image_size=64, loader="torch", workers=0)["data"]
+    with pytest.raises(UserError, match=r"data\.loader=memory: a resumed run keeps its configuration"):
+        start(run.path, f"run={run.path}", "resume=true", "++data.loader=memory")
+    next((copy / "train").rglob("*.jpg")).unlink()
+    with pytest.raises(UserError, match="holds a run on other images"):
+        start(run.path, f"run={run.path}", "resume=true", *anew)
