@@ -8,9 +8,10 @@ and a table does not call them a difference from the published training. What ne
 - ``data.loader``: the pixels of DALI and of torch differ by up to 0.2 of 255 grey levels, less than the rounding in
   the image files themselves, so they count as the same. ``memory`` crops differently and is another training.
 - ``data.max_bad_images`` says when a run gives up, and only what would have stopped it is left out.
-- ``trainer.precision``, ``compile`` and ``channels_last`` choose kernels that round differently, as devices do.
+- ``trainer.precision``, ``compile``, ``channels_last`` and ``cuda_graphs`` choose kernels, which round differently, as
+  devices do.
 - ``trainer.devices`` and ``num_nodes``: a run may go on with others. But each device takes a batch of its own, so that
-  more of them train differently: a table says so by itself.
+  more of them train differently: a table says so, and only a table.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ DATA_SETTINGS = ("download", "cache_dir", "workers", "eval_batch_size", "max_bad
 SAME_RESULT = frozenset(
     (
         *("outputs", "sweep", "run", "resume", "allow", "logger"),
-        *("compile", "channels_last"),
+        *("compile", "channels_last", "cuda_graphs"),
         *(f"trainer.{name}" for name in (*DEVICE_SETTINGS, *DISPLAY_SETTINGS, *KERNEL_SETTINGS)),
         *(f"data.{name}" for name in DATA_SETTINGS),
         *(f"callbacks.checkpoints.{name}" for name in ("every_n_minutes", "every_n_steps")),
     )
 )
 """Keys that never change a result, and groups, all of whose keys do not."""
+
+DEVICE_COUNTS = ("trainer.devices", "trainer.num_nodes")
+"""Of these keys, those that change how many images a step takes."""
 
 RECORDS = ("choices", "overrides", "hydra")  # in a stored configuration: how it was said, not what
 
