@@ -1,7 +1,6 @@
 """Any folder of images sorted by class: small ones decoded once and then read from a cache, larger ones streamed.
 
-The cache is one ``.npy`` file for each split. It holds an array of uint8 and is read without pickle, so that a cache
-from elsewhere cannot run code.
+The cache is one ``.npy`` file for each split: an array of uint8, read without pickle, so that no cache can run code.
 """
 
 from __future__ import annotations
