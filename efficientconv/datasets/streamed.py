@@ -71,7 +71,7 @@ class StreamedData(ImageData[Listing]):
             self.train_transforms.append(ColorJitter.parse(color_jitter))
         self.normalization = IMAGENET_NORMALIZATION if self.normalize is True else self.normalize or None
 
-    def _describe(self, train: Listing) -> None:
+    def _describe(self, part: Listing) -> None:
         """Do nothing: size and normalisation depend on no image."""
 
     @cached_property
@@ -86,7 +86,7 @@ class StreamedData(ImageData[Listing]):
         chosen = TorchLoader if problem or self.loader == "torch" else DaliLoader
         reader = "NVIDIA DALI" if chosen is DaliLoader else "torch's DataLoader"
         why = f": NVIDIA DALI {problem}" if problem else ""
-        log.info("data=%s: %d training images, read by %s%s", self.title, len(self._ready.train), reader, why)
+        log.info("data=%s: %s, read by %s%s", self.title, self._amount, reader, why)
         return chosen
 
     def _loader(self, part: Listing, batch_size: int, training: bool) -> StreamLoader:

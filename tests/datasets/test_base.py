@@ -218,6 +218,27 @@ def test_what_does_not_fit_the_images_is_refused_in_setup(options: dict, message
         ready(**options)
 
 
+def test_for_the_test_stage_the_test_images_alone_are_loaded() -> None:
+    data = Tiny(batch_size=999)  # a batch that the training images would be too few for
+    data.load_test = lambda: part(100, (3, 3, 3))
+    data.class_names = ["ant", "bee", "cat"]
+    data.prepare_test()
+    data.setup("test")
+    assert pixels(data.test_dataloader()) == list(range(100, 109))
+    assert (data.loaded, data.input_size) == (0, (3, 6, 5))
+
+
+def test_a_set_that_normalizes_by_its_training_images_loads_them_for_the_test_stage_too() -> None:
+    data = Tiny(normalize=True)
+    data.setup("test")
+    assert data.loaded == 1
+    assert data.normalization == Normalization.of(part(0, (20, 10, 10)).images)
+
+
+def test_a_set_with_a_name_of_its_own_has_no_fingerprint() -> None:
+    assert Tiny().fingerprint() is None
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.2, 0.5, 1.0])
 def test_each_class_gives_its_share_and_nothing_is_lost(fraction: float) -> None:
     taken, left = stratified_split(LABELS, fraction, seed=0)
