@@ -89,7 +89,7 @@ def _require_scores(summary: Mapping[str, Any], file: Path) -> None:
 
 
 def _scores(summary: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return what the table reports: of the test set after training, where one was kept apart, else of the last epoch."""
+    """Return the scores that a table reports: those of the test set kept apart, else those of the last epoch."""
     return summary.get("test") or summary.get("last") or {}
 
 
