@@ -128,5 +128,6 @@ def decode_files(
 
 
 def _with_progress(items: Iterable[T], description: str, total: int) -> Iterable[T]:
-    quiet = not sys.stderr.isatty()
-    return track(items, description, total=total, console=Console(stderr=True), transient=True, disable=quiet)
+    if not sys.stderr.isatty():  # a bar that is disabled leaves an empty line there, up to rich 14.2
+        return items
+    return track(items, description, total=total, console=Console(stderr=True), transient=True)

@@ -51,5 +51,5 @@ def test_a_class_of_one_split_only_is_named(tmp_path: Path) -> None:
     touch(
         tmp_path / "train" / "ant" / "1.jpg", tmp_path / "train" / "bee" / "1.jpg", tmp_path / "val" / "ant" / "1.jpg"
     )
-    with pytest.raises(UserError, match=r"train has 2 classes and test has 1; not in both: bee"):
+    with pytest.raises(UserError, match=r"train has 2 classes and val has 1; not in both: bee"):
         list_splits(tmp_path)
