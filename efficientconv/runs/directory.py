@@ -16,7 +16,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,24 @@ class RunDirectory:
                 yield
         except Timeout:
             raise UserError(f"{self.path}: another process is training in this run directory") from None
+
+    def remove_if_empty(self, outputs: str | os.PathLike[str]) -> None:
+        """Remove the directory where nothing but a log has been written, and the folders that this leaves empty.
+
+        Args:
+            outputs: the folder that runs are in, the last one to be removed.
+        """
+        if not self.writable or not self.path.is_dir():
+            return
+        files = set(self.path.iterdir())
+        if {file.name for file in files} - {self.log_file.name, ".lock"}:
+            return
+        above = [folder for folder in self.path.parents if folder.is_relative_to(Path(outputs).resolve())]
+        with suppress(OSError):  # a folder that holds other runs, or that cannot be written to
+            for file in files:
+                file.unlink()
+            for folder in (self.path, *above):
+                folder.rmdir()
 
     # -- configuration -------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(program, *overrides, cwd, **environment):
@@ -68,26 +68,16 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("override", "message"), MISTAKES.items(), ids=MISTAKES.keys())
-def test_a_mistake_gets_one_line(override, message, tmp_path):
-    found = run("train", "data=digits", override, cwd=tmp_path)
-    assert found.returncode == 1
-    assert found.stderr.count("\n") == 1, found.stderr
-    assert message in found.stderr
+def test_a_mistake_gets_one_line(override, message, command, tmp_path):
+    ended = command("train", "data=digits", override)
+    assert ended.status == 1
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert message in ended.stderr
 
 
-@pytest.mark.parametrize("override", ["data=cifar10", "recipe=x"])
-def test_a_group_of_another_tool_gets_one_line(override, tmp_path):
-    found = run("profile", override, cwd=tmp_path)
-    assert (found.returncode, found.stderr.count("\n")) == (1, 1), found.stderr
-    assert f"{override.partition('=')[0]}: there is no such key; nearest: " in found.stderr
-
-
-def test_profile_calls_the_network_by_the_words_that_build_it(tmp_path):
-    found = run("profile", "conv=spconv", "input_size=[3,16,16]", "conv.layer.alpha=0.25", "depth=0", cwd=tmp_path)
-    assert found.stdout.splitlines()[0] == "model=resnet20 conv=spconv conv.layer.alpha=0.25"
-
-
-def test_unknown_tool_and_no_tool(tmp_path):
-    found = run("trian", cwd=tmp_path)
-    assert found.returncode == 2
-    assert found.stderr.startswith("efficientconv: there is no tool 'trian'; the tools are train, eval")
+def test_a_real_process_ends_with_one_line_and_status_1(tmp_path):
+    ended = run("train", "data=digits", "traner.max_epochs=1", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("traner.max_epochs: there is no such key; nearest: trainer.max_epochs")
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
