@@ -66,16 +66,19 @@ def train_job(config: DictConfig) -> float | None:
         SystemExit: with status 1 where a single run failed, after one line on standard error.
         Exception: a sweep's job failed, after its line.
     """
+    hydra_config = HydraConfig.get()
+    directory = Path(hydra_config.runtime.output_dir)
+    if not hydra_config.launcher._target_.endswith(".BasicLauncher"):
+        _name_job(directory.name)
     logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
     try:
         return _train(config)
     except Exception as error:
         _log_traceback(error)
-        directory = Path(HydraConfig.get().runtime.output_dir)
         RunDirectory(directory).remove_if_empty(config.outputs)
         if wants_traceback():
             raise
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if hydra_config.mode == RunMode.MULTIRUN:
             print(f"{directory.name}: {one_line(error)}", file=sys.stderr)
             raise
         print(one_line(error), file=sys.stderr)
@@ -93,6 +96,13 @@ def _train(config: DictConfig) -> float | None:
         overrides=list(hydra_config.overrides.task),
         is_sweep=hydra_config.mode == RunMode.MULTIRUN,
     )
+
+
+def _name_job(name: str) -> None:
+    """Put the job's name before what it logs to the screen, which several jobs share."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
 
 
 def _log_traceback(error: Exception) -> None:
