@@ -26,6 +26,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.classifier import Classifier
+from efficientconv.training.cuda_graphs import GraphedStep
 from efficientconv.training.optim import parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
@@ -176,14 +177,25 @@ def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Calla
     dtype = AUTOCAST[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
 
+    def eager_loss(images: Tensor, targets: Tensor) -> Tensor:
+        loss = F.cross_entropy(model(images), targets, label_smoothing=classifier.label_smoothing)
+        if not classifier.regularization_weight:
+            return loss
+        with torch.autocast(device.type, enabled=False):
+            return loss + classifier.regularization_weight * regularization_loss(model)
+
+    graphed = GraphedStep(classifier.loss, model, optimizer) if classifier.cuda_graphs else None
+
     def step(images: Tensor, labels: Tensor) -> None:
         images, targets = classifier.mix(images, labels)
-        optimizer.zero_grad()
+        images = images.contiguous(memory_format=classifier.memory_format)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = model(images.contiguous(memory_format=classifier.memory_format))
-            loss = F.cross_entropy(logits, targets, label_smoothing=classifier.label_smoothing)
-        if classifier.regularization_weight:
-            loss = loss + classifier.regularization_weight * regularization_loss(model)
+            if graphed is not None and graphed.takes(images, targets):
+                graphed(images, targets)
+                schedule.step()
+                return
+            loss = eager_loss(images, targets)
+        optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
