@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from efficientconv.cli.words import eval_words, first_word, plain_words, tables_words
+from efficientconv.runs.names import composable
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ _ALL = (
             "python train.py resume=true run=outputs/runs/digits/resnet56-bdrconv/20261120-101500-3f2a",
         ),
         "efficientconv.training.job:train_job",
+        words=composable,
     ),
     Tool(
         "eval",

@@ -47,7 +47,7 @@ def run_training(words: Sequence[str]) -> None:
         with composed("train", [], told.config_dir) as config:
             print(help_of(TOOLS["train"], config), end="")
         return
-    sys.argv = ["efficientconv train", *words]  # where hydra.main reads them
+    sys.argv = ["efficientconv train", *TOOLS["train"].words(words)]  # where hydra.main reads them
     wants_traceback()  # before the next line makes Hydra raise its errors, instead of printing them in its own way
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -185,3 +185,24 @@ def test_impossible_values_are_refused_at_once(options: dict, message: str) -> N
 def test_what_does_not_fit_the_images_is_refused_in_setup(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ready(**options)
+
+
+def test_for_the_test_stage_the_test_images_alone_are_loaded() -> None:
+    data = Tiny(batch_size=999)  # a batch that the training images would be too few for
+    data.load_test = lambda: part(100, (3, 3, 3))
+    data.class_names = ["ant", "bee", "cat"]
+    data.prepare_test()
+    data.setup("test")
+    assert pixels(data.test_dataloader()) == list(range(100, 109))
+    assert (data.loaded, data.input_size) == (0, (3, 6, 5))
+
+
+def test_a_set_that_normalizes_by_its_training_images_loads_them_for_the_test_stage_too() -> None:
+    data = Tiny(normalize=True)
+    data.setup("test")
+    assert data.loaded == 1
+    assert data.normalization == Normalization.of(part(0, (20, 10, 10)).images)
+
+
+def test_a_set_with_a_name_of_its_own_has_no_fingerprint() -> None:
+    assert Tiny().fingerprint() is None

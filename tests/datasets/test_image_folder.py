@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from efficientconv.datasets import image_folder, open_image_folder
 from efficientconv.datasets.image_folder import InMemoryFolder, StreamedFolder, map_array, write_array
 from efficientconv.errors import UserError
+from efficientconv.loaders.image_files import Listing
 
 CLASSES = {"ant": 10, "bee": 20}
 
@@ -284,3 +287,41 @@ def test_streamed_images_are_those_of_the_folders(root: Path, loader: str) -> No
 def test_other_loaders_are_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"data.loader=disk: must be one of memory, auto, dali, torch"):
         make(root, loader="disk")
+
+
+@pytest.mark.parametrize("loader", ["memory", "torch"])
+def test_the_test_images_need_no_training_images_beside_them(root: Path, loader: str) -> None:
+    shutil.rmtree(root / "train")
+    data = make(root, loader=loader, normalize={"mean": [0.5] * 3, "std": [0.5] * 3})
+    data.prepare_test()
+    data.setup("test")
+    data.prepare_data()  # as Lightning does, who does not know
+    assert (data.class_names, data.input_size) == (["ant", "bee"], (3, 8, 8))
+    assert len(torch.cat([labels for _, labels in data.test_dataloader()])) == 4
+    with pytest.raises(UserError, match="has no folder train"):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize("loader", ["memory", "torch"])
+def test_a_fingerprint_is_of_the_images_not_of_their_place(root: Path, tmp_path: Path, loader: str) -> None:
+    def fingerprint(folder: Path) -> str:
+        return make(folder, loader=loader).fingerprint()
+
+    first, copy = fingerprint(root), tmp_path / "copy"
+    shutil.copytree(root, copy, copy_function=shutil.copyfile)
+    assert fingerprint(copy) == first
+    image = copy / "train" / "ant" / "0.png"
+    content = image.read_bytes()
+    image.write_bytes(content + b"longer")
+    assert fingerprint(copy) != first
+    image.write_bytes(content)
+    image.rename(image.with_name("00.png"))
+    assert fingerprint(copy) != first
+
+
+def test_a_fingerprint_asks_for_the_sizes_of_a_thousand_files_at_most(tmp_path: Path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(os, "stat", lambda path: asked.append(path) or SimpleNamespace(st_size=1))
+    listing = Listing([f"{tmp_path}/{i}.png" for i in range(2500)], torch.zeros(2500, dtype=torch.int64))
+    image_folder.fingerprint_of({"train": listing}, tmp_path)
+    assert len(asked) == 834  # every third
