@@ -25,10 +25,12 @@ from efficientconv.cli.help import help_of
 from efficientconv.cli.single import composed
 from efficientconv.cli.tools import TOOLS
 from efficientconv.config_path import CONFIGS
-from efficientconv.errors import UserError
+from efficientconv.errors import Interrupted, UserError
 from efficientconv.messages import one_line
+from efficientconv.processes import global_rank, is_first_to_fail
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.names import register_resolvers
+from efficientconv.runs.words import command_line
 
 register_resolvers()
 
@@ -63,26 +65,53 @@ def train_job(config: DictConfig) -> float | None:
     """Train one run; return its best top-1 accuracy, a fraction of 1.
 
     Raises:
-        SystemExit: with status 1 where a single run failed, after one line on standard error.
+        SystemExit: a single run failed or was interrupted, after one line on standard error.
         Exception: a sweep's job failed, after its line.
+        Interrupted: a sweep was interrupted, after the line of its job.
     """
-    hydra_config = HydraConfig.get()
-    directory = Path(hydra_config.runtime.output_dir)
-    if not hydra_config.launcher._target_.endswith(".BasicLauncher"):
-        _name_job(directory.name)
     logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
+    hydra_config = HydraConfig.get()
+    directory, is_sweep = Path(hydra_config.runtime.output_dir), hydra_config.mode == RunMode.MULTIRUN
+    _share_the_screen(directory.name)
     try:
         return _train(config)
+    except Interrupted as interrupted:
+        if global_rank() == 0:
+            print(f"interrupted ({interrupted}); {_how_to_go_on(directory, is_sweep)}", file=sys.stderr)
+        raise SystemExit(interrupted.exit_code) from None
     except Exception as error:
         _log_traceback(error)
-        RunDirectory(directory).remove_if_empty(config.outputs)
+        RunDirectory(directory, writable=global_rank() == 0).remove_if_empty(config.outputs)
         if wants_traceback():
             raise
-        if hydra_config.mode == RunMode.MULTIRUN:
-            print(f"{directory.name}: {one_line(error)}", file=sys.stderr)
+        if is_first_to_fail():
+            print(f"{directory.name}: {one_line(error)}" if is_sweep else one_line(error), file=sys.stderr)
+        if is_sweep:
             raise
-        print(one_line(error), file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _share_the_screen(job: str) -> None:
+    """Let one process of a run print, and put the job's name before what it logs where a launcher runs several."""
+    root = logging.getLogger()
+    on_screen = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
+    if global_rank():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        for handler in on_screen:
+            root.removeHandler(handler)
+        root.setLevel(logging.WARNING)
+    if not HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
+        for handler in on_screen:
+            handler.setFormatter(logging.Formatter(f"{job}: %(message)s"))
+
+
+def _how_to_go_on(directory: Path, is_sweep: bool) -> str:
+    if is_sweep:
+        return f"the same command line goes on with {directory.name} and the jobs behind it"
+    run = RunDirectory(directory)
+    if not run.config_file.exists():
+        return "nothing was begun"
+    return command_line(run, "train", "resume=true")
 
 
 def _train(config: DictConfig) -> float | None:
@@ -96,13 +125,6 @@ def _train(config: DictConfig) -> float | None:
         overrides=list(hydra_config.overrides.task),
         is_sweep=hydra_config.mode == RunMode.MULTIRUN,
     )
-
-
-def _name_job(name: str) -> None:
-    """Put the job's name before what it logs to the screen, which several jobs share."""
-    for handler in logging.getLogger().handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
 
 
 def _log_traceback(error: Exception) -> None:

@@ -10,17 +10,18 @@ from datetime import datetime
 from typing import Any
 
 import torch
+from filelock import FileLock
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.console import console
 from efficientconv.datasets import ImageData
 from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
+from efficientconv.processes import started_outside
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.safe_config import without_loading
 from efficientconv.training import loggers as logging_tools
@@ -28,7 +29,7 @@ from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.cuda_graphs import use_cuda_graphs
 from efficientconv.training.heap import keep_freed_memory
-from efficientconv.training.launch import device_count, run_ranks
+from efficientconv.training.ddp import as_started, cluster_environment, device_count, run_ranks
 from efficientconv.training.lightning_patches import Unprofiled, silence_lightning, skip_sigterm_broadcast
 from efficientconv.training.precision import allow_tf32, require_possible, resolve_precision, uses_cuda
 from efficientconv.training.progress import Monitor
@@ -97,6 +98,10 @@ def _end_badly(run: RunDirectory, status: str, error: str) -> None:
 
 def _on_devices(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
     require_possible(config["trainer"])
+    if started_outside():
+        with FileLock(run.path / ".data.lock"):  # one process at a time, so that the first one fetches what is missing
+            instantiate(config["data"], _convert_="all").prepare_data()
+        return fit(as_started(config), run, stop)
     count = device_count(config["trainer"])
     if count == 1:
         return fit(config, run, stop)
@@ -126,7 +131,7 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
         logging_tools.describe(found, config, report)
         trainer = build_trainer(config, build_callbacks(config, run, stop, recorder), found)
         begin(run, config)
-        run.update_summary(devices=trainer.num_devices)
+        run.update_summary(devices=trainer.world_size)
         _run(trainer, classifier, data, run, stop)
         exit_code = 0
     finally:
@@ -190,7 +195,7 @@ def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers:
     keep_freed_memory()
     trainer = Trainer(
         **{"profiler": Unprofiled(), **settings},
-        plugins=[LightningEnvironment()],  # ranks are started here, by no cluster manager
+        plugins=[cluster_environment()],
         callbacks=callbacks,
         logger=loggers or False,
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),  # no other than ours

@@ -12,8 +12,8 @@ import torch
 
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.training import launch
-from efficientconv.training.launch import device_count, started, wait
+from efficientconv.training import ddp
+from efficientconv.training.ddp import device_count, started, wait
 from efficientconv.training.stopping import StopRequest
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_the_first_rank_prints_where_this_process_does(run, tmp_path):
 
 
 def test_a_rank_that_hangs_after_another_has_failed_is_not_waited_for(run, monkeypatch):
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(ddp, "GRACE_SECONDS", 0.2)
     assert statuses(run, "time.sleep(600) if rank == '0' else os._exit(3)") == [None, 3]
 
 
@@ -57,7 +57,7 @@ def test_signals_are_passed_on(run):
 def test_no_rank_outlives_its_parent(tmp_path):
     code = f"""
 import os, sys, time
-from efficientconv.training.launch import started
+from efficientconv.training.ddp import started
 from efficientconv.runs.directory import RunDirectory
 child = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
 with started([sys.executable, "-S", "-c", child], 1, RunDirectory({str(tmp_path)!r})):
@@ -95,7 +95,7 @@ def test_the_reason_is_the_first_ranks_to_fail(tmp_path, found, text, reason):
     failure = tmp_path / "failure"
     if text:
         failure.write_text(text)
-    assert launch._reason(found, failure) == reason
+    assert ddp._reason(found, failure) == reason
 
 
 def test_counts_devices(monkeypatch):
