@@ -107,6 +107,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         self.normalization: Normalization | None = None
         self.evaluated_on = "validation" if val_split else "test"
         self._splits: Splits[Part] | None = None
+        self._test: Part | None = None
         self._train_loader: EpochLoader | None = None
         self._resume_from: dict[str, int] | None = None
 
@@ -124,25 +125,41 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
     def load(self) -> Splits[Part]:
         """Find the images, and set ``class_names``."""
 
+    def prepare_test(self) -> None:
+        """Prepare what ``setup("test")`` needs; a leaf whose test images lie apart from the others prepares no more."""
+        self.prepare_data()
+
+    def load_test(self) -> Part:
+        """Find the test images, and set ``class_names``; a leaf that can leaves the training images alone."""
+        return self.load().test
+
+    def fingerprint(self) -> str | None:
+        """Return what tells these images from others wherever they lie; None where the set's name does."""
+        return None
+
     @abstractmethod
-    def _describe(self, train: Part) -> None:
-        """Set ``input_size`` and ``normalization``, which may depend on the training images."""
+    def _describe(self, part: Part) -> None:
+        """Set ``input_size`` and ``normalization``; ``part`` are the training images where these depend on them."""
 
     @abstractmethod
     def _loader(self, part: Part, batch_size: int, training: bool) -> EpochLoader:
         """Make a loader for the trainer's device and rank."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and divide the data, once, whatever the ``stage``.
+        """Load and divide the data, once; for the ``stage`` "test" the test images alone, where they suffice.
 
         Raises:
             UserError: the data cannot be read, or a part of it is too small for what was asked.
         """
+        if stage == "test" and not self._normalizes_by_its_training_images:
+            self._setup_test()
+            return
         if self._splits is None:
             splits = self.load()
             self._describe(splits.train)
             self._require_fitting_normalization()
             self._splits = self._divide(splits)
+            self._test = self._splits.test
             self.evaluated_on = "test" if self._splits.validation is None else "validation"
         share = len(self._splits.train) // self._world_size
         _require(
@@ -150,6 +167,16 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
             f"data.batch_size={self.batch_size}: a batch larger than the data set, "
             f"which has {share} training images for each device; give at most that",
         )
+
+    def _setup_test(self) -> None:
+        if self._test is None:
+            self._test = self.load_test()
+            self._describe(self._test)
+            self._require_fitting_normalization()
+
+    @property
+    def _normalizes_by_its_training_images(self) -> bool:
+        return False
 
     def _require_fitting_normalization(self) -> None:
         given, channels = len(self.normalization.mean) if self.normalization else None, self.input_size[0]
@@ -192,7 +219,9 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
 
     def test_dataloader(self) -> EpochLoader:
         """Batches of the test set, in order."""
-        return self._loader(self._ready.test, self.eval_batch_size, training=False)
+        self.setup("test")
+        assert self._test is not None
+        return self._loader(self._test, self.eval_batch_size, training=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the training data and the damaged images found, for checkpoints.

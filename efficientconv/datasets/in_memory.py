@@ -28,11 +28,15 @@ class InMemoryData(ImageData[LabeledImages]):
         require_whole("data.crop_padding", crop_padding, least=0)
         self.augmentation = CropFlip(crop_padding, self.flip)
 
-    def _describe(self, train: LabeledImages) -> None:
-        channels, height, width = train.images.shape[1:]
+    @property
+    def _normalizes_by_its_training_images(self) -> bool:
+        return self.normalize is True and self.published_normalization is None
+
+    def _describe(self, part: LabeledImages) -> None:
+        channels, height, width = part.images.shape[1:]
         self.input_size = (channels, height, width)
         if self.normalize is True:
-            self.normalization = self.published_normalization or Normalization.of(train.images)
+            self.normalization = self.published_normalization or Normalization.of(part.images)
         else:
             self.normalization = self.normalize or None
 

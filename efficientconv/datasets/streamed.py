@@ -69,8 +69,9 @@ class StreamedData(ImageData[Listing]):
             self.train_transforms.append(ColorJitter.parse(color_jitter))
         self.normalization = IMAGENET_NORMALIZATION if self.normalize is True else self.normalize or None
 
-    def _describe(self, train: Listing) -> None:
-        log.info("data=%s: %d training images, read by %s", self.title, len(train), self._loader_name)
+    def _describe(self, part: Listing) -> None:
+        kind = "test" if part is self._test else "training"
+        log.info("data=%s: %d %s images, read by %s", self.title, len(part), kind, self._loader_name)
 
     @property
     def _loader_name(self) -> str:

@@ -89,14 +89,26 @@ def find_splits(root: Path) -> dict[str, Path]:
         raise UserError(
             f"data.root={root}: there is no such folder; it should hold {expected} (data=digits needs no download)"
         )
-    train, test, val = (root / name for name in ("train", "test", "val"))
+    train, val = root / "train", root / "val"
     if not train.is_dir():
         raise UserError(f"data.root={root}: has no folder train; it should hold {expected}")
-    if test.is_dir() and val.is_dir():
-        return {"train": train, "test": test, "validation": val}
-    if test.is_dir() or val.is_dir():
-        return {"train": train, "test": test if test.is_dir() else val}
-    raise UserError(f"data.root={root}: has neither a folder test nor val; it should hold {expected}")
+    splits = {"train": train, "test": find_test(root)}
+    return splits | {"validation": val} if splits["test"] != val and val.is_dir() else splits
+
+
+def find_test(root: Path) -> Path:
+    """Find the folder of the test images: ``test``, or else ``val``.
+
+    Raises:
+        UserError: neither is there.
+    """
+    for name in ("test", "val"):
+        if (root / name).is_dir():
+            return root / name
+    raise UserError(
+        f"data.root={root}: has neither a folder test nor val; it should hold test/<class>/*.jpg (or val), or any "
+        "other image files"
+    )
 
 
 def list_splits(root: Path) -> tuple[list[str], dict[str, Listing]]:

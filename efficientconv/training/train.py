@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from efficientconv.datasets import ImageData
 from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
 from efficientconv.runs.directory import RunDirectory
+from efficientconv.runs.safe_config import without_loading
 from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
@@ -58,7 +60,7 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
     """
     silence_lightning()
     require_sensible(config)
-    with run.lock(), StopRequest() as stop:
+    with run.lock(), run.stay_finished(), StopRequest() as stop:
         if not run.config_file.exists():
             begin(run, config)
             run.update_summary(overrides=list(overrides))
@@ -112,7 +114,8 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
     data = instantiate(config["data"], _convert_="all")
     data.prepare_data()
     data.setup("fit")
-    classifier, report = build_classifier(config, data)
+    goes_on = run.checkpoint("last").exists()  # then the weights are in it, whatever the configuration loads
+    classifier, report = build_classifier(without_loading(config) if goes_on else config, data)
     announce(report, run, data)
     found: list[Logger] = []
     recorder = Recorder(run)
@@ -161,6 +164,9 @@ def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> N
         params=report.params_after,
         macs=report.macs_after,
         num_classes=data.num_classes,
+        class_names=data.class_names,
+        normalization=asdict(data.normalization) if data.normalization else None,
+        data_fingerprint=data.fingerprint(),
         evaluated_on=data.evaluated_on,
     )
 
