@@ -59,6 +59,11 @@ class ScheduledRate(LRScheduler):
         self.steps_per_epoch = total_steps / epochs
         super().__init__(optimizer)
 
+    @property
+    def fraction_done(self) -> float:
+        """Return how much of the training is done, from 0 to 1."""
+        return min(1.0, self.last_epoch / self.total_steps)
+
     def get_lr(self) -> list[Any]:
         """Return the rate of each group at this place."""
         factor = self.schedule(self.last_epoch, self.total_steps)  # torch's name for the calls of step() so far
