@@ -184,14 +184,18 @@ def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Calla
         with torch.autocast(device.type, enabled=False):
             return loss + classifier.regularization_weight * regularization_loss(model)
 
-    graphed = classifier.step if isinstance(classifier.step, GraphedStep) else None
-    loss_of = eager_loss if graphed is None else lambda images, targets: graphed(images, targets)[0]
+    graphed = GraphedStep(classifier.loss, model, optimizer) if classifier.cuda_graphs else None
 
     def step(images: Tensor, labels: Tensor) -> None:
         images, targets = classifier.mix(images, labels)
-        optimizer.zero_grad()
+        images = images.contiguous(memory_format=classifier.memory_format)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            loss = loss_of(images.contiguous(memory_format=classifier.memory_format), targets)
+            if graphed is not None and graphed.takes(images, targets):
+                graphed(images, targets)
+                schedule.step()
+                return
+            loss = eager_loss(images, targets)
+        optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()

@@ -7,6 +7,7 @@ few numbers on the device; whoever wants their sums (`efficientconv.training.pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -39,7 +40,7 @@ class Classifier(LightningModule):
         decay_norm_and_bias: whether weight decay reaches batch norms and biases.
         channels_last: memory format of weights and images.
         compile: compile the network in place, so that the keys of its state stay as they are.
-        cuda_graphs: replay each training step's passes from CUDA graphs.
+        cuda_graphs: replay training steps, the optimizer's included, from a CUDA graph.
     """
 
     def __init__(
@@ -75,19 +76,30 @@ class Classifier(LightningModule):
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
         if compile:
             self.model.compile()
-        step = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight)
-        self.step: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = GraphedStep(step) if cuda_graphs else step.__call__
+        self.loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight)
+        self.cuda_graphs = cuda_graphs
+        self._graphed: GraphedStep | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
         return self.model(images.contiguous(memory_format=self.memory_format))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss to minimise: cross-entropy plus the layers' weighted penalties."""
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
+        """Return the loss to minimise, or nothing where a replayed graph has taken the whole step already."""
         images, targets = self.mix(*batch)
-        loss, *figures = self.step(images.contiguous(memory_format=self.memory_format), targets)
+        images = images.contiguous(memory_format=self.memory_format)
+        if self.cuda_graphs and self._graphed_step().takes(images, targets):
+            self.sums.add(len(images), *self._graphed_step()(images, targets))
+            return None
+        loss, *figures = self.loss(images, targets)
         self.sums.add(len(images), *figures)
         return loss
+
+    def _graphed_step(self) -> GraphedStep:
+        if self._graphed is None:
+            optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+            self._graphed = GraphedStep(self.loss, self.model, optimizer)
+        return self._graphed
 
     def on_train_epoch_start(self) -> None:
         """Begin new sums (Lightning does not call this where an epoch goes on after a restart)."""
@@ -143,7 +155,7 @@ class Classifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class TrainingLoss(nn.Module):
+class TrainingLoss:
     """What a training step minimises: cross-entropy plus the layers' weighted penalties.
 
     Args:
@@ -156,11 +168,10 @@ class TrainingLoss(nn.Module):
     def __init__(
         self, model: nn.Module, label_smoothing: float, penalized: Sequence[ConvVariant], weight: float
     ) -> None:
-        super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
         self.penalized, self.weight = tuple(penalized), weight
 
-    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """Return scalars: the loss, and without gradients cross-entropy, how many were right, and any penalty.
 
         Args:

@@ -1,91 +1,133 @@
-"""A training step's loss and gradients, recorded once as CUDA graphs and replayed.
+"""A whole training step, forward, backward and optimizer, recorded once as a CUDA graph and replayed.
 
-A small network on a fast GPU waits for Python: ResNet-20's forward and backward passes are some 500 kernels of a few
-microseconds each. Replaying the recorded passes launches them all at once. The optimizer, the schedule and whatever
-watches the training stay as they are.
+A small network on a fast GPU waits for Python: one step of ResNet-20 is some 500 kernels of a few microseconds each.
+A replay launches them all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import first_line
 
-WARM_UP_STEPS = 4  # before recording: cuDNN looks for its kernels, torch.compile compiles
+log = logging.getLogger(__name__)
+WARM_UP_STEPS = 3  # before recording: cuDNN looks for its kernels
 
 
 class GraphedStep:
-    """Maps a batch to what ``step`` returns for it, by replaying a recording where the batch has the recorded shape.
+    """Trains on a batch by replaying a recorded step, where the batch has the recorded shape.
 
-    The first batch is recorded; one of another shape, such as the smaller last one of an epoch, runs as it would
-    without graphs. What is returned is a copy: the next replay overwrites the recording's own outputs.
+    The first batch is left to the caller, whose step makes the optimizer's state; the next of its shape is recorded.
+    A batch of another shape, such as the smaller last one of an epoch, is the caller's too.
 
     Args:
-        step: maps images (N, C, H, W) and targets to a tuple of scalars, the first of which is the loss. Only its
-            parameters need gradients, and none of its modules has hooks.
+        loss: maps images (N, C, H, W) and targets to scalars, the first of which is the loss.
+        model: the network in it.
+        optimizer: of the network's parameters. Its rates may change from step to step; its other settings are recorded.
     """
 
-    def __init__(self, step: nn.Module) -> None:
-        self.step = step
-        self.replay: nn.Module | None = None
+    def __init__(
+        self, loss: Callable[[Tensor, Tensor], tuple[Tensor, ...]], model: nn.Module, optimizer: Optimizer
+    ) -> None:
+        self.loss, self.model, self.optimizer = loss, model, optimizer
         self.shapes: tuple[torch.Size, ...] = ()
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.impossible = False
 
-    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """Return the step's scalars, the first of which has gradients."""
-        if self.replay is None:
-            self.shapes = (images.shape, targets.shape)
-            self.replay = record(self.step, images, targets)
-        if (images.shape, targets.shape) != self.shapes:
-            return self.step(images, targets)
-        return tuple(output.clone() for output in self.replay(images, targets))
+    def takes(self, images: Tensor, targets: Tensor) -> bool:
+        """Tell whether this batch can be replayed; record the step where it is the first that can."""
+        shapes = (images.shape, targets.shape)
+        if not self.shapes:
+            self.shapes = shapes
+            return False
+        if shapes != self.shapes or self.impossible:
+            return False
+        if self.graph is None:
+            self._try_to_record(images, targets)
+        return self.graph is not None
 
+    def _try_to_record(self, images: Tensor, targets: Tensor) -> None:
+        try:
+            self.graph = self._record(images, targets)
+        except RuntimeError as error:  # a network that asks the device for a number, for example
+            self.impossible = True
+            self.optimizer.zero_grad(set_to_none=True)
+            log.warning("training goes on without CUDA graphs: %s", first_line(error))
 
-class _Recorded(nn.Module):
-    """The step under another name: recording replaces ``forward``, and the step itself must keep its own."""
+    def __call__(self, images: Tensor, targets: Tensor) -> list[Tensor]:
+        """Take one step with a batch that `takes` has taken; return the scalars behind the loss."""
+        assert self.graph is not None
+        self.images.copy_(images)
+        self.targets.copy_(targets)
+        for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        self.graph.replay()
+        return [figure.clone() for figure in self.figures]  # the next replay overwrites them
 
-    def __init__(self, step: nn.Module) -> None:
-        super().__init__()
-        self.step = step
+    def _record(self, images: Tensor, targets: Tensor) -> torch.cuda.CUDAGraph:
+        self.images, self.targets = images.clone(), targets.clone()
+        self.rates = [torch.empty((), device=images.device) for _ in self.optimizer.param_groups]
+        for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
+            rate.fill_(group["lr"])
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        with rates_on_device(self.optimizer, self.rates):
+            with unchanged(self.model, self.optimizer, images.device):
+                side.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(side):
+                    for _ in range(WARM_UP_STEPS):
+                        self._whole_step()
+                torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.figures = self._whole_step()
+        return graph
 
-    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        return self.step(images, targets)
-
-
-def record(step: nn.Module, images: Tensor, targets: Tensor) -> nn.Module:
-    """Record a step's forward and backward passes for batches like this one.
-
-    Warming up runs the step some times; running statistics and the random number generator are set back behind it.
-    """
-    autocast = torch.autocast(
-        "cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), cache_enabled=False
-    )
-    with _kept(step, images.device), autocast:
-        recorded = _Recorded(step)
-        torch.cuda.make_graphed_callables(
-            recorded,  # in place
-            (images.clone(), targets.clone()),
-            num_warmup_iters=WARM_UP_STEPS,
-            allow_unused_input=True,
-        )
-        return recorded
+    def _whole_step(self) -> list[Tensor]:
+        """Take one step; its gradients exist within it only."""
+        self.optimizer.zero_grad(set_to_none=True)
+        device = self.images.device.type
+        autocast = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        with torch.autocast(device, *autocast, cache_enabled=False):
+            loss, *figures = self.loss(self.images, self.targets)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return figures
 
 
 @contextmanager
-def _kept(step: nn.Module, device: torch.device) -> Iterator[None]:
-    """Set buffers and the device's random number generator back to what they were before the block."""
-    buffers = [buffer.clone() for buffer in step.buffers()]
+def rates_on_device(optimizer: Optimizer, rates: list[Tensor]) -> Iterator[None]:
+    """Let the optimizer read its learning rates from the device within the block, so that a replay reads them too."""
+    numbers = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    try:
+        yield
+    finally:
+        for group, number in zip(optimizer.param_groups, numbers, strict=True):
+            group["lr"] = number
+
+
+@contextmanager
+def unchanged(model: nn.Module, optimizer: Optimizer, device: torch.device) -> Iterator[None]:
+    """Set parameters, buffers, the optimizer's state and the random number generator back behind the block."""
+    state = [value for values in optimizer.state.values() for value in values.values() if isinstance(value, Tensor)]
+    tensors = [*model.parameters(), *model.buffers(), *state]
+    before = [tensor.detach().clone() for tensor in tensors]
     random_state = torch.cuda.get_rng_state(device)
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, before in zip(step.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
         torch.cuda.set_rng_state(random_state, device)
 
 
@@ -94,7 +136,7 @@ def use_cuda_graphs(wanted: bool | str, trainer: Mapping[str, Any], on_cuda: boo
 
     Args:
         wanted: ``cuda_graphs`` of the configuration; ``auto`` takes them where they can be.
-        trainer: its ``devices`` and ``accumulate_grad_batches``.
+        trainer: its ``devices``, ``accumulate_grad_batches``, ``gradient_clip_val`` and ``precision``.
         on_cuda: whether training runs on a CUDA device.
 
     Raises:
@@ -102,13 +144,14 @@ def use_cuda_graphs(wanted: bool | str, trainer: Mapping[str, Any], on_cuda: boo
     """
     if wanted is False:
         return False
-    reason = None
-    if not on_cuda:
-        reason = "need a CUDA device"
-    elif trainer["devices"] not in (1, "1"):
-        reason = "need trainer.devices=1: the ranks of several devices average gradients within the backward pass"
-    elif trainer["accumulate_grad_batches"] != 1:
-        reason = "need trainer.accumulate_grad_batches=1: a replay overwrites the gradients of the one before"
-    if reason and wanted is True:
-        raise UserError(f"cuda_graphs=true: CUDA graphs {reason}")
-    return reason is None
+    obstacles = {
+        "need a CUDA device": not on_cuda,
+        "need trainer.devices=1, for ranks average their gradients within a step": trainer["devices"] not in (1, "1"),
+        "need trainer.accumulate_grad_batches=1": trainer["accumulate_grad_batches"] != 1,
+        "need trainer.gradient_clip_val=null": trainer["gradient_clip_val"] is not None,
+        "need another trainer.precision than 16-mixed, which skips steps": trainer["precision"] == "16-mixed",
+    }
+    obstacle = next((text for text, is_there in obstacles.items() if is_there), None)
+    if obstacle and wanted is True:
+        raise UserError(f"cuda_graphs=true: CUDA graphs {obstacle}")
+    return obstacle is None
