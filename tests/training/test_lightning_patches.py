@@ -32,7 +32,7 @@ def test_the_loop_asks_for_a_sigterm_in_the_one_place_that_is_patched():
     assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
 
 
-@pytest.mark.parametrize(("pattern", "file"), zip(NOT_FOR_THE_USER, WARNING_FILES, strict=True))
+@pytest.mark.parametrize(("pattern", "file"), list(zip(NOT_FOR_THE_USER, WARNING_FILES, strict=True)))
 def test_each_warning_that_is_silenced_still_reads_so(pattern, file):
     source = re.sub(r"\{[^}]*\}", "x", file.read_text())  # x for what an f-string puts in
     assert re.search(pattern, source), pattern
