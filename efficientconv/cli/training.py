@@ -30,7 +30,6 @@ from efficientconv.messages import one_line
 from efficientconv.processes import global_rank, is_first_to_fail
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.names import register_resolvers
-from efficientconv.runs.words import command_line
 
 register_resolvers()
 
@@ -77,7 +76,7 @@ def train_job(config: DictConfig) -> float | None:
         return _train(config)
     except Interrupted as interrupted:
         if global_rank() == 0:
-            print(f"interrupted ({interrupted}); {_how_to_go_on(directory, is_sweep)}", file=sys.stderr)
+            print(_ending(interrupted, directory, is_sweep), file=sys.stderr)
         raise SystemExit(interrupted.exit_code) from None
     except Exception as error:
         _log_traceback(error)
@@ -105,13 +104,11 @@ def _share_the_screen(job: str) -> None:
             handler.setFormatter(logging.Formatter(f"{job}: %(message)s"))
 
 
-def _how_to_go_on(directory: Path, is_sweep: bool) -> str:
+def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
+    """Return the line that ends an interrupted command: how to go on."""
     if is_sweep:
-        return f"the same command line goes on with {directory.name} and the jobs behind it"
-    run = RunDirectory(directory)
-    if not run.config_file.exists():
-        return "nothing was begun"
-    return command_line(run, "train", "resume=true")
+        return f"interrupted ({interrupted}) in {directory.name}; the same command line goes on with the sweep"
+    return f"interrupted ({interrupted}); " + (interrupted.going_on or "nothing was begun")
 
 
 def _train(config: DictConfig) -> float | None:

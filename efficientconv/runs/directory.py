@@ -14,11 +14,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -65,6 +66,12 @@ class RunDirectory:
     def log_file(self) -> Path:
         """Return where the log is."""
         return self.path / "train.log"
+
+    @property
+    def sweep(self) -> str | None:
+        """Return the sweep's name where this is ``<outputs>/sweeps/<sweep>/<job>``; None for a single run."""
+        folder = self.path.resolve().parent
+        return folder.name if folder.parent.name == "sweeps" else None
 
     def checkpoint(self, name: str) -> Path:
         """Return where the checkpoint of that name is: ``last`` or ``best``."""
@@ -254,21 +261,61 @@ class RunDirectory:
             os.fsync(file.fileno())  # the checkpoint that counts this epoch must not outlive its row
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Read the rows of metrics.csv, one per epoch; none where there is no file."""
+        """Read the rows of metrics.csv, one per epoch, as far as the file is whole; none where there is no file."""
+        return self._whole_rows()[0]
+
+    def _whole_rows(self) -> tuple[list[dict[str, str]], bool]:
+        """Return the rows before the first that is damaged, and whether that is all of them."""
         if not self.metrics_file.is_file():
-            return []
-        with self.metrics_file.open(newline="") as file:
-            return list(csv.DictReader(file))
+            return [], True
+        with self.metrics_file.open(newline="", errors="replace") as file:
+            header, *lines = file.read().splitlines(keepends=True) or [""]
+        columns = header.strip().split(",")
+        rows: list[dict[str, str]] = []
+        for line in lines:
+            values = line.strip().split(",")  # numbers alone: nothing is quoted
+            row = dict(zip(columns, values, strict=False))
+            if not (line.endswith("\n") and len(values) == len(columns) and _follows(row, rows)):
+                break
+            rows.append(row)
+        return rows, len(rows) == len(lines)
 
     def cut_metrics(self, epochs: int) -> None:
-        """Keep the header and the rows of the first ``epochs`` epochs, dropping those a resumed run writes again."""
-        if not self.writable:
+        """Keep the rows of the first ``epochs`` epochs, dropping those that a resumed run writes again.
+
+        Where one of them is damaged, those before it are kept, and the whole file beside them as metrics.damaged.csv.
+        """
+        if not (self.writable and self.metrics_file.is_file()):
             return
-        if self.metrics_file.is_file():
-            lines = self.metrics_file.read_text().splitlines(keepends=True)[: epochs + 1]
-            self._write_atomically(self.metrics_file, "".join(lines) if epochs else "")
-        if not epochs:
-            self.metrics_file.unlink(missing_ok=True)
+        rows, is_whole = self._whole_rows()
+        kept = [row for row in rows if int(row["epoch"]) <= epochs]
+        if not is_whole and len(kept) == len(rows) and (not kept or int(kept[-1]["epoch"]) < epochs):
+            aside = self.metrics_file.with_name("metrics.damaged.csv")
+            aside.write_bytes(self.metrics_file.read_bytes())
+            log.warning(
+                "%s was damaged behind row %d and is cut there; %s has the rest", self.metrics_file, len(kept), aside
+            )
+        if kept:
+            self._write_atomically(self.metrics_file, _as_csv(kept))
+        else:
+            self.metrics_file.unlink()
+
+
+def _follows(row: Mapping[str, str], before: Sequence[Mapping[str, str]]) -> bool:
+    """Tell whether a row of metrics.csv is numbers, of a later epoch than those before it."""
+    try:
+        _ = [float(value) for value in row.values() if value]
+        return int(row["epoch"]) > (int(before[-1]["epoch"]) if before else 0)
+    except (KeyError, ValueError):
+        return False
+
+
+def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:

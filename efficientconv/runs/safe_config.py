@@ -58,6 +58,11 @@ def require_safe_targets(node: Any, allow: Sequence[str] = (), where: str = "con
         require_safe_targets(child, allow, where)
 
 
+def packages_to_allow(node: Any) -> list[str]:
+    """List the packages that ``allow=`` must name before a configuration is run again once it is stored."""
+    return sorted({target.partition(".")[0] for target in _targets(node) if not _is_safe(target, ())})
+
+
 def without_loading(node: Any) -> Any:
     """Return a copy of a configuration whose arguments that load something are empty.
 

@@ -1,7 +1,7 @@
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.runs.safe_config import loading_arguments, safe_config, shipped_targets
+from efficientconv.runs.safe_config import loading_arguments, packages_to_allow, safe_config, shipped_targets
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,9 @@ def test_allow_names_a_package_and_the_message_says_so():
 def test_lists_what_a_configuration_loads():
     node = {"a": {"pretrained": True, "kwargs": [{"weights": "V1"}, {"weights": None}]}, "pretrained": False}
     assert loading_arguments(node) == ["a.pretrained=True", "a.kwargs.0.weights=V1"]
+
+
+def test_lists_what_must_be_allowed_once_a_configuration_is_stored():
+    node = {"model": {"_target_": "mine.Net"}, "data": [{"_target_": "other.Set"}, {"_target_": "torch.nn.Identity"}]}
+    assert packages_to_allow(node) == ["mine", "other"]
+    assert packages_to_allow({"_target_": "efficientconv.datasets.Digits"}) == []
