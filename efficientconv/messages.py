@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator, Sequence
 
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -27,6 +34,8 @@ def one_line(error: BaseException, config_name: str | None = None, words: Sequen
         return _unknown_option(error.missing_cfg_file or "", error.options)
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config_name, words)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     if isinstance(error, InstantiationException):
         return _instantiation(error)
     if isinstance(error, MissingMandatoryValue):
@@ -90,8 +99,32 @@ def _flat(config: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _flat(node, f"{prefix}{key}.")
 
 
+def _unreadable(error: OverrideParseException) -> str:
+    """Say how to quote a value that is not of Hydra's grammar."""
+    key, equals, value = error.override.partition("=")
+    if not equals:
+        return f"{error.override}: values are given as key=value; --help lists the keys"
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f"{error.override}: cannot be read; a text with spaces or brackets needs quotes: '{key}=\"{quoted}\"'"
+
+
+def _unknown_target(where: str, target: str) -> str:
+    """Say what is wrong with a ``_target_``: its module, or the name in it."""
+    module, _, name = target.rpartition(".")
+    place = f"{where}._target_={target}"
+    try:
+        names = dir(importlib.import_module(module))
+    except ImportError as error:
+        return f"{place}: {error}; a module of your own is found with PYTHONPATH=<its folder> before the command"
+    known = [each for each in names if not each.startswith("_")]
+    return f"{place}: there is no {name} in {module}; nearest first: {nearest_first(name, known, most=5)}"
+
+
 def _instantiation(error: InstantiationException) -> str:
     cause = error.__cause__
     where = re.search(r"full_key: (\S+)", str(error))
+    target = re.match(r"Error locating target '([^']+)'", str(error))
+    if target is not None:
+        return _unknown_target(where[1] if where else "", target[1])
     text = one_line(cause) if cause is not None else _joined(str(error).splitlines()[0])
     return f"{where[1]}: {text}" if where else text

@@ -14,10 +14,13 @@ def evaluate(config: Mapping[str, Any]) -> None:
     from omegaconf import OmegaConf
 
     from efficientconv.console import console
+    from efficientconv.errors import UserError
     from efficientconv.messages import one_line
     from efficientconv.runs.directory import RunDirectory
     from efficientconv.training.evaluate import evaluate as evaluate_run
 
+    if not config["run"]:
+        raise UserError("run is empty: give a run directory, run=outputs/runs/<data>/<model>-<conv>/<time>")
     run = RunDirectory(config["run"])
     trainer = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.create(config["trainer"]), resolve=True))
     settings = {"data": config.get("data"), "weights": config["weights"], "allow": config["allow"]}

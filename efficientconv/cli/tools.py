@@ -1,4 +1,4 @@
-"""The list of tools. A new one needs an entry here and ``configs/<name>.yaml``; nothing of it is imported before it runs."""
+"""The list of tools: a new one needs an entry here and ``configs/<name>.yaml``; it is imported only where it runs."""
 
 from __future__ import annotations
 

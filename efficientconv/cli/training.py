@@ -55,9 +55,17 @@ def run_training(words: Sequence[str]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(train_job)()
     except HydraException:
         raise
-    except OSError as error:
-        place = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        raise UserError(f"{place}; outputs=<folder>, or run=<folder> for one run, says where runs go") from error
+    except (OSError, ValueError) as error:
+        raise _about_the_place(error) from error
+
+
+def _about_the_place(error: Exception) -> Exception:
+    """Say which key chooses the place, where a run's directory or its log could not be written to."""
+    cause = error if isinstance(error, OSError) else error.__context__  # logging wraps what a log's file raises
+    if not isinstance(cause, OSError):
+        return error
+    place = f"{cause.filename}: {cause.strerror}" if cause.filename else str(cause)
+    return UserError(f"{place}; outputs=<folder>, or run=<folder> for one run, says where runs go")
 
 
 def train_job(config: DictConfig) -> float | None:

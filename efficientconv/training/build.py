@@ -43,7 +43,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
     backbone = instantiate(config["model"], _convert_="all")
     model, report = create_model(backbone, conv, data.num_classes, data.input_size)
     on_cuda = uses_cuda(config["trainer"]["accelerator"])
-    recipe = instantiate({name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}, _convert_="all")
+    node = {"recipe": {name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}}  # so that errors name its keys
     classifier = Classifier(
         model,
         data.num_classes,
@@ -51,7 +51,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
         channels_last=use_channels_last(config["channels_last"], config["conv"], on_cuda),
         compile=config["compile"],
         cuda_graphs=use_cuda_graphs(config["cuda_graphs"], config["trainer"], on_cuda),
-        **recipe,
+        **instantiate(node, _convert_="all")["recipe"],
     )
     return classifier, report
 

@@ -5,7 +5,6 @@ started here. Else the process of the command line starts and watches the ranks 
 interface (``torch.distributed.launcher.api.elastic_launch``) would do that too, but
 
 - it ends ranks 30 seconds after a signal, saved or not; these have the time that their step and checkpoint take;
-- it passes every signal on as SIGTERM, so that a Ctrl+C is recorded as another one;
 - its ranks live on where it is killed; the standard input of these ends then, and so do they;
 - it needs torch in the process that only waits, which is a second more before the first rank starts.
 
@@ -184,7 +183,7 @@ def wait(ranks: Sequence[subprocess.Popen], stop: StopRequest) -> list[int | Non
         if stop.signum != passed_on and stop.signum is not None:
             passed_on = stop.signum
             for process in ranks:
-                process.send_signal(passed_on)
+                process.terminate()  # whatever the signal: one that still starts ends without a traceback
         time.sleep(POLL_SECONDS)
 
 

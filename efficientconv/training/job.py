@@ -34,6 +34,8 @@ def train_job(
     Raises:
         UserError: see `train`; or the directory holds another run.
     """
+    if not isinstance(config.resume, bool):
+        raise UserError(f"resume={config.resume}: must be true or false")
     run = RunDirectory(directory, writable=global_rank() == 0)
     if config.resume and is_sweep:
         raise UserError("resume=true goes on with one run; a sweep goes on where its own command line is given again")

@@ -62,7 +62,10 @@ MISTAKES = {
     "model=timm": "model.name is missing: give it as model.name=<value>",
     "data=image_folder": "data.root is missing: give it as data.root=<value>",
     "model.depth=57": "depth=57: must be 6n+2; the nearest are 56 and 62",
-    "seed=[1": "no viable alternative at input '[1'",
+    "seed=[1": "seed=[1: cannot be read; a text with spaces or brackets needs quotes: 'seed=",
+    "resume=maybe": "resume=maybe: must be true or false",
+    "outputs=/proc/nowhere": "/proc/nowhere: No such file or directory; outputs=<folder>, or run=<folder> for one",
+    "conv.layer={_target_: mine.Conv}": "mine.Conv: No module named 'mine'; a module of your own is found with PYTHON",
     "resume=true": "resume=true needs the run directory: run=outputs/runs/",
 }
 
@@ -73,6 +76,38 @@ def test_a_mistake_gets_one_line(override, message, command, tmp_path):
     assert ended.status == 1
     assert ended.stderr.count("\n") == 1, ended.stderr
     assert message in ended.stderr
+
+
+def test_a_log_that_cannot_be_written(command, tmp_path):
+    (tmp_path / "mine" / "train.log").mkdir(parents=True)
+    ended = command("train", "data=digits", "run=mine")
+    assert (ended.status, ended.stderr.count("\n")) == (1, 1)
+    assert "mine/train.log: Is a directory; outputs=<folder>, or run=<folder> for one run, says where" in ended.stderr
+
+
+def test_a_file_where_runs_should_go(command, tmp_path):
+    (tmp_path / "outputs").touch()
+    ended = command("train", "data=digits")
+    assert (ended.status, ended.stderr.count("\n")) == (1, 1)
+    assert "outputs" in ended.stderr
+    assert "; outputs=<folder>, or run=<folder> for one run, says where runs go" in ended.stderr
+
+
+def test_bad_input_leaves_no_directory_behind(command, tmp_path):
+    assert command("train", "data=digits", "recipe.optimizer.lr=-1").status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_control_c_right_at_the_start(command, monkeypatch):
+    def interrupt(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("efficientconv.cli.training.run_training", interrupt)
+    assert command("train") == (130, "", "interrupted (SIGINT)\n")
+
+
+def test_eval_of_nothing(command):
+    assert command("eval", "run=").stderr.startswith("run is empty: give a run directory, run=outputs/runs/")
 
 
 def test_a_real_process_ends_with_one_line_and_status_1(tmp_path):
