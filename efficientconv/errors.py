@@ -28,6 +28,11 @@ class Interrupted(BaseException):
         self.exit_code = 128 + signum
         self.going_on: str | None = None
 
+    @property
+    def line(self) -> str:
+        """Return what the user reads: the signal, and the command line that goes on."""
+        return f"interrupted ({self})" + (f"; to go on: {self.going_on}" if self.going_on else "")
+
 
 def nearest_first(word: str, choices: Iterable[str], most: int | None = None) -> str:
     """List the right words for a wrong one in a message, those most like it first.

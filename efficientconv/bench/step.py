@@ -27,7 +27,7 @@ from efficientconv.layers.base import regularization_loss
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.build import build_callbacks, build_classifier, build_trainer
 from efficientconv.training.classifier import Classifier
-from efficientconv.training.cuda_graphs import GraphedStep
+from efficientconv.training.cuda_graphs import GraphedLoss
 from efficientconv.training.optim import ScheduledRate, parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
@@ -184,17 +184,13 @@ def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Calla
         with torch.autocast(device.type, enabled=False):
             return loss + classifier.regularization_weight * regularization_loss(model)
 
-    graphed = GraphedStep(classifier.loss, model, optimizer) if classifier.cuda_graphs else None
+    graphed = classifier.loss if isinstance(classifier.loss, GraphedLoss) else None
 
     def step(images: Tensor, labels: Tensor) -> None:
         images, targets = classifier.mix(images, labels)
         images = images.contiguous(memory_format=classifier.memory_format)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            if graphed is not None and graphed.takes(images, targets):
-                graphed(images, targets)
-                schedule.step()
-                return
-            loss = eager_loss(images, targets)
+            loss = graphed(images, targets)[0] if graphed is not None else eager_loss(images, targets)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)

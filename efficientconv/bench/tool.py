@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
 from rich.table import Table
 
 from efficientconv.bench.loader import measure_loaders
@@ -35,6 +36,8 @@ def bench(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: an unknown action, a number that cannot be, or a data set that cannot be read.
     """
+    for key in sorted(OmegaConf.missing_keys(OmegaConf.create(dict(config)))):
+        raise UserError(f"{key} is missing: give it as {key}=<value>")
     action = config["action"]
     if action not in ACTIONS:
         raise UserError(f"efficientconv bench {action or ''}: say what to measure: {' or '.join(ACTIONS)}")

@@ -1,12 +1,12 @@
 """Any folder of images sorted by class: small ones decoded once and then read from a cache, larger ones streamed.
 
-The cache is one ``.npy`` file a split: an array of uint8 and nothing else, read without pickle, so that reading it
-cannot execute anything.
+The cache is one ``.npy`` file for each split: an array of uint8, read without pickle, so that no cache can run code.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,17 +16,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from efficientconv.atomic import replaced_whole
 from efficientconv.datasets.base import Splits
 from efficientconv.datasets.in_memory import InMemoryData
 from efficientconv.datasets.streamed import LOADERS, StreamedData
 from efficientconv.errors import UserError, require_whole
-from efficientconv.loaders.bad_images import DamagedImageError
+from efficientconv.loaders.bad_images import BadImageError
 from efficientconv.loaders.decode import decode_files
 from efficientconv.loaders.image_files import Listing, find_test, list_classes, list_splits
 from efficientconv.loaders.memory import LabeledImages
 from efficientconv.transforms.crops import Crop
+
+log = logging.getLogger(__name__)
 
 SIZED_FILES = 1000  # of a split, whose sizes are part of a fingerprint
 STREAM_FROM = 64  # pixels; smaller images are held in memory, larger ones read from disk while they are needed
@@ -45,7 +48,7 @@ class InMemoryFolder(InMemoryData):
         common: the arguments of ``InMemoryData``.
 
     Raises:
-        UserError: from ``prepare_data`` and ``setup``: the folders are not as above, or an image is damaged.
+        UserError: from ``prepare_data`` and ``setup``: the folders are not as above, or there is a bad image too many.
     """
 
     title = "image_folder"
@@ -82,8 +85,8 @@ class InMemoryFolder(InMemoryData):
         return fingerprint_of(self._listings[1], self.root)
 
     def _read(self, split: str, listing: Listing) -> LabeledImages:
-        images, damaged = self._decoded(split, listing)
-        kept = np.delete(np.arange(len(images)), damaged)
+        images, bad = self._decoded(split, listing)
+        kept = np.delete(np.arange(len(images)), bad)
         return LabeledImages(torch.from_numpy(images[kept]), listing.labels[kept])
 
     @cached_property
@@ -95,9 +98,9 @@ class InMemoryFolder(InMemoryData):
         return list_classes(find_test(self.root))
 
     def _decoded(self, split: str, listing: Listing) -> tuple[np.ndarray, np.ndarray]:
-        """Map the split's images (N, 3, H, W) uint8 and the positions of damaged ones from the cache.
+        """Map the split's images (N, 3, H, W) uint8 and the positions of bad ones from the cache.
 
-        They are put there first if need be; positions only where there are any.
+        What the cache lacks is decoded and put there first; positions only where there are any.
         """
         prefix = f"{split}-{self.image_size}px-"
         name = f"{prefix}{stamp(listing, self.root)}"
@@ -105,22 +108,22 @@ class InMemoryFolder(InMemoryData):
         for folder in self._cache_folders:
             cached = map_array(folder / f"{name}.npy")
             if cached is not None and cached.shape == shape:
-                return cached, self._cached_damage(folder / f"{name}.damaged.npy", listing)
+                return cached, self._read_bad(folder / f"{name}.bad.npy", listing)
         folder = self._writable_cache_folder()
-        images, damaged = decode_files(listing.paths, self.image_size, f"Decoding {split}", self.damaged)
+        images, bad = decode_files(listing.paths, self.image_size, f"Decoding {split}", self.bad_files)
         for other in folder.glob(f"{prefix}*.npy"):
             other.unlink(missing_ok=True)  # of files that have changed since
-        positions = np.array(damaged, dtype=np.int64)
-        if damaged:
-            write_array(folder / f"{name}.damaged.npy", positions)
+        positions = np.array(bad, dtype=np.int64)
+        if bad:
+            write_array(folder / f"{name}.bad.npy", positions)
         write_array(folder / f"{name}.npy", images)
         return images, positions
 
-    def _cached_damage(self, path: Path, listing: Listing) -> np.ndarray:
+    def _read_bad(self, path: Path, listing: Listing) -> np.ndarray:
         positions = map_array(path) if path.exists() else np.array([], dtype=np.int64)
         assert positions is not None
         for i in positions.tolist():
-            self.damaged.add(DamagedImageError(listing.paths[i], "as found when it was decoded"))
+            self.bad_files.add(BadImageError(listing.paths[i], "as found when it was decoded"))
         return positions
 
     @property
@@ -163,6 +166,7 @@ class StreamedFolder(StreamedData):
     def load(self) -> Splits[Listing]:
         """List the files."""
         self.class_names, listings = self._listings
+        self._advise_on_size(listings["train"].paths[0])
         return Splits(**listings)
 
     def load_test(self) -> Listing:
@@ -178,10 +182,26 @@ class StreamedFolder(StreamedData):
     def _listings(self) -> tuple[list[str], dict[str, Listing]]:
         return list_splits(self.root)
 
+    def _advise_on_size(self, first: str) -> None:
+        """Say where small images are about to be enlarged."""
+        try:
+            with Image.open(first) as image:
+                largest = max(image.size)
+        except (OSError, ValueError):
+            return  # a bad image; the loader counts it
+        if largest < STREAM_FROM <= self.input_size[1]:
+            log.warning(
+                "data.image_size=%d, but %s has %d pixels: data.image_size=%d shows such images as they are",
+                self.input_size[1],
+                first,
+                largest,
+                largest,
+            )
+
 
 def open_image_folder(
     root: str,
-    image_size: int = 32,
+    image_size: int = 224,
     loader: str = "auto",
     *,
     cache_dir: str = "outputs/cache",

@@ -82,13 +82,13 @@ class ImageNet(StreamedData):
         return info.label_names()
 
     def _list_classes(self, name: str, wnids: list[str]) -> Listing:
-        found, listing = list_classes(self.root / name)
-        if found != wnids:
-            missing, unknown = sorted(set(wnids) - set(found)), sorted(set(found) - set(wnids))
+        folders, listing = list_classes(self.root / name)
+        if folders != wnids:
+            missing, unknown = sorted(set(wnids) - set(folders)), sorted(set(folders) - set(wnids))
             lists = {"missing": missing, "unknown": unknown}
             named = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in lists.items() if names)
             raise UserError(
-                f"data=imagenet: {self.root / name}: 1,000 classes expected and {len(found):,} found ({named}); "
+                f"data=imagenet: {self.root / name}: 1,000 classes expected and {len(folders):,} found ({named}); "
                 "any other set of classes is data=image_folder"
             )
         return listing
@@ -125,7 +125,7 @@ def read_kaggle_labels(path: Path) -> dict[str, str]:
 
 
 def read_devkit_labels(labels: Path, classes: Path) -> dict[str, str]:
-    """Read a number from 1 to 1,000 for each image, which is not the class's place in the standard order, and whose."""
+    """Read the kit's number of each image's class, and look up its WordNet id: the kit has an order of its own."""
     from scipy.io import loadmat
 
     synsets = loadmat(classes, squeeze_me=True)["synsets"]

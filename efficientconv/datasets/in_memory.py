@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from efficientconv.datasets.base import ImageData
-from efficientconv.errors import require_whole
+from efficientconv.errors import UserError, require_whole
 from efficientconv.loaders.memory import InMemoryLoader, LabeledImages
 from efficientconv.transforms.batch import CropFlip, Normalization
 
@@ -51,3 +53,18 @@ class InMemoryData(ImageData[LabeledImages]):
             rank=self._rank,
             world_size=self._world_size,
         )
+
+
+def require_channels(channels: Any) -> None:
+    """Refuse ``data.channels=channels`` of a set of grey images unless it is 1 or 3.
+
+    Raises:
+        UserError: it is not.
+    """
+    if channels not in (1, 3):
+        raise UserError(f"data.channels={channels}: must be 1, the grey images as they are, or 3, three equal ones")
+
+
+def in_channels(images: Tensor, channels: int) -> Tensor:
+    """Give grey ``images`` (N, H, W) as many equal channels: (N, channels, H, W)."""
+    return images.unsqueeze(1).repeat(1, channels, 1, 1)

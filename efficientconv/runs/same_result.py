@@ -7,7 +7,7 @@ and a table does not call them a difference from the published training. What ne
   own: there the fingerprint of its listing decides, see `ImageData.fingerprint`, and the job's name keeps the folder's.
 - ``data.loader``: the pixels of DALI and of torch differ by up to 0.2 of 255 grey levels, less than the rounding in
   the image files themselves, so they count as the same. ``memory`` crops differently and is another training.
-- ``data.max_bad_images`` says when a run gives up, and only what would have stopped it is left out.
+- ``data.max_bad_images`` and ``keep_batch_size`` say when a run gives up, not what one does that goes on.
 - ``trainer.precision``, ``compile``, ``channels_last`` and ``cuda_graphs`` choose kernels, which round differently, as
   devices do.
 - ``trainer.devices`` and ``num_nodes``: a run may go on with others. But each device takes a batch of its own, so that
@@ -27,7 +27,7 @@ from efficientconv.config_path import CONFIGS
 DEVICE_SETTINGS = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 DISPLAY_SETTINGS = ("log_every_n_steps", "enable_progress_bar", "enable_model_summary", "profiler", "default_root_dir")
 KERNEL_SETTINGS = ("benchmark", "deterministic")
-DATA_SETTINGS = ("download", "cache_dir", "workers", "eval_batch_size", "max_bad_images")
+DATA_SETTINGS = ("download", "cache_dir", "workers", "eval_batch_size", "max_bad_images", "keep_batch_size")
 
 SAME_RESULT = frozenset(
     (

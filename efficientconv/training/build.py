@@ -16,7 +16,7 @@ from efficientconv.datasets import ImageData
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import RandomState
 from efficientconv.training.classifier import Classifier
-from efficientconv.training.cuda_graphs import use_cuda_graphs
+from efficientconv.training.cuda_graphs import require_graphs_possible
 from efficientconv.training.ddp import cluster_environment
 from efficientconv.training.lightning_patches import skip_sigterm_broadcast
 from efficientconv.training.malloc import keep_freed_memory
@@ -43,6 +43,8 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
     backbone = instantiate(config["model"], _convert_="all")
     model, report = create_model(backbone, conv, data.num_classes, data.input_size)
     on_cuda = uses_cuda(config["trainer"]["accelerator"])
+    if config["cuda_graphs"]:
+        require_graphs_possible(config["trainer"], on_cuda)
     node = {"recipe": {name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}}  # so that errors name its keys
     classifier = Classifier(
         model,
@@ -50,7 +52,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
         regularization_weight=conv["regularization_weight"],
         channels_last=use_channels_last(config["channels_last"], config["conv"], on_cuda),
         compile=config["compile"],
-        cuda_graphs=use_cuda_graphs(config["cuda_graphs"], config["trainer"], on_cuda),
+        cuda_graphs=config["cuda_graphs"],
         **instantiate(node, _convert_="all")["recipe"],
     )
     return classifier, report

@@ -7,10 +7,10 @@ few numbers on the device; whoever wants their sums (`efficientconv.training.pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +19,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
-from efficientconv.training.cuda_graphs import GraphedStep
+from efficientconv.training.cuda_graphs import GraphedLoss, Loss
 from efficientconv.training.optim import Schedule, ScheduledRate, constant, parameter_groups
 from efficientconv.training.progress import StepSums, TrainSums
 from efficientconv.training.stopping import of_all_ranks
@@ -40,7 +40,7 @@ class Classifier(LightningModule):
         decay_norm_and_bias: whether weight decay reaches batch norms and biases.
         channels_last: memory format of weights and images.
         compile: compile the network in place, so that the keys of its state stay as they are.
-        cuda_graphs: replay training steps, the optimizer's included, from a CUDA graph.
+        cuda_graphs: replay each training step's passes from CUDA graphs.
     """
 
     def __init__(
@@ -76,30 +76,19 @@ class Classifier(LightningModule):
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
         if compile:
             self.model.compile()
-        self.loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight)
-        self.cuda_graphs = cuda_graphs
-        self._graphed: GraphedStep | None = None
+        loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight)
+        self.loss: Loss = GraphedLoss(loss, self.model) if cuda_graphs else loss
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
         return self.model(images.contiguous(memory_format=self.memory_format))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
-        """Return the loss to minimise, or nothing where a replayed graph has taken the whole step already."""
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss to minimise: cross-entropy plus the layers' weighted penalties."""
         images, targets = self.mix(*batch)
-        images = images.contiguous(memory_format=self.memory_format)
-        if self.cuda_graphs and self._graphed_step().takes(images, targets):
-            self.sums.add(len(images), *self._graphed_step()(images, targets))
-            return None
-        loss, *figures = self.loss(images, targets)
+        loss, *figures = self.loss(images.contiguous(memory_format=self.memory_format), targets)
         self.sums.add(len(images), *figures)
         return loss
-
-    def _graphed_step(self) -> GraphedStep:
-        if self._graphed is None:
-            optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
-            self._graphed = GraphedStep(self.loss, self.model, optimizer)
-        return self._graphed
 
     def on_train_epoch_start(self) -> None:
         """Begin new sums (Lightning does not call this where an epoch goes on after a restart)."""
@@ -128,7 +117,8 @@ class Classifier(LightningModule):
 
     def _log_evaluation(self, stage: str) -> None:
         found = {f"{stage}/{name}": value for name, value in self.metrics.compute().items()}
-        self.log_dict(found, logger=stage == "test")  # the epoch's row brings validation to the loggers
+        is_fitting = self.trainer.state.fn == TrainerFn.FITTING  # then the recorder's row brings it to the loggers
+        self.log_dict(found, logger=False if is_fitting else None)  # None: as Lightning would have it
         self.metrics.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

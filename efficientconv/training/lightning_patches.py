@@ -8,7 +8,6 @@ import warnings
 from lightning.pytorch import Trainer
 
 NOT_FOR_THE_USER = (
-    r"`training_step` returned `None`",  # where a CUDA graph has taken the whole step
     r".isinstance.treespec, LeafSpec.. is deprecated",  # lightning 2.6.6 on torch 2.15
     r"The '\w+' does not have many workers",  # batches come from memory
     r"The number of training batches .* is smaller than the logging interval",

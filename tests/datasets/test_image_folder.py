@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -225,7 +226,31 @@ def test_classes_that_differ(root: Path) -> None:
         ready(root)
 
 
-def test_a_damaged_image_is_named_and_leaves_no_cache(root: Path) -> None:
+def test_a_class_that_only_val_has(root: Path) -> None:
+    (root / "test").rename(root / "val")
+    shutil.copytree(root / "val" / "bee", root / "val" / "wasp")
+    with pytest.raises(UserError, match=r"train has 2 classes and val has 3; not in both: wasp"):
+        ready(root)
+
+
+def test_a_single_class_teaches_nothing(root: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(root / part / "bee")
+    with pytest.raises(UserError, match=r"^data.root=.*: train has one class, ant; at least two are needed"):
+        ready(root)
+
+
+def test_small_images_about_to_be_enlarged_are_noticed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ready(root, image_size=64, loader="torch")
+    ready(root, image_size=16, loader="torch")
+    assert len(caplog.messages) == 1
+    assert re.fullmatch(
+        r"data.image_size=64, but .*/train/ant/0.png has 8 pixels: data.image_size=8 shows such images as they are",
+        caplog.messages[0],
+    )
+
+
+def test_a_bad_image_is_named_and_leaves_no_cache(root: Path) -> None:
     path = root / "train" / "bee" / "2.png"
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(UserError, match=r"train/bee/2.png: not an image, or a damaged one"):
@@ -234,7 +259,7 @@ def test_a_damaged_image_is_named_and_leaves_no_cache(root: Path) -> None:
 
 
 def test_a_batch_larger_than_the_data_set(root: Path) -> None:
-    with pytest.raises(UserError, match=r"data.batch_size=9: a batch larger than the data set, which has 8 training"):
+    with pytest.raises(UserError, match=r"data.batch_size=9 is more than the 8 training images"):
         ready(root, batch_size=9)
 
 
@@ -244,9 +269,7 @@ def test_impossible_image_sizes(root: Path, size: float) -> None:
         make(root, image_size=size)
 
 
-def test_damaged_images_are_left_out_and_counted_from_the_cache_too(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_images_are_left_out_and_counted_from_the_cache_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = root / "train" / "bee" / "2.png"
     path.write_bytes(path.read_bytes()[:40])
     for _ in range(2):
@@ -295,7 +318,7 @@ def test_the_test_images_need_no_training_images_beside_them(root: Path, loader:
     data = make(root, loader=loader, normalize={"mean": [0.5] * 3, "std": [0.5] * 3})
     data.prepare_test()
     data.setup("test")
-    data.prepare_data()  # as Lightning does, who does not know
+    data.prepare_data()  # as Lightning does, which does not know
     assert (data.class_names, data.input_size) == (["ant", "bee"], (3, 8, 8))
     assert len(torch.cat([labels for _, labels in data.test_dataloader()])) == 4
     with pytest.raises(UserError, match="has no folder train"):

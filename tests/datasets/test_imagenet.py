@@ -135,7 +135,7 @@ def test_the_validation_images_are_evaluated_without_the_training_images(root: P
     data = ImageNet(str(root), image_size=16, workers=0)
     data.prepare_test()
     data.setup("test")
-    data.prepare_data()  # as Lightning does, who does not know
+    data.prepare_data()  # as Lightning does, which does not know
     labels = torch.cat([labels for _, labels in data.test_dataloader()])
     assert (data.num_classes, sorted(labels.tolist())) == (1000, sorted(map(WNIDS.index, FLAT.values())))
     with pytest.raises(UserError, match="missing: train"):

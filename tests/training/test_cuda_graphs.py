@@ -9,43 +9,30 @@ from efficientconv.datasets import RandomImages
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
 from efficientconv.training.build import build_classifier, build_trainer
-from efficientconv.training.cuda_graphs import GraphedStep, use_cuda_graphs
+from efficientconv.training.cuda_graphs import GraphedLoss, require_graphs_possible
 from efficientconv.training.lightning_patches import silence_lightning
 from tests.training.conftest import resolved
 
-ONE = {"devices": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None, "precision": "auto"}
-
-
-@pytest.mark.parametrize(
-    ("wanted", "trainer", "on_cuda", "expected"),
-    [
-        ("auto", ONE, True, True),
-        ("auto", ONE, False, False),
-        ("auto", ONE | {"devices": 2}, True, False),
-        ("auto", ONE | {"accumulate_grad_batches": 2}, True, False),
-        ("auto", ONE | {"gradient_clip_val": 1.0}, True, False),
-        ("auto", ONE | {"precision": "16-mixed"}, True, False),
-        (True, ONE, True, True),
-        (False, ONE, True, False),
-    ],
-)
-def test_auto_takes_them_where_they_can_be(wanted, trainer, on_cuda, expected):
-    assert use_cuda_graphs(wanted, trainer, on_cuda) is expected
+ONE = {"devices": 1, "accumulate_grad_batches": 1}
 
 
 @pytest.mark.parametrize(
     ("trainer", "on_cuda", "message"),
     [
-        (ONE, False, "cuda_graphs=true: CUDA graphs need a CUDA device"),
-        (ONE | {"devices": 2}, True, "need trainer.devices=1"),
-        (ONE | {"accumulate_grad_batches": 2}, True, "need trainer.accumulate_grad_batches=1"),
-        (ONE | {"gradient_clip_val": 0.5}, True, "need trainer.gradient_clip_val=null"),
-        (ONE | {"precision": "16-mixed"}, True, "need another trainer.precision than 16-mixed"),
+        (ONE, False, "cuda_graphs=true: CUDA graphs need a CUDA device; false runs everywhere"),
+        (ONE | {"devices": 2}, True, "needs trainer.devices=1"),
+        (ONE | {"accumulate_grad_batches": 2}, True, "needs trainer.accumulate_grad_batches=1"),
     ],
 )
 def test_asked_for_where_they_cannot_be(trainer, on_cuda, message):
     with pytest.raises(UserError, match=message):
-        use_cuda_graphs(True, trainer, on_cuda)
+        require_graphs_possible(trainer, on_cuda)
+
+
+def test_the_command_line_says_so_too():
+    data = noise(images=20)
+    with pytest.raises(UserError, match="cuda_graphs=true: CUDA graphs need a CUDA device"):
+        build_classifier(resolved("cuda_graphs=true"), data)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -70,52 +57,27 @@ def noise(**settings):
     return data
 
 
-class Replayed(GraphedStep):
-    """A step that is taken anew wherever a recorded one would be replayed."""
+class Recorded(GraphedLoss):
+    """Takes the passes anew wherever a recording would be replayed, into the same outputs."""
 
     def _record(self, images, targets):
-        self.images, self.targets = images.clone(), targets.clone()
-        return "recorded"
+        outputs = [output.detach().clone() for output in self.loss(images, targets)]
 
-    def __call__(self, images, targets):
-        self.images.copy_(images)
-        self.targets.copy_(targets)
-        return self._whole_step()
+        def replay(images, targets):
+            for output, value in zip(outputs, self.loss(images, targets), strict=True):
+                output.copy_(value.detach())
+            return outputs
 
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_lightning_leaves_a_step_that_was_replayed_alone(precision, monkeypatch):
-    monkeypatch.setattr("efficientconv.training.classifier.GraphedStep", Replayed)
-    silence_lightning()
-    weights = []
-    for graphs in (False, True):
-        config = resolved("trainer.max_epochs=2", f"trainer.precision={precision}", "recipe.schedule.milestones=[0.5]")
-        seed_everything(0, verbose=False)
-        data = noise(images=43)
-        classifier, _ = build_classifier(config, data)
-        classifier.cuda_graphs = graphs
-        trainer = build_trainer(config, [], loggers=[])
-        trainer.fit(classifier, datamodule=data)
-        assert trainer.global_step == 10
-        assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.01)
-        assert classifier.read_sums()[:2] == (5, 43)
-        weights.append(classifier.state_dict())
-    assert all(torch.equal(value, other) for value, other in zip(*map(dict.values, weights), strict=True))
+        return replay
 
 
-class Reluctant(GraphedStep):
-    def _record(self, images, targets):
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
-
-
-def test_a_network_that_cannot_be_recorded_trains_without(monkeypatch, caplog):
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    step = Reluctant(lambda images, targets: (), model, torch.optim.SGD(model.parameters(), lr=0.1))
-    images, targets = torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64)
-    assert [step.takes(images, targets) for _ in range(4)] == [False] * 4
-    assert [record.getMessage() for record in caplog.records] == [
-        "training goes on without CUDA graphs: operation not permitted when stream is capturing"
-    ]
+def test_what_a_replay_returns_outlives_the_next_one():
+    model = torch.nn.Flatten()
+    graphed = Recorded(lambda images, targets: (images.sum(), targets.sum()), model)
+    first = graphed(torch.ones(3, 1, 2, 2), torch.ones(3))
+    graphed(torch.zeros(3, 1, 2, 2), torch.zeros(3))
+    assert [value.item() for value in first] == [12, 3]
+    assert [value.item() for value in graphed(torch.ones(2, 1, 2, 2), torch.ones(2))] == [8, 2]  # another shape
 
 
 def trained(conv, cuda_graphs, precision):
@@ -143,8 +105,7 @@ def trained(conv, cuda_graphs, precision):
 @pytest.mark.parametrize("conv", ["standard", "bsconv_s", "bdrconv", "spconv", "doconv"])
 def test_graphs_change_nothing_but_the_time(conv, precision):
     graphed, eager = trained(conv, "true", precision), trained(conv, "false", precision)
-    assert graphed._graphed.graph is not None
-    assert eager._graphed is None
+    assert graphed.loss.recorded is not None
     assert graphed.read_sums()[:2] == eager.read_sums()[:2] == (6, 48 * 5 + 13)
     tolerance = {"32-true": 2e-3, "bf16-mixed": 5e-2}[precision]
     for (name, value), other in zip(graphed.state_dict().items(), eager.state_dict().values(), strict=True):

@@ -39,6 +39,7 @@ def stop_after(monkeypatch):
     return stop
 
 
+@pytest.mark.slow
 def test_on_twice_the_devices_the_rates_stay_those_of_the_schedule(tmp_path, stop_after):
     run, epochs, steps = RunDirectory(tmp_path / "run"), 4, (3, 2)  # steps of an epoch on one device, and on two
     stop_after(run, 2 * steps[0], signal.SIGTERM, "recipe=cosine_cifar", f"trainer.max_epochs={epochs}")

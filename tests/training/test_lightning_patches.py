@@ -14,7 +14,6 @@ from efficientconv.training.lightning_patches import NOT_FOR_THE_USER, skip_sigt
 
 LIGHTNING, TORCH = Path(pl.__file__).parent, Path(torch.__file__).parent
 WARNING_FILES = (
-    LIGHTNING / "loops" / "optimization" / "automatic.py",
     TORCH / "utils" / "_pytree.py",
     LIGHTNING / "trainer" / "connectors" / "data_connector.py",
     LIGHTNING / "loops" / "fit_loop.py",
