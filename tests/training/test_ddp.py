@@ -181,6 +181,7 @@ def test_two_ranks_train_as_one_with_the_batches_of_both(sweep, tmp_path):
     assert found.read_summary()["devices"] == 2
 
 
+@pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 def test_each_validation_image_is_counted_once(sweep):
     from efficientconv.training.evaluate import evaluate
 
