@@ -56,16 +56,11 @@ def run_training(words: Sequence[str]) -> None:
     except HydraException:
         raise
     except (OSError, ValueError) as error:
-        raise _about_the_place(error) from error
-
-
-def _about_the_place(error: Exception) -> Exception:
-    """Say which key chooses the place, where a run's directory or its log could not be written to."""
-    cause = error if isinstance(error, OSError) else error.__context__  # logging wraps what a log's file raises
-    if not isinstance(cause, OSError):
-        return error
-    place = f"{cause.filename}: {cause.strerror}" if cause.filename else str(cause)
-    return UserError(f"{place}; outputs=<folder>, or run=<folder> for one run, says where runs go")
+        cause = error if isinstance(error, OSError) else error.__context__  # logging wraps what a log's file raises
+        if not isinstance(cause, OSError):
+            raise
+        place = f"{cause.filename}: {cause.strerror}" if cause.filename else str(cause)
+        raise UserError(f"{place}; outputs=<folder>, or run=<folder> for one run, says where runs go") from error
 
 
 def train_job(config: DictConfig) -> float | None:
