@@ -35,6 +35,7 @@ def main() -> None:
         "profile": profile,
         "tables": tables,
         "bench": bench,
+        "report": report,
     }
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
@@ -92,6 +93,16 @@ def bench() -> None:
     if words and words[0].isalpha():
         sys.argv[1:] = [f"action={words[0]}", *words[1:]]
     _run("bench", _bench_job)
+
+
+def report() -> None:
+    """Make one table of many runs: ``efficientconv report outputs/sweeps/first``."""
+    from efficientconv.report import tool
+    from efficientconv.report.words import hydra_words
+
+    with _one_line_errors("report"):
+        sys.argv[1:] = hydra_words(sys.argv[1:])
+    _run("report", lambda config: tool.run(_plain(config, resolve=False)))
 
 
 def _trained(words: list[str]) -> bool:

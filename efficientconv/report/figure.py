@@ -103,7 +103,10 @@ class _Look:
         return row.configuration.options["model"] if self.shape_key else ""
 
     def color(self, row: Row) -> str:
-        return f"C{self._colors.index(self._name(row))}"
+        return self._color(self._colors.index(self._name(row)))
+
+    def _color(self, number: int) -> str:
+        few = [f"C{number}" for number in range(10)]
 
     def marker(self, row: Row) -> str:
         return _MARKERS[self._shapes.index(self._model(row)) % len(_MARKERS)]
@@ -124,15 +127,17 @@ class _Look:
 
 
 def _draw_costs(ax: Axes, rows: Sequence[Row], cost: str, look: _Look) -> None:
+    from matplotlib.ticker import LogLocator
+
     known = [row for row in rows if getattr(row, cost)]
     front = pareto_front(known, lambda row: getattr(row, cost), more_is_better=cost in MORE_IS_BETTER)
     ax.plot([getattr(row, cost) for row in front], [row.mean for row in front], color="0.6", ls="--", lw=0.8, zorder=1)
     for row in known:
         style = {"color": look.color(row), "marker": look.marker(row), "elinewidth": 0.7, "zorder": 2}
         ax.errorbar(getattr(row, cost), row.mean, yerr=row.std, ls="", **style)
-    ax.set_xscale("log")
+    ax.set_xscale("log", subs=[])
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(_engineering)
-    ax.xaxis.set_minor_formatter("")
     ax.set_xlabel(COSTS[cost])
 
 

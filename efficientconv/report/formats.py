@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from rich.console import Group
+import io
+
+from rich.console import Console, Group
 from rich.text import Text
 
-from efficientconv.console import figures_table
+from efficientconv.console import WIDTH_OF_FILES, figures_table
 from efficientconv.report.cells import Cell, grid, notes
 from efficientconv.report.table import Report, Row
-from efficientconv.tables import markup
+from efficientconv.tables.render import markup
 
 _STYLES = {1: "bold", 2: "underline", None: ""}
 
@@ -25,6 +27,14 @@ def as_rich(report: Report, width: int) -> Group:
     for number, (row, after) in enumerate(zip(report.rows, report.rows[1:], strict=False)):
         table.rows[number].end_section = row.block != after.block
     return Group(table, Text(), *map(Text, notes(report)))
+
+
+def as_plain_text(report: Report) -> str:
+    """Write what a terminal of the usual width of files would show."""
+    screen = Console(width=WIDTH_OF_FILES, file=io.StringIO(), highlight=False)
+    with screen.capture() as captured:
+        screen.print(as_rich(report, WIDTH_OF_FILES), crop=False)
+    return captured.get()
 
 
 def _named(cells: list[Cell], options: int) -> str:

@@ -230,10 +230,10 @@ def _p(row: Row) -> float:
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Number the best and the second of each block; equal means share a number."""
-    means: dict[int, set[float]] = defaultdict(set)
+    means: dict[int, list[float]] = defaultdict(list)
     for row in rows:
-        means[row.block].add(row.mean)
-    top = {block: sorted(values, reverse=True)[:2] for block, values in means.items() if len(values) > 1}
+        means[row.block].append(row.mean)
+    top = {block: sorted(set(values), reverse=True)[:2] for block, values in means.items() if len(values) > 1}
 
     def rank(row: Row) -> int | None:
         best = top.get(row.block, [])
