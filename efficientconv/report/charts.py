@@ -75,6 +75,7 @@ def learning_curves(color: Spec, dash: Spec | None, epochs: int) -> Spec:
         epochs: the last epoch that any row has.
     """
     x = {"field": "epoch", "type": "quantitative", "title": "epoch", "scale": {"zero": False, "nice": False}}
+    x["axis"] = {"tickMinStep": 1, "format": "d"}
     scale = {"zero": False, "nice": False, "padding": 6}
     top1 = {"type": "quantitative", "title": "top-1, %", "scale": scale}
     line = {"x": x, "y": {"field": "mean", **top1}, "color": color, "detail": {"field": "row"}}
@@ -113,6 +114,14 @@ def by_option(field: str, values: Iterable[str]) -> Spec:
     names = list(dict.fromkeys(values))
     legend = {"title": None, "orient": "bottom", "symbolOpacity": 1, "columns": {"expr": "max(1, floor(width / 90))"}}
     return {"field": field, "type": "nominal", "scale": {"domain": names}, "legend": legend}
+
+
+def by_color(field: str, values: Iterable[str]) -> Spec:
+    """Tell options apart by colours, of a scheme that has as many; see `by_option`."""
+    found = by_option(field, values)
+    names = found["scale"]["domain"]
+    scheme = next((f"tableau{most}" for most in (10, 20) if len(names) <= most), "turbo")
+    return found | {"scale": {"domain": names, "scheme": scheme}}
 
 
 def _tooltip(*fields: str) -> list[Spec]:

@@ -10,7 +10,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 _SAME = 1e-9
-"""Percentage points below which differences are one: rounding of their subtraction, which a test would take for news."""
+"""Percentage points by which rounding alone makes differences differ: a test would take it for their spread."""
 
 
 @dataclass(frozen=True)

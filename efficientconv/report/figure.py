@@ -90,40 +90,47 @@ class _Look:
     """Colours by conv, markers and dashes by model, where these differ; else a colour for each row."""
 
     def __init__(self, report: Report) -> None:
-        columns = report.columns
-        self.color_key = "conv" if "conv" in columns else None
-        self.shape_key = "model" if "model" in columns else None
-        self._colors = list(dict.fromkeys(map(self._name, report.rows)))
-        self._shapes = list(dict.fromkeys(map(self._model, report.rows)))
+        self._report = report
+        self._names = list(dict.fromkeys(map(self._name, report.rows)))
+        self._models = list(dict.fromkeys(map(self._model, report.rows)))
 
     def _name(self, row: Row) -> str:
-        return row.configuration.options["conv"] if self.color_key else row.configuration.name
+        return row.configuration.options.get("conv", row.configuration.name)
 
     def _model(self, row: Row) -> str:
-        return row.configuration.options["model"] if self.shape_key else ""
+        return row.configuration.options.get("model", "")
 
-    def color(self, row: Row) -> str:
-        return self._color(self._colors.index(self._name(row)))
+    def color(self, row: Row) -> Any:
+        """Return a row's colour: one of ten that are easy to tell apart, or of a rainbow where there are more."""
+        return self._color(self._names.index(self._name(row)))
 
-    def _color(self, number: int) -> str:
-        few = [f"C{number}" for number in range(10)]
+    def _color(self, number: int) -> Any:
+        import matplotlib
+
+        if len(self._names) <= 10:
+            return f"C{number}"
+        return matplotlib.colormaps["turbo"]((number + 0.5) / len(self._names))
 
     def marker(self, row: Row) -> str:
-        return _MARKERS[self._shapes.index(self._model(row)) % len(_MARKERS)]
+        """Return the marker of a row's model."""
+        return _MARKERS[self._models.index(self._model(row)) % len(_MARKERS)]
 
     def dash(self, row: Row) -> str:
-        return _DASHES[self._shapes.index(self._model(row)) % len(_DASHES)]
+        """Return the line style of a row's model."""
+        return _DASHES[self._models.index(self._model(row)) % len(_DASHES)]
 
     def legend(self) -> list[Any]:
+        """Return a handle for each colour, and one for each model."""
         from matplotlib.lines import Line2D
 
-        colors = [Line2D([], [], color=f"C{n}", marker="o", ls="", label=name) for n, name in enumerate(self._colors)]
-        shapes = [
-            Line2D([], [], color="0.4", marker=_MARKERS[n % len(_MARKERS)], ls=_DASHES[n % len(_DASHES)], label=name)
-            for n, name in enumerate(self._shapes)
-            if name
+        rows = self._report.rows
+        by_name = {self._name(row): row for row in rows}
+        by_model = {self._model(row): row for row in rows if self._model(row)}
+        colors = [Line2D([], [], color=self.color(by_name[name]), marker="o", ls="", label=name) for name in by_name]
+        return colors + [
+            Line2D([], [], color="0.4", marker=self.marker(row), ls=self.dash(row), label=model)
+            for model, row in by_model.items()
         ]
-        return colors + shapes
 
 
 def _draw_costs(ax: Axes, rows: Sequence[Row], cost: str, look: _Look) -> None:

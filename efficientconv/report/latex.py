@@ -1,4 +1,4 @@
-"""A report as a LaTeX table, ready to paste: booktabs, the best accuracy of each block in bold, the second underlined."""
+"""A report as a LaTeX table to paste: booktabs, the best accuracy of each block in bold, the second underlined."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _SPECIAL = {
     "<": "$<$",
     ">": "$>$",
     "…": r"\dots{}",
+    "[": "{[}",  # behind the end of a line it would begin an argument
 }
 _RANKED = {1: r"\textbf{%s}", 2: r"\underline{%s}", None: "%s"}
 
@@ -28,7 +29,13 @@ def as_latex(report: Report) -> str:
     options = len(report.columns)
     align = "l" * options + "r" * (len(headers) - options)
     lines = [*(f"% {note}" for note in notes(report)), r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{align}}}"]
-    lines += [r"  \toprule", _line("$p$" if header == "p" else escaped(header) for header in headers), r"  \midrule", *_body(report, rows), r"  \bottomrule"]
+    lines += [
+        r"  \toprule",
+        _line("$p$" if header == "p" else escaped(header) for header in headers),
+        r"  \midrule",
+        *_body(report, rows),
+        r"  \bottomrule",
+    ]
     return "\n".join([*lines, r"\end{tabular}"]) + "\n"
 
 

@@ -40,8 +40,9 @@ def as_page(report: Report, places: Sequence[str], directory: Path) -> Page:
 
 def _charts(report: Report, data: dict[str, list[dict[str, Any]]]) -> dict[str, charts.Spec]:
     """Draw accuracy against each cost that is known, and learning curves where there are any."""
-    color = _option(report, "conv") or charts.by_option("name", (row["name"] for row in data["rows"]))
-    shape = _option(report, "model")
+    key = "conv" if "conv" in report.columns else "name"
+    color = charts.by_color(key, (row[key] for row in data["rows"]))
+    shape = _shape(report)
     found = {
         f"Accuracy against {title}": charts.accuracy_against(cost, color, shape)
         for cost, title in charts.COSTS.items()
@@ -53,11 +54,10 @@ def _charts(report: Report, data: dict[str, list[dict[str, Any]]]) -> dict[str, 
     return found
 
 
-def _option(report: Report, key: str) -> charts.Spec | None:
-    values = [row.configuration.options.get(key, "") for row in report.rows]
-    if key not in report.columns or (key != "conv" and len(set(values)) > _MOST_SHAPES):
-        return None
-    return charts.by_option(key, values)
+def _shape(report: Report) -> charts.Spec | None:
+    """Return how models are told apart; None where there is one, or more than shapes can tell apart."""
+    models = {row.configuration.options.get("model", ""): None for row in report.rows}
+    return charts.by_option("model", models) if 1 < len(models) <= _MOST_SHAPES else None
 
 
 def _table(report: Report, directory: Path) -> tuple[list[Header], list[list[PageCell]]]:
@@ -66,7 +66,10 @@ def _table(report: Report, directory: Path) -> tuple[list[Header], list[list[Pag
     options = len(report.columns)
     headers = [Header(text, is_figure=n >= options, has_filter=n < options) for n, text in enumerate(texts)]
     rows = [
-        [PageCell(cell.text, _order(cell.text) if n >= options else None, _MARKS[cell.rank]) for n, cell in enumerate(of)]
+        [
+            PageCell(cell.text, _order(cell.text) if n >= options else None, _MARKS[cell.rank])
+            for n, cell in enumerate(of)
+        ]
         for of in cells
     ]
     for row, page_cells in zip(report.rows, rows, strict=True):

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import NEEDED, first_line, flat
 from efficientconv.runs.names import split_override
 from efficientconv.tables.measure.differences import NO_MATTER
-from efficientconv.runs.directory import NEEDED, first_line, flat
 
 GROUPS = ("model", "conv", "data", "recipe", "callbacks")
 """Groups whose options are columns by their names."""
