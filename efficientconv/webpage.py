@@ -71,6 +71,13 @@ class Header(NamedTuple):
     has_filter: bool = False
 
 
+class Chart(NamedTuple):
+    """A Vega-Lite specification without data: it names the data that it draws; ``is_wide`` gives it a row of its own."""
+
+    spec: Mapping[str, Any]
+    is_wide: bool = False
+
+
 @dataclass(frozen=True)
 class Page:
     """What a page shows.
@@ -78,7 +85,7 @@ class Page:
     Attributes:
         title: its heading.
         lead: a paragraph under it.
-        charts: Vega-Lite specifications by heading, without data: they name the ``data`` they draw.
+        charts: by heading.
         data: records by name; ``row`` of each is the index of the table's row that it belongs to.
         headers: of the table.
         rows: cells of the table, one for each header.
@@ -87,7 +94,7 @@ class Page:
 
     title: str
     lead: str
-    charts: Mapping[str, Mapping[str, Any]]
+    charts: Mapping[str, Chart]
     data: Mapping[str, Sequence[Mapping[str, Any]]]
     headers: Sequence[Header]
     rows: Sequence[Sequence[PageCell]]
@@ -102,7 +109,7 @@ class Page:
         jinja2, vega, table_script, table_style = _packages()
         environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
         template = environment.from_string(Path(__file__).with_suffix(".html").read_text())
-        charts = [{"$schema": SCHEMA, "config": _STYLE, **spec} for spec in self.charts.values()]
+        charts = [{"$schema": SCHEMA, "config": _STYLE, **chart.spec} for chart in self.charts.values()]
         scripts = {"vega": vega, "table_script": table_script, "table_style": table_style}
         return template.render(page=self, charts=charts, **{name: _harmless(text) for name, text in scripts.items()})
 

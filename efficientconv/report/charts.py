@@ -8,6 +8,11 @@ from typing import Any
 Spec = dict[str, Any]
 
 HEIGHT = 300
+"""Pixels of a chart."""
+
+NARROWEST = 330
+"""Pixels that a chart has on a telephone: its legend has to fit."""
+
 COSTS = {
     "params": "parameters",
     "macs": "MACs",
@@ -112,7 +117,8 @@ def by_option(field: str, values: Iterable[str]) -> Spec:
         values: all that it has.
     """
     names = list(dict.fromkeys(values))
-    legend = {"title": None, "orient": "bottom", "symbolOpacity": 1, "columns": {"expr": "max(1, floor(width / 90))"}}
+    columns = max(1, NARROWEST // (25 + 7 * max(map(len, names), default=1)))  # a symbol, and letters
+    legend = {"title": None, "orient": "bottom", "symbolOpacity": 1, "columns": columns}
     return {"field": field, "type": "nominal", "scale": {"domain": names}, "legend": legend}
 
 

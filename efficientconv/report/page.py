@@ -14,7 +14,7 @@ from efficientconv.report.curves import curve
 from efficientconv.report.runs import Run
 from efficientconv.report.table import Report, Row
 from efficientconv.report.table import accuracy as accuracy_of
-from efficientconv.webpage import Header, Link, Page, PageCell
+from efficientconv.webpage import Chart, Header, Link, Page, PageCell
 
 _MARKS = {1: "best", 2: "second", None: ""}
 _MOST_SHAPES = 6  # more cannot be told apart
@@ -38,19 +38,19 @@ def as_page(report: Report, places: Sequence[str], directory: Path) -> Page:
     return Page(f"Report on {', '.join(places)}", first, _charts(report, data), data, headers, rows, others)
 
 
-def _charts(report: Report, data: dict[str, list[dict[str, Any]]]) -> dict[str, charts.Spec]:
+def _charts(report: Report, data: dict[str, list[dict[str, Any]]]) -> dict[str, Chart]:
     """Draw accuracy against each cost that is known, and learning curves where there are any."""
     key = "conv" if "conv" in report.columns else "name"
     color = charts.by_color(key, (row[key] for row in data["rows"]))
     shape = _shape(report)
     found = {
-        f"Accuracy against {title}": charts.accuracy_against(cost, color, shape)
+        f"Accuracy against {title}": Chart(charts.accuracy_against(cost, color, shape))
         for cost, title in charts.COSTS.items()
         if any(row[cost] for row in data["rows"])
     }
     if data["curves"]:
         last = max(point["epoch"] for point in data["curves"])
-        found["Learning curves"] = charts.learning_curves(color, shape, last)
+        found["Learning curves"] = Chart(charts.learning_curves(color, shape, last), is_wide=True)
     return found
 
 
