@@ -72,7 +72,7 @@ class Header(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A Vega-Lite specification without data: it names the data that it draws; ``is_wide`` gives it a row of its own."""
+    """A Vega-Lite specification that names the data it draws; ``is_wide`` gives it a row of the page."""
 
     spec: Mapping[str, Any]
     is_wide: bool = False

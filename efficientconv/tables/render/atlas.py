@@ -18,8 +18,6 @@ from efficientconv.tables.render.cells import TITLES, measured_text, remark
 from efficientconv.tables.render.formats import Section, about, heading
 from efficientconv.webpage import Chart, Header, Page, PageCell
 
-COMMAND = "efficientconv tables table=all format=html results=results > docs/atlas.html"
-
 _LEAD = (
     "Each published figure, the one computed from the network that this project builds, and what was measured. "
     "Computed figures that do not have the published digits are orange, and the remarks say why. "
@@ -60,8 +58,8 @@ def atlas(sections: Sequence[Section]) -> Page:
 def _note(section: Section) -> str:
     """Say what a table is, how many of its rows come out, and how its FLOPs are counted."""
     table = section[0].table
-    counted = f"FLOPs by the convention {table_convention(table)}."
-    return f"{heading(table)}: {table.paper}. {'. '.join(about(section))} {counted}"
+    sentences = [table.paper, *about(section), f"FLOPs by the convention {table_convention(table)}"]
+    return f"{heading(table)}: {' '.join(sentence.rstrip('.') + '.' for sentence in sentences)}"
 
 
 def _is_filled(cells: Sequence[Mapping[str, PageCell]], header: str) -> bool:
@@ -168,4 +166,3 @@ def _computed(entry: Entry, name: str, figure: Figure | None) -> PageCell:
     text = figure.like(exact) if figure else printed(exact, unit, 2) if unit else f"{exact:,}"
     mark = "" if entry.agreement.get(name, True) else "differs"
     return PageCell(with_unit(text, unit), float(Fraction(exact)), mark)
-
