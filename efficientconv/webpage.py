@@ -130,5 +130,5 @@ def _packages() -> tuple[Any, str, str, str]:
         missing = f"{error.name} is not installed"
         raise UserError(f"format=html: {missing}: pip install 'efficientconv[report]'") from error
     bundle = Path(itables.options.dt_bundle)
-    vega = vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)
+    vega = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
     return jinja2, vega, bundle.read_text(encoding="utf-8"), bundle.with_suffix(".css").read_text(encoding="utf-8")

@@ -21,7 +21,8 @@ from efficientconv.webpage import Chart, Header, Page, PageCell
 _LEAD = (
     "Each published figure, the one computed from the network that this project builds, and what was measured. "
     "Computed figures that do not have the published digits are orange, and the remarks say why. "
-    "Curves join the rows of one table that have one convolution; diamonds are measured here."
+    "Curves join the rows of one table that have one convolution; diamonds are measured here, "
+    "with * in the table where the training was not the published one."
 )
 _COSTS = {"params": "parameters", "flops": "MACs"}
 _AXES = {"params": "parameters", "flops": "MACs, as each table counts them"}
@@ -49,7 +50,7 @@ def atlas(sections: Sequence[Section]) -> Page:
     headers = [Header(name, is_figure=name in _figure_headers(), has_filter=name in _FILTERED) for name in figures]
     data = {
         "rows": [record for record in records if "top1" in record],
-        "measured": [record | {"top1": record["measured"]} for record in records if "measured" in record],
+        "measured": [record | record["measured"] for record in records if "measured" in record],
     }
     rows = [[row.get(header, PageCell("")) for header in figures] for row in cells]
     return Page("Published tables", _LEAD, dict(_charts(data)), data, headers, rows, list(map(_note, sections)))
@@ -88,7 +89,8 @@ def _record(number: int, entry: Entry) -> dict[str, Any]:
     if "top1" in figures:
         found["top1"] = figures["top1"].value
     if "top1" in entry.measured:
-        found["measured"] = entry.measured["top1"]
+        other = [word.removeprefix("data=") for word in entry.measured["differs"] if word.startswith("data=")]
+        found["measured"] = {"top1": entry.measured["top1"], "data": other[0] if other else found["data"]}
     return found
 
 

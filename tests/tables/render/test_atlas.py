@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,13 @@ def test_there_is_a_chart_for_each_data_set_and_cost(page):
     assert [record["top1"] for record in page.data["rows"]] == [95.1, 95.6]
     assert [record["top1"] for record in page.data["measured"]] == [91.0, 95.0]
     assert page.data["rows"][0]["params"] == 4218
+
+
+def test_what_was_measured_on_other_data_is_plotted_with_those(section):
+    measured = {**section[0].measured, "differs": ["data=mnist", "recipe=cosine_cifar"]}
+    page = atlas([[replace(section[0], measured=measured), *section[1:]]])
+    assert [record["data"] for record in page.data["measured"]] == ["mnist", "digits"]
+    assert list(page.charts)[2:] == ["mnist: top-1 against parameters", "mnist: top-1 against MACs"]
 
 
 def test_curves_join_the_rows_of_one_convolution(write, entries_of):
