@@ -149,10 +149,14 @@ def _about_runs(report: Report) -> Iterator[str]:
     repeated = sum(len(row.configuration.runs) > len(row.top1) for row in report.rows if not row.configuration.mixed)
     if repeated:
         yield f"{_rows(repeated)} with several runs of one seed: their mean counts as one."
-    for key, noun in (("commit", "commits of the code"), ("device", "devices")):
-        values = {str(run.summary.get(key)) for row in report.rows for run in row.configuration.runs}
+    runs = [run for row in report.rows for run in row.configuration.runs]
+    commits = sorted({str(run.summary.get("commit"))[:12] for run in runs})
+    if len(commits) > 1:
+        yield f"The runs are of {len(commits)} commits of the code: {', '.join(commits)}."
+    for key in dict.fromkeys(key for run in runs for key in run.kernels):
+        values = sorted({run.kernels[key] for run in runs if key in run.kernels})
         if len(values) > 1:
-            yield f"The runs are of {len(values)} {noun}: {', '.join(sorted(value[:40] for value in values))}."
+            yield f"The runs are not all of one {key}: {', '.join(values)}."
 
 
 def _rows(count: int) -> str:

@@ -13,7 +13,6 @@ from efficientconv.report.runs import GROUPS, Run
 Key = tuple[tuple[str, str], ...]
 
 _SETTING = ("data", "recipe", "trainer", "callbacks")
-_SAME_SETTING = ("trainer.precision",)
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,7 @@ class Configuration:
 
 def setting_of(run: Run) -> Key:
     """Return what a run's accuracy must share with another's to be compared with it."""
-    return tuple(
-        sorted(
-            (key, value)
-            for key, value in run.options.items()
-            if key.partition(".")[0] in _SETTING and key not in _SAME_SETTING
-        )
-    )
+    return tuple(sorted((key, value) for key, value in run.options.items() if key.partition(".")[0] in _SETTING))
 
 
 def configurations(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Configuration]:

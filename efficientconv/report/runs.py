@@ -16,13 +16,15 @@ import yaml
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import NEEDED, first_line, flat
 from efficientconv.runs.names import split_override
-from efficientconv.tables.measure.differences import NO_MATTER
+from efficientconv.runs.same_result import DEVICE_COUNTS, FOLDER, RECORDS, gives_same_result, loader_kind
+from efficientconv.tables.measure.differences import OF_EACH_RUN
 
 GROUPS = ("model", "conv", "data", "recipe", "callbacks")
 """Groups whose options are columns by their names."""
 
-_NOT_PART_OF_THE_RUN = ("outputs", "sweep", "run", "resume", "allow", "logger", "choices", "seed")
-_NO_MATTER = NO_MATTER - {"trainer.precision"}  # it does matter to whoever compares precisions
+KERNELS = ("trainer.precision", "compile", "channels_last", "cuda_graphs")
+"""Settings that change the speed of a run, and its result by rounding alone."""
+
 _UNFINISHED = ("running", "interrupted", "failed")
 
 
@@ -46,11 +48,31 @@ class Run:
 
         ``conv`` is the name of the chosen file, ``conv.layer.p`` a value in it.
         """
-        values = {key: node for key, node in self.config.items() if key not in _NOT_PART_OF_THE_RUN}
         found = {group: str(self.config["choices"].get(group)) for group in GROUPS}
-        found |= {key: _text(value) for key, value in flat(values).items() if key not in _NO_MATTER}
+        for key, value in flat({key: node for key, node in self.config.items() if key not in RECORDS}).items():
+            if self._decides(key):
+                found[key] = self._text(key, value)
         devices = self.summary.get("devices", 1)  # each takes a batch of its own, and the configuration may say auto
         return found | {"trainer.devices": str(devices)}
+
+    def _decides(self, key: str) -> bool:
+        if key == "seed" or key in OF_EACH_RUN:
+            return False
+        return key in DEVICE_COUNTS or not gives_same_result(key, self.config["data"])
+
+    def _text(self, key: str, value: Any) -> str:
+        """Write a value as on the command line; of loaders what they make alike, where that is plain."""
+        data = self.config["data"]
+        if key == "data.loader" and (value, data.get("_target_")) != ("auto", FOLDER):
+            return loader_kind(data, value)
+        return value if isinstance(value, str) else json.dumps(value)
+
+    @cached_property
+    def kernels(self) -> dict[str, str]:
+        """Return what its speed depends on besides what is trained: the device, precision, compilation, layout."""
+        values = flat(self.config)
+        found = {"device": str(self.summary.get("device"))}
+        return found | {key: json.dumps(values[key]).strip('"') for key in KERNELS if key in values}
 
     @cached_property
     def named(self) -> frozenset[str]:
@@ -150,7 +172,3 @@ def _read_file(file: Path, parse: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file.name} is empty or damaged")
     return content
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

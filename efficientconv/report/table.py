@@ -65,10 +65,10 @@ class Row:
 
     @cached_property
     def images_per_second(self) -> float | None:
-        """Return the median speed of its trainings; None where it was not measured, or on several devices."""
+        """Return the median speed of its trainings; None where it was not measured, or not under equal conditions."""
         runs = self.configuration.runs
         speeds = [speed for run in runs if (speed := run.summary.get("images_per_second"))]
-        return statistics.median(speeds) if speeds and len({run.summary.get("device") for run in runs}) == 1 else None
+        return statistics.median(speeds) if speeds and all(run.kernels == runs[0].kernels for run in runs) else None
 
     def _common(self, key: str) -> Any:
         values = {run.summary.get(key) for run in self.configuration.runs}

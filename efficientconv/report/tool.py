@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from efficientconv.atomic import replaced_whole
 from efficientconv.console import console
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.report import formats
@@ -15,7 +16,6 @@ from efficientconv.report.latex import as_latex
 from efficientconv.report.page import as_page
 from efficientconv.report.runs import find_runs
 from efficientconv.report.table import METRICS, Report, build_report
-from efficientconv.runs.directory import replaced_whole
 
 TEXTS: dict[str, Callable[[Report], str]] = {
     "markdown": formats.as_markdown,

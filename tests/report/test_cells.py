@@ -63,8 +63,8 @@ def test_notes_tell_of_repeated_seeds_averages_commits_and_devices(runs):
     runs.add("conv=bsconv_u", commit="b" * 40, device="B")
     found = notes(runs.report())
     assert "1 row with several runs of one seed: their mean counts as one." in found
-    assert f"The runs are of 2 commits of the code: {'a' * 40}, {'b' * 40}." in found
-    assert "The runs are of 2 devices: A, B." in found
+    assert f"The runs are of 2 commits of the code: {'a' * 12}, {'b' * 12}." in found
+    assert "The runs are not all of one device: A, B." in found
     grouped = notes(runs.report(["model"]))
     assert any(note.startswith("model=resnet20: averaged over conv=bsconv_u or standard, conv.") for note in grouped)
 

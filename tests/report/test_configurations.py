@@ -67,12 +67,10 @@ def test_other_data_epochs_and_recipes_are_rows_of_their_own_even_when_grouped(r
     assert len({tuple(row.options.items()) for row in rows}) == 4
 
 
-def test_precision_parts_rows_but_not_settings(runs):
-    runs.add("trainer.precision=32-true")
-    runs.add("trainer.precision=bf16-mixed")
-    rows = rows_of(runs)
-    assert [row.options for row in rows] == [{"trainer.precision": "32-true"}, {"trainer.precision": "bf16-mixed"}]
-    assert rows[0].setting == rows[1].setting
+def test_what_changes_the_speed_alone_parts_no_rows(runs):
+    runs.add("seed=0", "trainer.precision=32-true")
+    runs.add("seed=1", "trainer.precision=bf16-mixed", "compile=true", "data.eval_batch_size=10")
+    assert len(rows_of(runs)) == 1
 
 
 def test_grouping_averages_over_what_it_leaves_out_and_tells(sweep):

@@ -1,6 +1,7 @@
 import pytest
 
 from efficientconv.errors import UserError
+from efficientconv.report.cells import notes
 
 
 def by_name(report):
@@ -92,6 +93,14 @@ def test_a_figure_on_which_runs_disagree_is_left_out(runs):
     runs.add("seed=1", params=20, device="B", images_per_second=2.0)
     (row,) = runs.report().rows
     assert (row.params, row.images_per_second) == (None, None)
+
+
+def test_speeds_under_other_conditions_have_no_median(runs):
+    runs.add("seed=0", "trainer.precision=32-true")
+    runs.add("seed=1", "trainer.precision=bf16-mixed")
+    report = runs.report()
+    assert report.rows[0].images_per_second is None
+    assert "The runs are not all of one trainer.precision: 32-true, bf16-mixed." in notes(report)
 
 
 def test_metrics(runs):
