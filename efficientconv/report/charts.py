@@ -80,7 +80,7 @@ def learning_curves(color: Spec, dash: Spec | None, epochs: int) -> Spec:
         epochs: the last epoch that any row has.
     """
     x = {"field": "epoch", "type": "quantitative", "title": "epoch", "scale": {"zero": False, "nice": False}}
-    x["axis"] = {"labelExpr": "datum.value % 1 ? '' : datum.label"}  # half an epoch is none
+    x["axis"] = {"labelExpr": "datum.value % 1 ? '' : format(datum.value, 'd')"}  # half an epoch is none
     scale = {"zero": False, "nice": False, "padding": 6}
     top1 = {"type": "quantitative", "title": "top-1, %", "scale": scale}
     line = {"x": x, "y": {"field": "mean", **top1}, "color": color, "detail": {"field": "row"}}

@@ -22,7 +22,7 @@ WIDTH = 6.75
 HEIGHT = 1.9
 """Inches of one row of panels."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "serif",
     "font.serif": ["Times New Roman", "Times", "STIXGeneral"],  # the last comes with Matplotlib
     "mathtext.fontset": "stix",
@@ -148,7 +148,7 @@ def _draw_costs(ax: Axes, rows: Sequence[Row], cost: str, look: _Look) -> None:
     ax.set_xlabel(COSTS[cost])
 
 
-def _engineering(value: float, _: int) -> str:
+def _engineering(value: float, _: float) -> str:
     for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
             return f"{value / factor:g} {unit}"

@@ -118,14 +118,17 @@ def _chart(data: str, cost: str, color: Spec, drawn: Sequence[str]) -> Spec:
     y = {"field": "top1", "type": "quantitative", "title": "top-1, %", "scale": {"zero": False, "padding": 10}}
     picked = {"name": "picked", "select": {"type": "point", "fields": ["conv"]}, "bind": "legend"}
     opacity = {"condition": {"param": "picked", "value": 0.9}, "value": 0.1}
-    encoding = {"x": x, "y": y, "color": color, "opacity": opacity}
+    encoding: Spec = {"x": x, "y": y, "color": color, "opacity": opacity}
     tooltip = [{"field": field, "type": "nominal"} for field in ("name", "table", "backbone", "conv")]
     tooltip += [{"field": "top1", "title": "top-1, %"}, {"field": cost, "title": _COSTS[cost], "format": ",d"}]
-    linked = {"href": {"field": "link"}, "tooltip": tooltip}
-    family = {"detail": {"field": "family"}, "order": {"field": cost}}
-    marks = {"rows": {"filled": True, "size": 45}, "measured": {"shape": "diamond", "size": 90, "strokeWidth": 2}}
-    here = {"transform": [{"filter": f"datum.data == {json.dumps(data)} && isValid(datum.{cost})"}]}
-    layers = [
+    linked: Spec = {"href": {"field": "link"}, "tooltip": tooltip}
+    family: Spec = {"detail": {"field": "family"}, "order": {"field": cost}}
+    marks: dict[str, Spec] = {
+        "rows": {"filled": True, "size": 45},
+        "measured": {"shape": "diamond", "size": 90, "strokeWidth": 2},
+    }
+    here: Spec = {"transform": [{"filter": f"datum.data == {json.dumps(data)} && isValid(datum.{cost})"}]}
+    layers: list[Spec] = [
         {"data": {"name": kind}, **here, "mark": {"type": "point", **marks[kind]}, "encoding": encoding | linked}
         for kind in drawn
     ]
