@@ -19,17 +19,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.nn import functional as F
 
-from efficientconv.bench.memory import peak, reset_peak
+from efficientconv.bench.peak_memory import peak, reset_peak
 from efficientconv.bench.rounds import Rounds, now
-from efficientconv.data import ImageData
+from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.optim import parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
-from efficientconv.training.run_directory import RunDirectory
-from efficientconv.training.signals import StopRequest
+from efficientconv.training.stopping import StopRequest
 from efficientconv.training.train import build_callbacks, build_classifier, build_trainer
 
 REAL, BARE = "train.py's loop", "bare loop"

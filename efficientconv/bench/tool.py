@@ -17,11 +17,11 @@ from efficientconv.bench.loader import measure_loaders
 from efficientconv.bench.rounds import Rounds, spread
 from efficientconv.bench.step import REAL, Steps, measure_steps
 from efficientconv.console import console
-from efficientconv.data import ImageData
+from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError, require_whole
-from efficientconv.training.environment import environment
+from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.precision import require_possible
-from efficientconv.training.quiet import silence_lightning
+from efficientconv.training.provenance import environment
 
 ACTIONS = ("loader", "step")
 

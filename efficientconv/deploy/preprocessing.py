@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from efficientconv.data.image_format import ImageFormat
+from efficientconv.datasets.image_format import ImageFormat
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's grey
 

@@ -13,12 +13,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 
-from efficientconv.errors import UserError
-from efficientconv.training.agreement import Agreement, of_all_ranks
-from efficientconv.training.monitor import require_finite
+from efficientconv.errors import Interrupted, UserError
+from efficientconv.runs.directory import RunDirectory, first_line, replaced_whole
+from efficientconv.training.progress import require_finite
 from efficientconv.training.recorder import Recorder
-from efficientconv.training.run_directory import RunDirectory, first_line, replaced_whole
-from efficientconv.training.signals import Interrupted, StopRequest
+from efficientconv.training.stopping import Agreement, StopRequest, of_all_ranks
 
 SECONDS_PER_MINUTE = 60
 

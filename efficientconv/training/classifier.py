@@ -1,7 +1,7 @@
 """The one LightningModule: image classification with any network, its penalties and its bookkeeping.
 
 ``Trainer`` with ``self.log`` in the training step doubles the cost of a short step, so the training step only leaves a
-few numbers on the device; whoever wants their sums (`efficientconv.training.monitor`) reads them seldom, all at once.
+few numbers on the device; whoever wants their sums (`efficientconv.training.progress`) reads them seldom, all at once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import penalized_layers
-from efficientconv.training.agreement import of_all_ranks
 from efficientconv.training.optim import constant, parameter_groups
-from efficientconv.training.sums import StepSums, TrainSums
+from efficientconv.training.progress import StepSums, TrainSums
+from efficientconv.training.stopping import of_all_ranks
 
 
 class Classifier(LightningModule):

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from efficientconv.compose import create_model
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.runs.safe_config import trust
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
+from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.precision import resolve_precision
-from efficientconv.training.quiet import silence_lightning
-from efficientconv.training.run_directory import RunDirectory, first_line
-from efficientconv.training.trusted import trust
 
 WEIGHTS = ("last", "best", "ema")
 

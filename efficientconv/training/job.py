@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
-from efficientconv.run_names import DEVICE_SETTINGS, split_override
-from efficientconv.training.run_directory import RunDirectory, flat
+from efficientconv.runs.directory import RunDirectory, flat
+from efficientconv.runs.names import DEVICE_SETTINGS, split_override
+from efficientconv.runs.safe_config import trust
 from efficientconv.training.train import train
-from efficientconv.training.trusted import trust
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from efficientconv.compose import ReplacementReport
 from efficientconv.errors import UserError
-from efficientconv.training.run_directory import RunDirectory, first_line
+from efficientconv.runs.directory import RunDirectory, first_line
 
 
 def wandb_logger(run: RunDirectory, project: str, group: str, entity: str | None, offline: bool) -> WandbLogger:

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from efficientconv.training.monitor import require_finite
-from efficientconv.training.run_directory import RunDirectory
-from efficientconv.training.sums import TrainSums
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.training.progress import TrainSums, require_finite
 
 log = logging.getLogger(__name__)
 

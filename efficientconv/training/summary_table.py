@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.runs.directory import RunDirectory
 
 
 def summary_table(run: RunDirectory, summary: Mapping[str, Any], evaluated_on: str) -> Table:

@@ -17,23 +17,23 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.console import console
-from efficientconv.data import ImageData
+from efficientconv.datasets import ImageData
+from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
-from efficientconv.training.environment import environment
 from efficientconv.training.heap import keep_freed_memory
 from efficientconv.training.launch import device_count, run_ranks
-from efficientconv.training.monitor import Monitor
+from efficientconv.training.lightning_patches import Unprofiled, silence_lightning, skip_sigterm_broadcast
 from efficientconv.training.precision import allow_tf32, require_possible, resolve_precision, uses_cuda
-from efficientconv.training.quiet import silence_lightning
+from efficientconv.training.progress import Monitor
+from efficientconv.training.provenance import environment
 from efficientconv.training.recorder import Recorder
-from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.settings import require_sensible
-from efficientconv.training.signals import Interrupted, StopRequest
+from efficientconv.training.stopping import StopRequest
 from efficientconv.training.summary_table import evaluation_line, summary_table
-from efficientconv.training.unprofiled import Unprofiled
 
 log = logging.getLogger(__name__)
 RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
@@ -189,8 +189,7 @@ def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    # Between ranks Lightning asks after each step for a SIGTERM, and waits for the device; see `Checkpoints` instead.
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    skip_sigterm_broadcast(trainer)
     return trainer
 
 

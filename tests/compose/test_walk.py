@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from efficientconv.backbones.cifar_resnet import cifar_preresnet, cifar_resnet, wrn
+from efficientconv.backbones.cifar import cifar_preresnet, cifar_resnet, wrn
 from efficientconv.backbones.mobilenet import mobilenetv1, mobilenetv2, mobilenetv3_large, mobilenetv3_small
 from efficientconv.backbones.vgg import VGG16
 from efficientconv.compose import Where, replace_convs

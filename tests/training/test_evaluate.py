@@ -6,8 +6,8 @@ import torch
 import yaml
 
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.evaluate import evaluate
-from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.train import train
 from tests.training.conftest import resolved
 
@@ -44,7 +44,7 @@ def test_averaged_weights_are_the_default_where_there_are_some(tmp_path):
 
 def test_other_data_and_other_keys_of_the_same(trained):
     assert evaluate(trained, TRAINER, data={"eval_batch_size": 7})["top1"] == trained.read_summary()["last"]["top1"]
-    digits = {"_target_": "efficientconv.data.Digits", "batch_size": "${recipe.batch_size}", "normalize": True}
+    digits = {"_target_": "efficientconv.datasets.Digits", "batch_size": "${recipe.batch_size}", "normalize": True}
     assert evaluate(trained, TRAINER, data=digits)["data"]["batch_size"] == 48
 
 
@@ -113,9 +113,9 @@ SYSTEM = {"_target_": "os.system", "command": "touch ran"}
         ("model", {"_target_": "torch.hub.load", "repo_or_dir": "x/y"}),
         ("conv", {"layer": SYSTEM, "where": None, "instead": None, "regularization_weight": 0.0}),
         ("data", SYSTEM),
-        ("data", {"_target_": "efficientconv.data.Digits", "batch_size": SYSTEM}),
+        ("data", {"_target_": "efficientconv.datasets.Digits", "batch_size": SYSTEM}),
         ("model", {"_target_": "torch.nn.Identity", "width": "${oc.create:{_target_: os.system, command: touch ran}}"}),
-        ("data", {"_target_": "efficientconv.data.Digits", "seed": "\\${oc.create:{_target_: os.system}}"}),
+        ("data", {"_target_": "efficientconv.datasets.Digits", "seed": "\\${oc.create:{_target_: os.system}}"}),
         ("recipe", {"batch_size": "${oc.env:HOME}"}),
         ("recipe", {"${oc.env:HOME}": 3}),
     ],

@@ -1,9 +1,9 @@
 import pytest
 
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training import job
 from efficientconv.training.job import train_job
-from efficientconv.training.run_directory import RunDirectory
 from tests.training.conftest import composed
 
 CHOICES = {"model": "cifar_resnet", "conv": "bsconv_u", "data": "digits"}

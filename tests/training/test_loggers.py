@@ -4,12 +4,12 @@ import pytest
 
 from efficientconv.compose import create_model
 from efficientconv.layers import BSConvU
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.loggers import describe, finish, tensorboard_logger, wandb_logger
-from efficientconv.training.run_directory import RunDirectory
 
 
 def report(num_classes=10):
-    from efficientconv.backbones.cifar_resnet import cifar_resnet
+    from efficientconv.backbones.cifar import cifar_resnet
     from efficientconv.compose import Where
 
     conv = {"layer": BSConvU, "where": Where(), "instead": None, "regularization_weight": 0.0}

@@ -14,8 +14,8 @@ from efficientconv.bench.tool import open_data
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
-from efficientconv.training.monitor import Monitor
 from efficientconv.training.precision import require_possible, resolve_precision
+from efficientconv.training.progress import Monitor
 from efficientconv.training.train import build_classifier, build_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users

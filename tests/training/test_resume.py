@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 STEPS_PER_EPOCH = 6  # 20% of the digits' 1,438 training images in batches of 48

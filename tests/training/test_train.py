@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Callback
 
 from efficientconv.errors import UserError
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.train import train
 from tests.training.conftest import resolved
 

@@ -1,0 +1,157 @@
+"""Data sets of photographs, which stay on disk and are decoded while they are needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from efficientconv.datasets.base import ImageData
+from efficientconv.errors import UserError, require_whole
+from efficientconv.loaders.image_files import Listing
+from efficientconv.loaders.stream import StreamLoader
+from efficientconv.transforms.batch import Normalization
+from efficientconv.transforms.crops import CenterCrop, Crop, RandomAreaCrop
+from efficientconv.transforms.image import ColorJitter, Flip, ImageTransform
+
+log = logging.getLogger(__name__)
+
+IMAGENET_NORMALIZATION = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+LOADERS = ("auto", "dali", "torch")
+MOST_WORKERS = 16  # for a device, unless asked for
+
+
+class StreamedData(ImageData[Listing]):
+    """Abstract base of the data sets that are read from disk.
+
+    Batches are in ``channels_last`` memory format, and in half precision where the trainer computes in it.
+
+    Args:
+        image_size: height and width in pixels that the network sees.
+        loader: ``dali``, ``torch``, or ``auto``: DALI where it is installed.
+        train_crop: makes the crop of training images of their size; None is ``RandomAreaCrop``.
+        eval_crop: the same for evaluation; None is ``CenterCrop``.
+        color_jitter: any of brightness, contrast and saturation, as ``ColorJitter`` takes them; None changes no colour.
+        workers: threads (DALI) or processes (torch) that decode, for each device; None takes the processor's cores.
+        common: the arguments of ``ImageData``. ``normalize: true`` is by ImageNet's mean and standard deviation.
+
+    Raises:
+        UserError: a value that cannot be, or DALI asked for where it is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 224,
+        loader: str = "auto",
+        train_crop: Callable[[int], Crop] | None = None,
+        eval_crop: Callable[[int], Crop] | None = None,
+        color_jitter: Mapping[str, float] | None = None,
+        workers: int | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        require_whole("data.image_size", image_size, least=1)
+        if workers is not None:
+            require_whole("data.workers", workers, least=0)
+        self.loader = choose_loader(loader)
+        self.workers = workers
+        self.input_size = (3, image_size, image_size)
+        self.train_crop = make_crop(train_crop or RandomAreaCrop, image_size)
+        self.eval_crop = make_crop(eval_crop or CenterCrop, image_size)
+        self.train_transforms: list[ImageTransform] = [Flip()] if self.flip else []
+        if color_jitter:
+            self.train_transforms.append(ColorJitter.parse(color_jitter))
+        self.normalization = IMAGENET_NORMALIZATION if self.normalize is True else self.normalize or None
+
+    def _describe(self, train: Listing) -> None:
+        log.info("data=%s: %d training images, read by %s", self.title, len(train), self._loader_name)
+
+    @property
+    def _loader_name(self) -> str:
+        return "NVIDIA DALI (data.loader=dali)" if self.loader == "dali" else "torch's DataLoader (data.loader=torch)"
+
+    @cached_property
+    def _loader_class(self) -> type[StreamLoader]:
+        if self.loader == "dali":
+            from efficientconv.loaders.dali_loader import DaliLoader
+
+            return DaliLoader
+        from efficientconv.loaders.torch_loader import TorchLoader
+
+        return TorchLoader
+
+    def _loader(self, part: Listing, batch_size: int, training: bool) -> StreamLoader:
+        return self._loader_class(
+            part,
+            self.train_crop if training else self.eval_crop,
+            self.train_transforms if training else [],
+            batch_size=batch_size,
+            training=training,
+            normalization=self.normalization,
+            damaged=self.damaged,
+            workers=available_workers(self._devices_here) if self.workers is None else self.workers,
+            device=self._device,
+            dtype=batch_dtype(str(self.trainer.precision)) if self.trainer else torch.float32,
+            seed=self.seed,
+            rank=self._rank,
+            world_size=self._world_size,
+        )
+
+    @property
+    def _devices_here(self) -> int:
+        return self.trainer.num_devices if self.trainer else 1
+
+
+def choose_loader(asked: str) -> str:
+    """Return ``dali`` or ``torch``.
+
+    Raises:
+        UserError: another name, or DALI is not installed.
+    """
+    if asked not in LOADERS:
+        raise UserError(f"data.loader={asked}: must be one of {', '.join(LOADERS)}")
+    installed = dali_is_installed()
+    if asked == "dali" and not installed:
+        raise UserError(
+            "data.loader=dali: NVIDIA DALI is not installed; pip install nvidia-dali-cuda130 (Linux only), "
+            "or use data.loader=torch"
+        )
+    return asked if asked != "auto" else "dali" if installed else "torch"
+
+
+def dali_is_installed() -> bool:
+    """Say whether DALI could be imported, without importing it."""
+    try:
+        return find_spec("nvidia.dali") is not None
+    except ModuleNotFoundError:  # no nvidia package at all
+        return False
+
+
+def make_crop(make: Callable[[int], Crop], size: int) -> Crop:
+    """Make a crop of ``size`` pixels.
+
+    Raises:
+        UserError: its values do not fit the size, or each other.
+    """
+    try:
+        return make(size)
+    except ValueError as error:
+        raise UserError(f"data.image_size={size}: {error}") from error
+
+
+def available_workers(devices: int) -> int:
+    """Return this process's share of the cores it may use, if as many processes run as there are ``devices``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_WORKERS, cores // devices))
+
+
+def batch_dtype(precision: str) -> torch.dtype:
+    """Return the dtype of images for one of Lightning's precisions: half where the network computes in half."""
+    kinds = {"16": torch.float16, "bf16": torch.bfloat16}
+    return kinds.get(precision.partition("-")[0], torch.float32)
