@@ -194,6 +194,12 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         """Batches of the test set, in order."""
         return self._loader(self._ready.test, self.eval_batch_size, training=False)
 
+    def test_sample(self, most: int) -> EpochLoader:
+        """Batches of ``most`` test images at even distances, in order; of all where there are fewer."""
+        test = self._ready.test
+        positions = torch.linspace(0, len(test) - 1, min(most, len(test))).round().long()
+        return self._loader(test.subset(positions), self.eval_batch_size, training=False)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the training data and the damaged images found, for checkpoints.
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from efficientconv.datasets.base import ImageData
-from efficientconv.transforms.crops import ResizeCrop
 from efficientconv.datasets.streamed import StreamedData
+from efficientconv.transforms.crops import ResizeCrop
 
 
 @dataclass(frozen=True)

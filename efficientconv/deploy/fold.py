@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from efficientconv.compose import fold_layers
 from efficientconv.deploy.host import fold_host
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvVariant
@@ -45,18 +46,6 @@ def fold(
         before, after = original(image), folded(image)
     require_same(before, after, tolerance)
     return folded
-
-
-def fold_layers(model: nn.Module) -> nn.Module:
-    """Return a copy of ``model`` in which our layers and timm's own are folded, and the host is as it was."""
-    from timm.utils import reparameterize_model
-
-    with next(model.parameters()).device:
-        folded = reparameterize_model(model)  # a copy
-    for name, module in list(folded.named_modules(remove_duplicate=False)):
-        if isinstance(module, ConvVariant) and name:
-            folded.set_submodule(name, module.fold())
-    return folded.fold() if isinstance(folded, ConvVariant) else folded
 
 
 def require_same(before: object, after: object, tolerance: float) -> float:

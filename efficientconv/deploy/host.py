@@ -74,10 +74,9 @@ def _multiply_with_conv_before(model: nn.Module, graph: Graph, node: Node) -> No
     if source is None:
         return
     first, second = graph.module(source), graph.module(node)
-    if not all(is_dense_1x1(conv) and _is_unpadded(conv) for conv in (first, second)):
+    if not (_is_unpadded_1x1(first) and _is_unpadded_1x1(second) and product_is_cheaper(first, second)):
         return
-    assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
-    if _is_ours_to_edit(graph, source) and _is_ours_to_edit(graph, node) and product_is_cheaper(first, second):
+    if _is_ours_to_edit(graph, source) and _is_ours_to_edit(graph, node):
         exchange(model, str(source.target), nn.Identity())
         exchange(model, str(node.target), product(first, second))
 
@@ -142,3 +141,7 @@ def _is_plain_conv(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
 def _is_unpadded(conv: nn.Module | None) -> bool:
     by_numbers = type(conv) is nn.Conv2d or isinstance(conv, ConvVariant)  # Conv2dSame's say nothing
     return by_numbers and _is_plain_conv(conv) and conv.padding in ((0, 0), "valid")
+
+
+def _is_unpadded_1x1(conv: nn.Module | None) -> TypeGuard[nn.Conv2d]:
+    return is_dense_1x1(conv) and _is_unpadded(conv)

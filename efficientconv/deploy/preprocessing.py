@@ -7,6 +7,8 @@ exported program and in ONNX, for any height and width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +20,8 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's grey
 class Preprocessing(nn.Module):
     """Maps (N, 3, H, W) uint8, red, green and blue, to (N, channels, size, size) float32, normalised.
 
-    Scaled as Pillow and torchvision do it, bilinear and antialiased, but not rounded to whole levels in between, so that
-    a pixel differs by about one of 255 at most.
+    Scaled as Pillow and torchvision do it, bilinear and antialiased, but not rounded to whole levels in between: the
+    pixels differ by one level of 255 at most.
 
     Args:
         image_format: what the network was trained to see.
@@ -42,7 +44,7 @@ class Preprocessing(nn.Module):
         if self.format.channels == 1:
             pixels = (pixels * self.luma).sum(1, keepdim=True)
         height, width = images.shape[2:]
-        shorter = torch.sym_min(height, width) if self.format.keep_aspect else None
+        shorter: Any = torch.sym_min(height, width) if self.format.keep_aspect else None
         rows, columns = (self._weights(side, shorter or side, images.device) for side in (height, width))
         scaled = torch.matmul(torch.matmul(rows, pixels), columns.t())
         return (scaled / 255 - self.mean) / self.std

@@ -64,7 +64,7 @@ def folded_behind(norm: nn.Module, conv: nn.Conv2d) -> nn.Conv2d:
         ValueError: ``conv`` pads.
     """
     if conv.padding not in ((0, 0), "valid"):
-        raise ValueError(f"padding={conv.padding}: a batch norm in front can only go into a convolution without padding")
+        raise ValueError(f"padding={conv.padding}: a batch norm in front goes into a convolution without padding only")
     scale, shift = (value.view(conv.groups, -1, 1, 1) for value in scale_and_shift(norm))
     weight = conv.weight.detach().unflatten(0, (conv.groups, -1))  # (g, o/g, i/g, k, k)
     result = copy.deepcopy(conv)

@@ -13,10 +13,9 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from efficientconv.compose import ReplacementReport, replace_convs
+from efficientconv.compose import ReplacementReport, fold_layers, replace_convs
 from efficientconv.console import console, figures_table
 from efficientconv.errors import UserError
-from efficientconv.layers import ConvVariant
 from efficientconv.profiling import Profile, complexity
 
 
@@ -37,7 +36,7 @@ def profile(config: Mapping[str, Any], name: str) -> dict[str, Profile]:
     model, report = _built(config, config["classes"])
     try:
         found = {"trained": complexity(model, size)}
-        folded = complexity(fold_network(model), size)
+        folded = complexity(fold_layers(model), size)
     except ValueError as error:
         raise UserError(str(error)) from error
     if folded.totals != found["trained"].totals or folded.params != found["trained"].params:
@@ -72,18 +71,6 @@ def _built(config: Mapping[str, Any], classes: int) -> tuple[nn.Module, Replacem
     if conv["layer"] is None and not conv["instead"]:
         return model, None
     return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])
-
-
-def fold_network(model: nn.Module) -> nn.Module:
-    """Return a copy of a network with all that folds for inference folded: our layers, and timm's own."""
-    from timm.utils import reparameterize_model
-
-    with next(model.parameters()).device:
-        folded = reparameterize_model(model)  # a copy
-    for name, module in list(folded.named_modules()):
-        if isinstance(module, ConvVariant):
-            folded.set_submodule(name, module.fold())
-    return folded
 
 
 def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | None]:

@@ -47,21 +47,10 @@ def evaluate(
         UserError: not a run directory, an untrusted target, a damaged checkpoint, data of other classes, …
     """
     silence_lightning()
-    config = run.read_config()
-    config |= trust({group: config[group] for group in ("model", "conv", "data")}, allow, str(run.config_file))
-    node = data_config(config, data)
-    dataset = instantiate(trust(node, allow, "data"), _convert_="all")
-    dataset.prepare_data()
-    dataset.setup("fit")
+    config = trusted_config(run, allow)
+    node, dataset = open_data(config, data, allow)
     num_classes = trained_classes(run, dataset.num_classes)
-    model, _ = create_model(
-        instantiate(config["model"], _convert_="all"),
-        instantiate(config["conv"], _convert_="all"),
-        num_classes,
-        dataset.input_size,
-    )
-    chosen, state = choose_weights(run, weights)
-    load_weights(model, state, run)
+    model, chosen = restore(run, config, num_classes, dataset.input_size, weights)
     result = _score(model, num_classes, dataset, trainer)
     return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, dataset.evaluated_on)}
 
@@ -71,6 +60,53 @@ def note(weights: str, evaluated_on: str) -> str | None:
     if weights == "best" and evaluated_on == "test":
         return "the best epoch was chosen on this same test set (data.val_split=0), so this figure is optimistic"
     return None
+
+
+def trusted_config(run: RunDirectory, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a run's configuration; what builds its network and its data is trusted in it, see ``safe_config``."""
+    config = run.read_config()
+    return config | trust({group: config[group] for group in ("model", "conv", "data")}, allow, str(run.config_file))
+
+
+def open_data(
+    config: Mapping[str, Any], changes: Mapping[str, Any] | None = None, allow: Sequence[str] = ()
+) -> tuple[dict[str, Any], Any]:
+    """Return the data configuration to use, see ``data_config``, and the data set, ready for its loaders."""
+    node = data_config(config, changes)
+    dataset = instantiate(trust(node, allow, "data"), _convert_="all")
+    dataset.prepare_data()
+    dataset.setup("fit")
+    return node, dataset
+
+
+def restore(
+    run: RunDirectory,
+    config: Mapping[str, Any],
+    num_classes: int,
+    input_size: tuple[int, int, int],
+    weights: str | None = None,
+) -> tuple[nn.Module, str]:
+    """Build a run's network with the weights asked for; return it and what they are called.
+
+    Args:
+        run: where the weights are.
+        config: its trusted configuration.
+        num_classes: number of logits.
+        input_size: channels, height and width of an image.
+        weights: as `evaluate` takes them.
+
+    Raises:
+        UserError: there are no such weights, they are damaged, or of another network.
+    """
+    model, _ = create_model(
+        instantiate(config["model"], _convert_="all"),
+        instantiate(config["conv"], _convert_="all"),
+        num_classes,
+        input_size,
+    )
+    chosen, state = choose_weights(run, weights)
+    load_weights(model, state, run)
+    return model, chosen
 
 
 def data_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.console import console
 from efficientconv.datasets import ImageData
+from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
 from efficientconv.runs.directory import RunDirectory
@@ -152,12 +153,14 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
 
 def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> None:
     """Print what was replaced, and keep it with the run."""
+    image_format = ImageFormat.of(data)
     console().print(report)
     run.write_json("replaced.json", report.to_dict())
     run.update_summary(
         params=report.params_after,
         macs=report.macs_after,
         num_classes=data.num_classes,
+        image_format=image_format.to_dict() if image_format else None,
         evaluated_on=data.evaluated_on,
     )
 
