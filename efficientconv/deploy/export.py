@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
@@ -56,12 +56,15 @@ def export(trained: TrainedRun, options: Options, output: Path | None = None, we
     package = Package(network, preprocessing, options.batch, metadata)
     file = output or _default_output(trained, options, file_format)
     card = file.with_name(f"{file.name}.md")
-    with ExitStack() as stack:  # both files appear when all is proved, or neither
-        temporary, temporary_card = (stack.enter_context(replaced_whole(path)) for path in (file, card))
+    with TemporaryDirectory() as folder:
+        temporary = Path(folder, file.name)
         _writer(file_format, trained, options)(package, temporary)
         stages.append(_written(package, file_format, temporary, test, options))
-        exported = Exported(file, card, len(test.labels), tuple(stages), metadata)
-        temporary_card.write_text(model_card(exported, trained, temporary.stat().st_size))
+        content = temporary.read_bytes()
+    exported = Exported(file, card, len(test.labels), tuple(stages), metadata)
+    for path, whole in ((file, content), (card, model_card(exported, trained, len(content)).encode())):
+        with replaced_whole(path) as temporary:
+            temporary.write_bytes(whole)
     return exported
 
 

@@ -1,7 +1,6 @@
 """``fold()``: a network for inference, proved equal to the trained one on random images at every call.
 
-Our layers fold by themselves, timm's by its own function. What is left is the host's: see ``host``. On images of 32
-pixels and more, the difference is rounding alone.
+Our layers fold by themselves, timm's by its own function. What is left is the host's: see ``host``.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class Format:
     open_runner: Callable[[Path, Package], Callable[[Tensor], Tensor]]
 
 
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": (), "safetensors": ("safetensors",)}
-"""Modules of the extra ``export`` that a format is made of."""
+NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": (), "safetensors": ()}
+"""Modules of the extra ``export`` that a format is made of; safetensors comes with timm."""
 
 
 def choose_format(name: Any) -> Format:

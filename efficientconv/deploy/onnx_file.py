@@ -7,6 +7,7 @@ package than the one that runs the file.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -101,16 +102,19 @@ def _exported(
                 verbose=False,
             )
     except Exception as error:  # the exporter's own class, or whatever its parts meet
-        other = "" if package.batch else "; with a fixed number of images it may, batch=1"
+        other = "" if package.batch else "; for one image at a time, batch=1, it may have one"
         raise UserError(f"format=onnx: this network has no form in ONNX ({_cause(error)}){other}") from error
     assert program is not None
     return program.model_proto
 
 
 def _cause(error: BaseException) -> str:
+    """Return the first of the errors in its own words, and the operator that was being written."""
+    operator = None
     while error.__cause__ is not None:
         error = error.__cause__
-    return first_line(error)
+        operator = operator or re.search(r"for operator '[\w.]*::(\w+)'", str(error))
+    return f"{operator[1]}: {first_line(error)}" if operator else first_line(error)
 
 
 def _with_preprocessing(model: ModelProto, package: Package) -> ModelProto:

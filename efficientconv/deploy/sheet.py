@@ -54,7 +54,8 @@ def _draw_classes(draw: ImageDraw.ImageDraw, each: Prediction, left: int, top: i
     draw.text((left, top + 4), _shortened(draw, Path(each.path).name, small, SIDE), fill=GREY, font=small)
     for rank, (name, probability) in enumerate(each.classes):
         y = top + ROW * (rank + 1)
-        draw.rectangle((left, y + 1, left + SIDE * probability, y + ROW - 3), fill=BAR if rank else BEST_BAR)
+        if SIDE * probability >= 1:
+            draw.rectangle((left, y + 1, left + SIDE * probability, y + ROW - 3), fill=BAR if rank else BEST_BAR)
         figure = f"{probability:.1%}"
         width = draw.textlength(figure, font=font)
         draw.text((left + SIDE - width - 3, y + 1), figure, fill=INK, font=font)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import warnings
 from collections.abc import Callable
@@ -30,16 +29,14 @@ def write_program(package: Package, file: Path) -> None:
             warnings.simplefilter("ignore")  # about the exporter's own parts
             program = torch.export.export(package.whole, (package.example,), dynamic_shapes=(package.shapes,))
     except Exception as error:  # the exporter's own classes, or whatever the network meets while it is traced
-        other = "" if package.batch else "; with a fixed number of images it may, batch=1"
+        other = "" if package.batch else "; for one image at a time, batch=1, it may be"
         raise UserError(f"format=torch_export: this network cannot be exported ({first_line(error)}){other}") from error
-    content = io.BytesIO()  # a file's name would have to end in .pt2 before it is whole
-    torch.export.save(program, content, extra_files={EXTRA_FILE: json.dumps(package.metadata.to_strings())})
-    file.write_bytes(content.getvalue())
+    torch.export.save(program, file, extra_files={EXTRA_FILE: json.dumps(package.metadata.to_strings())})
 
 
 def open_program(file: Path, package: Package) -> Callable[[Tensor], Tensor]:
     """Return what runs the file on a batch as ``package.whole`` takes it."""
-    return torch.export.load(io.BytesIO(file.read_bytes())).module()
+    return torch.export.load(file).module()
 
 
 def write_weights(package: Package, file: Path) -> None:
