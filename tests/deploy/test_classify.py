@@ -83,21 +83,21 @@ def test_an_image_that_is_none(photographs, tmp_path):
 
 
 def test_paths_that_are_not_there(tmp_path):
-    with pytest.raises(UserError, match="nowhere.png: there is no such image or folder"):
+    with pytest.raises(UserError, match=r"nowhere.png: there is no such image or folder"):
         find_images(["nowhere.png"])
     with pytest.raises(UserError, match=r"this folder has no image \(.jpg, "):
         find_images([str(tmp_path)])
 
 
 def test_files_that_are_no_network(tmp_path):
-    with pytest.raises(UserError, match="x.onnx: there is no such file"):
+    with pytest.raises(UserError, match=r"x.onnx: there is no such file"):
         open_classifier("x.onnx")
     (tmp_path / "x.onnx").write_text("x")
-    with pytest.raises(UserError, match="x.onnx: not an ONNX file, or a damaged one"):
+    with pytest.raises(UserError, match=r"x.onnx: not an ONNX file, or a damaged one"):
         open_classifier(str(tmp_path / "x.onnx"))
     onnx_mean(tmp_path / "y.onnx", 1, has_preprocessing=True)
     model = onnx.load(tmp_path / "y.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "y.onnx")
-    with pytest.raises(UserError, match="y.onnx does not say what its classes are"):
+    with pytest.raises(UserError, match=r"y.onnx does not say what its classes are"):
         open_classifier(str(tmp_path / "y.onnx"))

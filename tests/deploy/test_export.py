@@ -122,7 +122,7 @@ def test_an_unfinished_run(own_run, status):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(UserError, match="is not a run directory: it has no config.yaml"):
+    with pytest.raises(UserError, match=r"is not a run directory: it has no config.yaml"):
         TrainedRun(tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_stored_classes_and_format_need_no_data(own_run):
     trained = TrainedRun(own_run.path)
     assert trained.class_names[3] == "digit 3"
     assert trained.network()[0](torch.zeros(1, 3, 32, 32)).shape == (1, 10)
-    with pytest.raises(UserError, match="data.root=/nowhere: there is no such folder"):
+    with pytest.raises(UserError, match=r"data.root=/nowhere: there is no such folder"):
         _ = trained.data
 
 
