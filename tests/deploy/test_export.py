@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.deploy import export as export_module
 from efficientconv.deploy.export import export
 from efficientconv.deploy.fold import fold
@@ -52,7 +53,7 @@ def test_onnx(trained, expected, tmp_path):
     assert done.stages[1].params < done.stages[0].params
     metadata = Metadata.from_strings({p.key: p.value for p in onnx.load(done.file).metadata_props}, "net.onnx")
     assert metadata.class_names == [str(digit) for digit in range(10)]
-    assert metadata.image_format.mean == trained.data.normalization.mean
+    assert metadata.image_format == ImageFormat.of(trained.data)
     assert "Haase" in metadata.citations[0]
     assert metadata.provenance["choices"]["conv"] == "bsconv_u"
     assert metadata.provenance["last"] == trained.summary["last"]
@@ -137,7 +138,7 @@ def test_a_damaged_checkpoint(own_run):
 def test_runs_from_before_classes_and_format_were_stored(own_run):
     own_run.write_json("summary.json", {k: v for k, v in own_run.read_summary().items() if k != "image_format"})
     trained = TrainedRun(own_run.path)
-    assert trained.image_format.mean == trained.data.normalization.mean
+    assert trained.image_format == ImageFormat.of(trained.data)
     assert trained.class_names == trained.data.class_names
 
 
