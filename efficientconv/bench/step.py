@@ -26,6 +26,7 @@ from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.classifier import Classifier
+from efficientconv.training.cuda_graphs import GraphedLoss
 from efficientconv.training.optim import parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
@@ -176,14 +177,21 @@ def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Calla
     dtype = AUTOCAST[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
 
+    def eager_loss(images: Tensor, targets: Tensor) -> Tensor:
+        loss = F.cross_entropy(model(images), targets, label_smoothing=classifier.label_smoothing)
+        if not classifier.regularization_weight:
+            return loss
+        with torch.autocast(device.type, enabled=False):
+            return loss + classifier.regularization_weight * regularization_loss(model)
+
+    graphed = classifier.loss if isinstance(classifier.loss, GraphedLoss) else None
+
     def step(images: Tensor, labels: Tensor) -> None:
         images, targets = classifier.mix(images, labels)
-        optimizer.zero_grad()
+        images = images.contiguous(memory_format=classifier.memory_format)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = model(images.contiguous(memory_format=classifier.memory_format))
-            loss = F.cross_entropy(logits, targets, label_smoothing=classifier.label_smoothing)
-        if classifier.regularization_weight:
-            loss = loss + classifier.regularization_weight * regularization_loss(model)
+            loss = graphed(images, targets)[0] if graphed is not None else eager_loss(images, targets)
+        optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()

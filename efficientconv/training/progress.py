@@ -68,7 +68,7 @@ class StepSums:
         self._chunks: list[Tensor] = []
         self._steps: list[tuple[Tensor, ...]] = []
 
-    def add(self, images: int, loss: Tensor, correct: Tensor, penalty: Tensor | None) -> None:
+    def add(self, images: int, loss: Tensor, correct: Tensor, penalty: Tensor | None = None) -> None:
         """Take note of a step.
 
         Args:

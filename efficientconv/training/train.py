@@ -25,6 +25,7 @@ from efficientconv.runs.directory import RunDirectory
 from efficientconv.training import loggers as logging_tools
 from efficientconv.training.checkpoints import RandomState, read_checkpoint
 from efficientconv.training.classifier import Classifier
+from efficientconv.training.cuda_graphs import require_graphs_possible
 from efficientconv.training.heap import keep_freed_memory
 from efficientconv.training.launch import device_count, run_ranks
 from efficientconv.training.lightning_patches import Unprofiled, silence_lightning, skip_sigterm_broadcast
@@ -139,6 +140,8 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
     conv = instantiate(config["conv"], _convert_="all")
     backbone = instantiate(config["model"], _convert_="all")
     model, report = create_model(backbone, conv, data.num_classes, data.input_size)
+    if config["cuda_graphs"]:
+        require_graphs_possible(config["trainer"], uses_cuda(config["trainer"]["accelerator"]))
     recipe = instantiate({name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}, _convert_="all")
     classifier = Classifier(
         model,
@@ -146,6 +149,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
         regularization_weight=conv["regularization_weight"],
         channels_last=config["channels_last"],
         compile=config["compile"],
+        cuda_graphs=config["cuda_graphs"],
         **recipe,
     )
     return classifier, report
