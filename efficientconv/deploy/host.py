@@ -1,6 +1,7 @@
 """What a network's own norms and 1×1 convolutions become for inference, wherever the graph shows who feeds whom.
 
-- A batch norm goes into the convolution in front of it, where nothing else takes that convolution's output.
+- A batch norm goes into the convolution in front of it, or into all those whose sum it takes, where nothing else takes
+  their outputs.
 - Another one goes into the convolutions behind it, where all that takes its output is convolutions without padding: a
   padding's zeros would be shifted too.
 - Two 1×1 convolutions with nothing between them are multiplied where that is fewer multiply-adds.
@@ -11,6 +12,7 @@ What is called twice, or whose weights the forward pass reads by itself, stays a
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
@@ -22,8 +24,9 @@ from efficientconv.compose.build import adds_to_conv2d
 from efficientconv.compose.graph import Graph, is_dense_1x1, is_part, is_unit
 from efficientconv.compose.rewire import exchange, without_norm
 from efficientconv.layers import ConvVariant
-from efficientconv.layers.batch_norm import BATCH_NORMS, folded, folded_behind
+from efficientconv.layers.batch_norm import BATCH_NORMS, folded_behind, rescaled, scale_and_shift
 
+_SUMS = (operator.add, operator.iadd)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in eval mode
 
 
@@ -48,13 +51,15 @@ def fold_host(model: nn.Module) -> None:
 
 def _fold_into_conv_before(model: nn.Module, graph: Graph, node: Node) -> None:
     norm = graph.module(node)
-    source = _only_source(graph, node)
-    if source is None or not _is_foldable_norm(norm) or not _is_ours_to_edit(graph, node):
+    if not _is_foldable_norm(norm) or not _is_ours_to_edit(graph, node):
         return
-    conv = graph.module(source)
-    if _is_plain_conv(conv) and _is_ours_to_edit(graph, source):
-        exchange(model, str(source.target), folded(conv, norm))
-        exchange(model, str(node.target), without_norm(norm))
+    terms = _terms(graph, node.all_input_nodes[0])
+    if terms is None or len(set(terms)) < len(terms):
+        return
+    scale, shift = scale_and_shift(norm)
+    for position, (name, conv) in enumerate(terms):
+        exchange(model, name, rescaled(conv, scale, None if position else shift))
+    exchange(model, str(node.target), without_norm(norm))
 
 
 def _fold_into_convs_behind(model: nn.Module, graph: Graph, node: Node) -> None:
@@ -70,7 +75,7 @@ def _fold_into_convs_behind(model: nn.Module, graph: Graph, node: Node) -> None:
 
 
 def _multiply_with_conv_before(model: nn.Module, graph: Graph, node: Node) -> None:
-    source = _only_source(graph, node)
+    source = _past_nothing(graph, node.all_input_nodes[0]) if len(node.all_input_nodes) == 1 else None
     if source is None:
         return
     first, second = graph.module(source), graph.module(node)
@@ -101,15 +106,25 @@ def product(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     return result
 
 
-def _only_source(graph: Graph, node: Node) -> Node | None:
-    """Return what alone feeds ``node`` and feeds nothing else, past what does nothing in eval mode."""
-    while node.op == "call_module" and len(node.all_input_nodes) == 1:
+def _terms(graph: Graph, node: Node) -> list[tuple[str, nn.Conv2d]] | None:
+    """Return the convolutions, by name, whose sum ``node`` is; None where a term is none, or others need it."""
+    source = _past_nothing(graph, node)
+    if source is None:
+        return None
+    conv = graph.module(source)
+    if _is_plain_conv(conv) and _is_ours_to_edit(graph, source):
+        return [(str(source.target), conv)]
+    if source.op != "call_function" or source.target not in _SUMS or len(source.all_input_nodes) != 2:
+        return None
+    first, second = (_terms(graph, term) for term in source.all_input_nodes)
+    return None if first is None or second is None else first + second
+
+
+def _past_nothing(graph: Graph, node: Node) -> Node | None:
+    """Return ``node`` or what feeds it past what does nothing in eval mode; None where anything else needs it."""
+    while len(node.users) == 1 and isinstance(graph.module(node), _NOTHING):
         (node,) = node.all_input_nodes
-        if len(node.users) != 1:
-            return None
-        if not isinstance(graph.module(node), _NOTHING):
-            return node
-    return None
+    return node if len(node.users) == 1 else None
 
 
 def _takers(graph: Graph, node: Node) -> Iterator[Node]:

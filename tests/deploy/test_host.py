@@ -37,6 +37,31 @@ def test_else_it_stays(behind):
     assert kinds(folded(nn.Sequential(nn.BatchNorm2d(4), behind)))[0] == "BatchNorm2d"
 
 
+class Sum(nn.Module):
+    def __init__(self, *terms):
+        super().__init__()
+        self.terms, self.norm = nn.ModuleList(terms), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        first, *others = (term(x) for term in self.terms)
+        for other in others:
+            first = first + other
+        return self.norm(first)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_norm_goes_into_all_convolutions_of_a_sum(bias):
+    model = folded(Sum(*(nn.Conv2d(4, 4, k, padding=k // 2, bias=bias) for k in (3, 1, 5))))
+    assert isinstance(model.norm, nn.Identity)
+    assert [conv.bias is not None for conv in model.terms] == [True, bias, bias]
+
+
+def test_or_into_none():
+    conv = nn.Conv2d(4, 4, 1)
+    for terms in ((conv, nn.Identity()), (conv, nn.ReLU()), (conv, conv)):
+        assert isinstance(folded(Sum(*terms)).norm, nn.BatchNorm2d)
+
+
 class Fork(nn.Module):
     def __init__(self, *convs):
         super().__init__()
