@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from efficientconv.deploy.agreement import Runner, agreement, require_agreement, run_batched, top1
+from efficientconv.deploy.agreement import Agreement, Runner, agreement, require_agreement, run_batched, top1
 from efficientconv.deploy.card import model_card
 from efficientconv.deploy.fold import TOLERANCE, fold
 from efficientconv.deploy.formats import Format, choose_format
@@ -80,29 +80,21 @@ class _TestImages:
         images, labels = zip(*trained.data.test_sample(most), strict=True)
         return cls(torch.cat(images).float().contiguous(), torch.cat(labels))
 
-    def photographs(self, package: Package) -> Tensor:
-        """Return them as a file with preprocessing takes them, (N, 3, H, W) uint8."""
-        image_format = package.metadata.image_format
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (image_format.mean, image_format.std))
-        levels = ((self.images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-        return levels.expand(-1, 3, -1, -1).contiguous()
-
 
 def _folded(model: nn.Module, test: _TestImages) -> tuple[nn.Module, list[Stage]]:
     """Fold the network, and prove it on random and on real images."""
     channels, height, width = test.images.shape[1:]
-    input_size = (channels, height, width)
-    network = fold(model, input_size)
-    stages: list[Stage] = []
-    before = run_batched(model, test.images)
-    for name, module in (("trained", model), ("folded", network)):
-        outputs = before if module is model else run_batched(module, test.images)
-        cost = complexity(module, input_size)
-        against = agreement(before, outputs) if stages else None
-        stages.append(Stage(name, cost.params, cost.macs, top1(outputs, test.labels), against))
-        if against:
-            require_agreement(against, TOLERANCE, "folding")
-    return network, stages
+    network = fold(model, (channels, height, width))
+    before, after = (run_batched(module, test.images) for module in (model, network))
+    against = agreement(before, after)
+    require_agreement(against, TOLERANCE, "folding")
+    return network, [_stage("trained", model, before, test, None), _stage("folded", network, after, test, against)]
+
+
+def _stage(name: str, model: nn.Module, outputs: Tensor, test: _TestImages, against: Agreement | None) -> Stage:
+    channels, height, width = test.images.shape[1:]
+    cost = complexity(model, (channels, height, width))
+    return Stage(name, cost.params, cost.macs, top1(outputs, test.labels), against)
 
 
 def _writer(file_format: Format, trained: TrainedRun, options: Options) -> Callable[[Package, Path], None]:
@@ -126,7 +118,7 @@ def _calibration(trained: TrainedRun, options: Options) -> Iterator[Tensor]:
 def _written(package: Package, file_format: Format, file: Path, test: _TestImages, options: Options) -> Stage:
     """Run the file on the test images beside the folded network, and prove that it computes the same."""
     runner = file_format.open_runner(file, package)
-    images = test.images if package.preprocessing is None else test.photographs(package)
+    images = test.images if package.preprocessing is None else package.preprocessing.undo(test.images)
     expected = run_batched(package.whole, images)
     outputs = run_batched(runner, images, package.batch)
     name = options.format if options.quantize == "none" else f"{options.format} {options.quantize}"

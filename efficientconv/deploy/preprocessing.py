@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from efficientconv.datasets.image_format import ImageFormat
 
@@ -49,16 +50,30 @@ class Preprocessing(nn.Module):
         scaled = torch.matmul(torch.matmul(rows, pixels), columns.t())
         return (scaled / 255 - self.mean) / self.std
 
-    def _weights(self, length: int, shorter: int, device: torch.device) -> Tensor:
-        """Return how much of each of ``length`` source pixels is in each pixel of the crop: (size, length).
+    def undo(self, images: Tensor) -> Tensor:
+        """Return photographs (N, 3, resize, resize) uint8 that ``forward`` turns into ``images``, but for rounding.
 
-        The rounding is torchvision's: down for the longer side, half to even for where the crop begins.
+        What is cut off is black, and nothing has to be scaled.
+
+        Args:
+            images: (N, channels, size, size), normalised.
         """
-        scaled = self.format.resize * length // shorter
-        spare = scaled - self.format.size
-        first = spare // 2 + (spare + 1) // 4 - spare // 4
+        levels = ((images * self.std + self.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        spare = self.format.resize - self.format.size
+        before = _half(spare)
+        return F.pad(levels.expand(-1, 3, -1, -1), (before, spare - before) * 2)
+
+    def _weights(self, length: int, shorter: int, device: torch.device) -> Tensor:
+        """Return how much of each of ``length`` source pixels is in each pixel of the crop: (size, length)."""
+        scaled = self.format.resize * length // shorter  # rounded as torchvision does
+        first = _half(scaled - self.format.size)
         source = torch.arange(length, device=device, dtype=torch.float32)
         step = source.new_ones(1) * length / scaled  # source pixels for each pixel of the scaled image
         centres = (torch.arange(self.format.size, device=device) + first + 0.5) * step - 0.5
         weights = (1 - (source - centres.unsqueeze(1)).abs() / step.clamp(min=1)).clamp(min=0)
         return weights / weights.sum(1, keepdim=True)
+
+
+def _half(spare: int) -> int:
+    """Halve, a half rounded to the even number: where torchvision's crop begins."""
+    return spare // 2 + (spare + 1) // 4 - spare // 4

@@ -46,6 +46,19 @@ def test_grey_is_pillows(photograph):
     assert (found[0, 0] - torch.tensor(grey)).abs().max() < 1
 
 
+@pytest.mark.parametrize(
+    "image_format", [ImageFormat(3, 40, 47, True, **PLAIN), ImageFormat(1, 8, 10, False, (0.4,), (0.3,))]
+)
+def test_can_be_undone(image_format):
+    module = Preprocessing(image_format)
+    pixels = torch.randint(0, 256, (2, image_format.channels, image_format.size, image_format.size)) / 255
+    images = (pixels - module.mean) / module.std
+    photographs = module.undo(images)
+    assert photographs.shape == (2, 3, image_format.resize, image_format.resize)
+    assert photographs.dtype == torch.uint8
+    torch.testing.assert_close(module(photographs), images, rtol=0, atol=1e-4)
+
+
 def test_exports_for_images_of_any_size(photograph):
     module = Preprocessing(ImageFormat(3, 40, 46, True, **PLAIN))
     shapes = {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}

@@ -28,6 +28,7 @@ def efficientconv(*words, cwd):
     )
 
 
+@pytest.mark.slow
 def test_int8_with_preprocessing_is_exported_and_predicts(own_run, photographs, tmp_path):
     words = (
         f"run={own_run.path}",
