@@ -51,6 +51,7 @@ def main() -> None:
 
 def train() -> None:
     """Train a network: ``python train.py model=resnet56 conv=bdrconv``."""
+    sys.argv[1:] = run_names.composable(sys.argv[1:])
     _run("train", _train_job)
 
 

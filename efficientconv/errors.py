@@ -15,6 +15,10 @@ class UserError(Exception):
 class Interrupted(BaseException):
     """The user or the system asked the run to stop; not an ``Exception``, so that it also ends a sweep.
 
+    Attributes:
+        exit_code: of the process, 128 plus the signal's number.
+        going_on: the command line that goes on with the run; ``None`` where no run had begun.
+
     Args:
         signum: the signal.
     """
@@ -22,6 +26,12 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.exit_code = 128 + signum
+        self.going_on: str | None = None
+
+    @property
+    def line(self) -> str:
+        """Return what the user reads: the signal, and the command line that goes on."""
+        return f"interrupted ({self})" + (f"; to go on: {self.going_on}" if self.going_on else "")
 
 
 def nearest_first(word: str, choices: Iterable[str], most: int | None = None) -> str:

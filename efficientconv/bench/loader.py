@@ -17,7 +17,7 @@ from torch import Tensor
 from efficientconv.bench.plain import plain_photographs, plain_small_images
 from efficientconv.bench.rounds import Rounds, interleave
 from efficientconv.datasets import ImageData, InMemoryData
-from efficientconv.datasets.streamed import available_workers, dali_is_installed
+from efficientconv.datasets.streamed import available_workers, dali_problem
 from efficientconv.loaders import InMemoryLoader
 from efficientconv.loaders.image_files import Listing
 from efficientconv.loaders.stream import StreamLoader
@@ -81,7 +81,7 @@ def photo_loaders(template: StreamLoader, listing: Listing, device: torch.device
     from efficientconv.loaders.torch_loader import TorchLoader
 
     loaders: dict[str, Batches] = {PLAIN: plain_photographs(template, listing, device)}
-    if dali_is_installed():
+    if dali_problem(device) is None:
         loaders["dali"] = _like(template, DaliLoader, listing, device)
     return loaders | {"torch": _like(template, TorchLoader, listing, device)}
 

@@ -25,13 +25,13 @@ from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
 from efficientconv.runs.directory import RunDirectory
+from efficientconv.training.build import build_callbacks, build_classifier, build_trainer
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.cuda_graphs import GraphedLoss
-from efficientconv.training.optim import parameter_groups
+from efficientconv.training.optim import ScheduledRate, parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.stopping import StopRequest
-from efficientconv.training.train import build_callbacks, build_classifier, build_trainer
 
 REAL, BARE = "train.py's loop", "bare loop"
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -173,7 +173,7 @@ def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Calla
     """Return one training step as anybody would write it, of the classifier's network, loss, optimizer and schedule."""
     model, device = classifier.model.train(), classifier.device
     optimizer = classifier.optimizer(parameter_groups(model, classifier.decay_norm_and_bias))
-    schedule = classifier.schedule(optimizer, total_steps=total_steps)
+    schedule = ScheduledRate(optimizer, classifier.schedule, total_steps)
     dtype = AUTOCAST[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
 

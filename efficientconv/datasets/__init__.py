@@ -1,4 +1,4 @@
-"""Data sets as LightningDataModules: which images there are, of which classes, and in which parts.
+"""Data sets as LightningDataModules: which images there are, of which classes, for training, validation and test.
 
 Small images are held in memory on the training device (`InMemoryData`), photographs are streamed from disk
 (`StreamedData`); `efficientconv.loaders` makes batches of either, `efficientconv.transforms` augments them.
@@ -6,15 +6,13 @@ Small images are held in memory on the training device (`InMemoryData`), photogr
 
 from efficientconv.datasets.base import ImageData, Splits
 from efficientconv.datasets.cifar import CIFAR
-from efficientconv.datasets.cub import CUB200
 from efficientconv.datasets.digits import Digits
-from efficientconv.datasets.fine_grained import FineGrained
+from efficientconv.datasets.fine_grained import CUB200, FineGrained, StanfordDogs
 from efficientconv.datasets.image_folder import open_image_folder
 from efficientconv.datasets.imagenet import ImageNet
 from efficientconv.datasets.in_memory import InMemoryData
 from efficientconv.datasets.mnist import MNIST
 from efficientconv.datasets.random_images import RandomImages
-from efficientconv.datasets.stanford_dogs import StanfordDogs
 from efficientconv.datasets.streamed import StreamedData
 
 __all__ = [

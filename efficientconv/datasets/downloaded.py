@@ -1,4 +1,4 @@
-"""Data sets that lie in one folder, which is downloaded where it is missing or not whole."""
+"""Data sets that are downloaded into one folder where that is missing or not whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from efficientconv.errors import UserError
 
 
 class DownloadedData(ImageData[Part]):
-    """Abstract base: looks whether the set is there, fetches it, or says how to.
+    """Abstract base of the sets that can be downloaded: checks the files, fetches them, or says how to.
 
     A leaf names this base first and then how its images are held: ``InMemoryData`` or ``StreamedData``.
 
@@ -77,8 +77,8 @@ class DownloadedData(ImageData[Part]):
         missing = [name for name in faulty if not (self.base / name).exists()]
         damaged = [name for name in faulty if name not in missing]
         lists = {"missing": missing, "damaged": damaged}
-        found = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
-        looked_in = f"{self.base} ({found})" if found else str(self.base)
+        named = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
+        looked_in = f"{self.base} ({named})" if named else str(self.base)
         root, folder = (shlex.quote(str(path)) for path in (self.root, self.base))
         return UserError(
             f"data={self.title}: looked in {looked_in}. {reason}. "

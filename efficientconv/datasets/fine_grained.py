@@ -1,10 +1,11 @@
-"""The fine-grained sets that torchvision knows: its download, its checksums and its folder layout."""
+"""Fine-grained photographs: five sets by torchvision's download and layout, Stanford Dogs, CUB-200-2011."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,14 @@ from efficientconv.datasets.downloaded import DownloadedData
 from efficientconv.datasets.streamed import StreamedData
 from efficientconv.errors import UserError
 from efficientconv.loaders.image_files import Listing
+
+DOGS_SITE = "http://vision.stanford.edu/aditya86/ImageNetDogs"
+DOGS_ARCHIVES = {  # name: md5
+    "images.tar": "1bb1f2a596ae7057f99d7d75860002ef",
+    "lists.tar": "edbb9f16854ec66506b5f09b583e0656",
+}
+CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+CUB_MD5 = "97eceeb196236b17998738112f37df78"
 
 
 @dataclass(frozen=True)
@@ -141,3 +150,80 @@ def concatenated(listings: Sequence[Listing]) -> Listing:
     """Join listings into one."""
     paths = [path for listing in listings for path in listing.paths]
     return Listing(paths, torch.cat([listing.labels for listing in listings]))
+
+
+class StanfordDogs(DownloadedData[Listing], StreamedData):
+    """Stanford Dogs: 12,000 training and 8,580 test photographs of 120 breeds, by the lists published with them.
+
+    A. Khosla, N. Jayadevaprakash, B. Yao, L. Fei-Fei, "Novel Dataset for Fine-Grained Image Categorization", FGVC 2011.
+
+    ``root/stanford_dogs`` holds ``Images/<wnid>-<breed>/*.jpg``, ``train_list.mat`` and ``test_list.mat``. The
+    arguments are those of both bases.
+    """
+
+    title = "stanford_dogs"
+    folder = "stanford_dogs"
+    needed = ("Images", "train_list.mat", "test_list.mat")
+    by_hand = f"unpack {DOGS_SITE}/images.tar and {DOGS_SITE}/lists.tar in {{folder}}"
+
+    def _fetch(self) -> None:
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        for name, md5 in DOGS_ARCHIVES.items():
+            download_and_extract_archive(f"{DOGS_SITE}/{name}", str(self.base), md5=md5)
+
+    def load(self) -> Splits[Listing]:
+        """Read both lists; the breeds are named by the folders of the training images."""
+        self.require_whole_set()
+        train, test = (self._read(self.base / f"{part}_list.mat") for part in ("train", "test"))
+        folders = {
+            label: Path(path).parent.name for path, label in zip(train.paths, train.labels.tolist(), strict=True)
+        }
+        self.class_names = [folders[label].partition("-")[2] for label in sorted(folders)]
+        return Splits(train, test)
+
+    def _read(self, path: Path) -> Listing:
+        from scipy.io import loadmat
+
+        lists = loadmat(path, squeeze_me=True)
+        paths = [str(self.base / "Images" / name) for name in lists["file_list"]]
+        listing = Listing(paths, torch.from_numpy(lists["labels"].astype("int64")) - 1)
+        return listing.require_files(f"data={self.title}")
+
+
+class CUB200(DownloadedData[Listing], StreamedData):
+    """Caltech-UCSD Birds 200-2011: 5,994 training and 5,794 test photographs of 200 species.
+
+    C. Wah, S. Branson, P. Welinder, P. Perona, S. Belongie, "The Caltech-UCSD Birds-200-2011 Dataset", CNS-TR-2011-001.
+
+    ``root/CUB_200_2011`` holds ``images`` and four lists, each line of which begins with a number. The arguments are
+    those of both bases.
+    """
+
+    title = "cub200"
+    folder = "CUB_200_2011"
+    needed = ("images", "images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
+    by_hand = f"unpack {CUB_URL} in {{root}}"
+
+    def _fetch(self) -> None:
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        download_and_extract_archive(CUB_URL, str(self.root), md5=CUB_MD5)
+
+    def load(self) -> Splits[Listing]:
+        """Read the lists."""
+        self.require_whole_set()
+        self.class_names = [name.partition(".")[2] for name in self._read("classes.txt").values()]  # 001.Black_footed…
+        paths, labels, training = map(self._read, ("images.txt", "image_class_labels.txt", "train_test_split.txt"))
+        everything = Listing(
+            [str(self.base / "images" / path) for path in paths.values()],
+            torch.tensor([int(labels[number]) - 1 for number in paths]),
+        )
+        everything.require_files(f"data={self.title}")
+        chosen = torch.tensor([training[number] == "1" for number in paths])
+        return Splits(*(everything.subset(part.nonzero().flatten()) for part in (chosen, ~chosen)))
+
+    def _read(self, name: str) -> dict[str, str]:
+        """Read lines such as ``1 001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg``."""
+        lines = (self.base / name).read_text().splitlines()
+        return dict(line.split(maxsplit=1) for line in lines if line)

@@ -1,12 +1,12 @@
 """Any folder of images sorted by class: small ones decoded once and then read from a cache, larger ones streamed.
 
-The cache is one ``.npy`` file a split: an array of uint8 and nothing else, read without pickle, so that reading it
-cannot execute anything.
+The cache is one ``.npy`` file for each split: an array of uint8, read without pickle, so that no cache can run code.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,17 +16,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from efficientconv.atomic import replaced_whole
 from efficientconv.datasets.base import Splits
 from efficientconv.datasets.in_memory import InMemoryData
 from efficientconv.datasets.streamed import LOADERS, StreamedData
 from efficientconv.errors import UserError, require_whole
-from efficientconv.loaders.bad_images import DamagedImageError
+from efficientconv.loaders.bad_images import BadImageError
 from efficientconv.loaders.decode import decode_files
-from efficientconv.loaders.image_files import Listing, list_splits
+from efficientconv.loaders.image_files import Listing, find_test, list_classes, list_splits
 from efficientconv.loaders.memory import LabeledImages
 from efficientconv.transforms.crops import Crop
 
+log = logging.getLogger(__name__)
+
+SIZED_FILES = 1000  # of a split, whose sizes are part of a fingerprint
 STREAM_FROM = 64  # pixels; smaller images are held in memory, larger ones read from disk while they are needed
 
 
@@ -43,7 +48,7 @@ class InMemoryFolder(InMemoryData):
         common: the arguments of ``InMemoryData``.
 
     Raises:
-        UserError: from ``prepare_data`` and ``setup``: the folders are not as above, or an image is damaged.
+        UserError: from ``prepare_data`` and ``setup``: the folders are not as above, or there is a bad image too many.
     """
 
     title = "image_folder"
@@ -56,52 +61,69 @@ class InMemoryFolder(InMemoryData):
         self.cache_dir = Path(cache_dir).expanduser()
 
     def prepare_data(self) -> None:
-        """Decode what the cache does not hold yet."""
-        for split in self._listings[1]:
-            self._decoded(split)
+        """Decode what the cache does not hold yet; nothing more once the test images alone were asked for."""
+        if self._test is None:
+            for split, listing in self._listings[1].items():
+                self._decoded(split, listing)
+
+    def prepare_test(self) -> None:
+        """Decode the test images where the cache does not hold them yet."""
+        self._decoded("test", self._test_listing[1])
 
     def load(self) -> Splits[LabeledImages]:
         """Read all splits from the cache."""
         self.class_names, listings = self._listings
-        return Splits(**{split: self._read(split) for split in listings})
+        return Splits(**{split: self._read(split, listing) for split, listing in listings.items()})
 
-    def _read(self, split: str) -> LabeledImages:
-        images, damaged = self._decoded(split)
-        kept = np.delete(np.arange(len(images)), damaged)
-        return LabeledImages(torch.from_numpy(images[kept]), self._listings[1][split].labels[kept])
+    def load_test(self) -> LabeledImages:
+        """Read the test images from the cache; there need be no others."""
+        self.class_names, listing = self._test_listing
+        return self._read("test", listing)
+
+    def fingerprint(self) -> str:
+        """Return what tells these images from those of other folders."""
+        return fingerprint_of(self._listings[1], self.root)
+
+    def _read(self, split: str, listing: Listing) -> LabeledImages:
+        images, bad = self._decoded(split, listing)
+        kept = np.delete(np.arange(len(images)), bad)
+        return LabeledImages(torch.from_numpy(images[kept]), listing.labels[kept])
 
     @cached_property
     def _listings(self) -> tuple[list[str], dict[str, Listing]]:
         return list_splits(self.root)
 
-    def _decoded(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Map the split's images (N, 3, H, W) uint8 and the positions of damaged ones from the cache.
+    @cached_property
+    def _test_listing(self) -> tuple[list[str], Listing]:
+        return list_classes(find_test(self.root))
 
-        They are put there first if need be; positions only where there are any.
+    def _decoded(self, split: str, listing: Listing) -> tuple[np.ndarray, np.ndarray]:
+        """Map the split's images (N, 3, H, W) uint8 and the positions of bad ones from the cache.
+
+        What the cache lacks is decoded and put there first; positions only where there are any.
         """
-        listing = self._listings[1][split]
         prefix = f"{split}-{self.image_size}px-"
         name = f"{prefix}{stamp(listing, self.root)}"
         shape = (len(listing), 3, self.image_size, self.image_size)
         for folder in self._cache_folders:
             cached = map_array(folder / f"{name}.npy")
             if cached is not None and cached.shape == shape:
-                return cached, self._cached_damage(folder / f"{name}.damaged.npy", listing)
+                return cached, self._read_bad(folder / f"{name}.bad.npy", listing)
         folder = self._writable_cache_folder()
-        images, damaged = decode_files(listing.paths, self.image_size, f"Decoding {split}", self.damaged)
+        images, bad = decode_files(listing.paths, self.image_size, f"Decoding {split}", self.bad_files)
         for other in folder.glob(f"{prefix}*.npy"):
             other.unlink(missing_ok=True)  # of files that have changed since
-        positions = np.array(damaged, dtype=np.int64)
-        if damaged:
-            write_array(folder / f"{name}.damaged.npy", positions)
+        positions = np.array(bad, dtype=np.int64)
+        if bad:
+            write_array(folder / f"{name}.bad.npy", positions)
         write_array(folder / f"{name}.npy", images)
         return images, positions
 
-    def _cached_damage(self, path: Path, listing: Listing) -> np.ndarray:
+    def _read_bad(self, path: Path, listing: Listing) -> np.ndarray:
         positions = map_array(path) if path.exists() else np.array([], dtype=np.int64)
         assert positions is not None
         for i in positions.tolist():
-            self.damaged.add(DamagedImageError(listing.paths[i], "as found when it was decoded"))
+            self.bad_files.add(BadImageError(listing.paths[i], "as found when it was decoded"))
         return positions
 
     @property
@@ -143,13 +165,43 @@ class StreamedFolder(StreamedData):
 
     def load(self) -> Splits[Listing]:
         """List the files."""
-        self.class_names, listings = list_splits(self.root)
+        self.class_names, listings = self._listings
+        self._advise_on_size(listings["train"].paths[0])
         return Splits(**listings)
+
+    def load_test(self) -> Listing:
+        """List the test images; there need be no others."""
+        self.class_names, listing = list_classes(find_test(self.root))
+        return listing
+
+    def fingerprint(self) -> str:
+        """Return what tells these images from those of other folders."""
+        return fingerprint_of(self._listings[1], self.root)
+
+    @cached_property
+    def _listings(self) -> tuple[list[str], dict[str, Listing]]:
+        return list_splits(self.root)
+
+    def _advise_on_size(self, first: str) -> None:
+        """Say where small images are about to be enlarged."""
+        try:
+            with Image.open(first) as image:
+                largest = max(image.size)
+        except (OSError, ValueError):
+            return  # a bad image; the loader counts it
+        if largest < STREAM_FROM <= self.input_size[1]:
+            log.warning(
+                "data.image_size=%d, but %s has %d pixels: data.image_size=%d shows such images as they are",
+                self.input_size[1],
+                first,
+                largest,
+                largest,
+            )
 
 
 def open_image_folder(
     root: str,
-    image_size: int = 32,
+    image_size: int = 224,
     loader: str = "auto",
     *,
     cache_dir: str = "outputs/cache",
@@ -194,6 +246,21 @@ def open_image_folder(
     )
 
 
+def fingerprint_of(listings: Mapping[str, Listing], root: Path) -> str:
+    """Return what changes when a file below ``root`` comes, goes or gets another name, and most often with its size.
+
+    It does not depend on where ``root`` is or when files were copied. Sizes are asked of a thousand files at even
+    distances: over a network, a million would take minutes.
+    """
+    digest = hashlib.sha256()
+    for split, listing in sorted(listings.items()):
+        every = -(-len(listing) // SIZED_FILES)
+        for i, path in enumerate(listing.paths):
+            size = os.stat(path).st_size if i % every == 0 else ""
+            digest.update(f"{split}\0{path.removeprefix(str(root))}\0{size}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def stamp(listing: Listing, root: Path) -> str:
     """Return what changes when a file comes, goes, or changes its name below ``root``, its size or its time."""
     digest = hashlib.sha256()
@@ -217,12 +284,8 @@ def write_array(path: Path, array: np.ndarray) -> None:
     Raises:
         UserError: it cannot be written, for example because the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        with replaced_whole(path) as temporary, open(temporary, "wb") as file:
             np.save(file, array, allow_pickle=False)
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: could not be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

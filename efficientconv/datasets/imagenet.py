@@ -44,7 +44,15 @@ class ImageNet(StreamedData):
 
     def prepare_data(self) -> None:
         """Refuse early what is not there; ImageNet cannot be fetched without an account."""
-        missing = [name for name in ("train", "val") if not (self.root / name).is_dir()]
+        if self._test is None:  # else the test images alone were asked for, and are there
+            self._require("train", "val")
+
+    def prepare_test(self) -> None:
+        """Refuse early what is not there; the test images lie in ``val``."""
+        self._require("val")
+
+    def _require(self, *folders: str) -> None:
+        missing = [name for name in folders if not (self.root / name).is_dir()]
         if missing:
             raise UserError(
                 f"data=imagenet: looked in {self.root} (missing: {', '.join(missing)}). With an account at "
@@ -55,24 +63,32 @@ class ImageNet(StreamedData):
 
     def load(self) -> Splits[Listing]:
         """List the files."""
+        self._require("train", "val")
+        return Splits(self._list_classes("train", self._wnids()), self.load_test())
+
+    def load_test(self) -> Listing:
+        """List the files of the validation set; the training images need not be there."""
+        self._require("val")
+        wnids = self._wnids()
+        has_classes = any(entry.is_dir() for entry in (self.root / "val").iterdir())
+        return self._list_classes("val", wnids) if has_classes else self._list_flat(wnids)
+
+    def _wnids(self) -> list[str]:
+        """Return the WordNet ids in their order, and set the names of the classes."""
         from timm.data import ImageNetInfo  # three seconds
 
-        self.prepare_data()
         info = ImageNetInfo()
-        wnids = info.label_names()
         self.class_names = list(info.label_descriptions())
-        train = self._list_classes("train", wnids)
-        has_classes = any(entry.is_dir() for entry in (self.root / "val").iterdir())
-        return Splits(train, self._list_classes("val", wnids) if has_classes else self._list_flat(wnids))
+        return info.label_names()
 
     def _list_classes(self, name: str, wnids: list[str]) -> Listing:
-        found, listing = list_classes(self.root / name)
-        if found != wnids:
-            missing, unknown = sorted(set(wnids) - set(found)), sorted(set(found) - set(wnids))
+        folders, listing = list_classes(self.root / name)
+        if folders != wnids:
+            missing, unknown = sorted(set(wnids) - set(folders)), sorted(set(folders) - set(wnids))
             lists = {"missing": missing, "unknown": unknown}
             named = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in lists.items() if names)
             raise UserError(
-                f"data=imagenet: {self.root / name}: 1,000 classes expected and {len(found):,} found ({named}); "
+                f"data=imagenet: {self.root / name}: 1,000 classes expected and {len(folders):,} found ({named}); "
                 "any other set of classes is data=image_folder"
             )
         return listing
@@ -109,7 +125,7 @@ def read_kaggle_labels(path: Path) -> dict[str, str]:
 
 
 def read_devkit_labels(labels: Path, classes: Path) -> dict[str, str]:
-    """Read a number from 1 to 1,000 for each image, which is not the class's place in the standard order, and whose."""
+    """Read the kit's number of each image's class, and look up its WordNet id: the kit has an order of its own."""
     from scipy.io import loadmat
 
     synsets = loadmat(classes, squeeze_me=True)["synsets"]

@@ -18,8 +18,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 
 from efficientconv.datasets.base import Splits
 from efficientconv.datasets.downloaded import DownloadedData
-from efficientconv.datasets.grey import in_channels, require_channels
-from efficientconv.datasets.in_memory import InMemoryData
+from efficientconv.datasets.in_memory import InMemoryData, in_channels, require_channels
 from efficientconv.errors import UserError
 from efficientconv.loaders.memory import LabeledImages
 from efficientconv.transforms.batch import Normalization

@@ -33,7 +33,7 @@ class StreamedData(ImageData[Listing]):
 
     Args:
         image_size: height and width in pixels that the network sees.
-        loader: ``dali``, ``torch``, or ``auto``: DALI where it is installed.
+        loader: ``dali``, ``torch``, or ``auto``: DALI where it is installed and works on the training device.
         train_crop: makes the crop of training images of their size; None is ``RandomAreaCrop``.
         eval_crop: the same for evaluation; None is ``CenterCrop``.
         color_jitter: any of brightness, contrast and saturation, as ``ColorJitter`` takes them; None changes no colour.
@@ -41,7 +41,8 @@ class StreamedData(ImageData[Listing]):
         common: the arguments of ``ImageData``. ``normalize: true`` is by ImageNet's mean and standard deviation.
 
     Raises:
-        UserError: a value that cannot be, or DALI asked for where it is not installed.
+        UserError: a value that cannot be, or DALI asked for where it is not installed or, from the first loader, where
+            it does not work.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class StreamedData(ImageData[Listing]):
         require_whole("data.image_size", image_size, least=1)
         if workers is not None:
             require_whole("data.workers", workers, least=0)
-        self.loader = choose_loader(loader)
+        require_loader(loader)
+        self.loader = loader
         self.workers = workers
         self.input_size = (3, image_size, image_size)
         self.train_crop = make_crop(train_crop or RandomAreaCrop, image_size)
@@ -69,22 +71,23 @@ class StreamedData(ImageData[Listing]):
             self.train_transforms.append(ColorJitter.parse(color_jitter))
         self.normalization = IMAGENET_NORMALIZATION if self.normalize is True else self.normalize or None
 
-    def _describe(self, train: Listing) -> None:
-        log.info("data=%s: %d training images, read by %s", self.title, len(train), self._loader_name)
-
-    @property
-    def _loader_name(self) -> str:
-        return "NVIDIA DALI (data.loader=dali)" if self.loader == "dali" else "torch's DataLoader (data.loader=torch)"
+    def _describe(self, part: Listing) -> None:
+        """Do nothing: size and normalisation depend on no image."""
 
     @cached_property
     def _loader_class(self) -> type[StreamLoader]:
-        if self.loader == "dali":
-            from efficientconv.loaders.dali_loader import DaliLoader
-
-            return DaliLoader
+        """Choose the loader, and say which, once the training device is known."""
+        from efficientconv.loaders.dali_loader import DaliLoader
         from efficientconv.loaders.torch_loader import TorchLoader
 
-        return TorchLoader
+        problem = None if self.loader == "torch" else dali_problem(self._device)
+        if problem and self.loader == "dali":
+            raise UserError(f"data.loader=dali: NVIDIA DALI {problem}; use data.loader=torch")
+        chosen = TorchLoader if problem or self.loader == "torch" else DaliLoader
+        reader = "NVIDIA DALI" if chosen is DaliLoader else "torch's DataLoader"
+        why = f": NVIDIA DALI {problem}" if problem else ""
+        log.info("data=%s: %s, read by %s%s", self.title, self._amount, reader, why)
+        return chosen
 
     def _loader(self, part: Listing, batch_size: int, training: bool) -> StreamLoader:
         return self._loader_class(
@@ -94,7 +97,7 @@ class StreamedData(ImageData[Listing]):
             batch_size=batch_size,
             training=training,
             normalization=self.normalization,
-            damaged=self.damaged,
+            bad_files=self.bad_files,
             workers=available_workers(self._devices_here) if self.workers is None else self.workers,
             device=self._device,
             dtype=batch_dtype(str(self.trainer.precision)) if self.trainer else torch.float32,
@@ -108,21 +111,35 @@ class StreamedData(ImageData[Listing]):
         return self.trainer.num_devices if self.trainer else 1
 
 
-def choose_loader(asked: str) -> str:
-    """Return ``dali`` or ``torch``.
+def require_loader(asked: str) -> None:
+    """Refuse ``data.loader=asked`` where there is no such loader.
 
     Raises:
         UserError: another name, or DALI is not installed.
     """
     if asked not in LOADERS:
         raise UserError(f"data.loader={asked}: must be one of {', '.join(LOADERS)}")
-    installed = dali_is_installed()
-    if asked == "dali" and not installed:
+    if asked == "dali" and not dali_is_installed():
         raise UserError(
             "data.loader=dali: NVIDIA DALI is not installed; pip install nvidia-dali-cuda130 (Linux only), "
             "or use data.loader=torch"
         )
-    return asked if asked != "auto" else "dali" if installed else "torch"
+
+
+def dali_problem(device: torch.device) -> str | None:
+    """Say why NVIDIA DALI makes no batches on ``device``, as what follows its name; None where it makes them.
+
+    Besides not being installed, it may have been built for a CUDA that the GPU's driver is too old for.
+    """
+    if not dali_is_installed():
+        return "is not installed"
+    from efficientconv.loaders.dali_loader import own_words, run_smallest_pipeline
+
+    try:
+        run_smallest_pipeline(device)
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"does not work on {device.type} here ({own_words(error)})"
+    return None
 
 
 def dali_is_installed() -> bool:

@@ -16,7 +16,7 @@ from efficientconv.deploy.metadata import Metadata
 from efficientconv.deploy.preprocessing import Preprocessing
 from efficientconv.deploy.trained import TrainedRun
 from efficientconv.errors import UserError
-from efficientconv.loaders.bad_images import DamagedImageError, DamagedImages
+from efficientconv.loaders.bad_images import BadImageError, BadImages
 from efficientconv.loaders.decode import read_rgb
 from efficientconv.loaders.image_files import SUFFIXES, list_images
 
@@ -121,12 +121,12 @@ def classify(classifier: Classifier, paths: Sequence[str], top: int, max_bad_ima
     Raises:
         UserError: a file is not an image.
     """
-    damaged = DamagedImages(max_bad_images)
+    damaged = BadImages(max_bad_images)
     found = []
     for path in paths:
         try:
             image = read_rgb(path)
-        except DamagedImageError as error:
+        except BadImageError as error:
             damaged.add(error)
             continue
         found.append(Prediction(path, _best(classifier, image, top)))

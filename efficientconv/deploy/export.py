@@ -106,6 +106,7 @@ def _writer(file_format: Format, trained: TrainedRun, options: Options) -> Calla
 def _calibration(trained: TrainedRun, options: Options) -> Iterator[Tensor]:
     """Yield batches of ``options.calibration`` of the run's training images in all, augmented as in training."""
     left, size = options.calibration, options.batch or 32
+    trained.data.prepare_data()
     for images, _ in trained.data.train_dataloader():
         for batch in images.float().split(size):
             if left <= 0:

@@ -13,7 +13,7 @@ from efficientconv.datasets import ImageData
 from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.training.evaluate import open_data, restore, trained_classes, trusted_config
+from efficientconv.training.evaluate import open_data, restore, trusted_config
 
 
 class TrainedRun:
@@ -44,10 +44,8 @@ class TrainedRun:
 
     @cached_property
     def data(self) -> ImageData:
-        """The run's data set, ready for its loaders."""
-        data = open_data(self.config, self._changes, self._allow)[1]
-        trained_classes(self.run, data.num_classes)
-        return data
+        """The run's data set, ready for its test images."""
+        return open_data(self.run, self.config, self._changes, self._allow)[1]
 
     @cached_property
     def class_names(self) -> list[str]:

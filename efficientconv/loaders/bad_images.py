@@ -1,4 +1,4 @@
-"""Image files that cannot be decoded: named, counted, and left out where the user allows it."""
+"""Image files that cannot be decoded: each is named and counted, and left out where data.max_bad_images allows it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from efficientconv.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class DamagedImageError(UserError):
+class BadImageError(UserError):
     """A file that is not an image, or a damaged one.
 
     Args:
@@ -26,8 +26,8 @@ class DamagedImageError(UserError):
         return type(self), (self.path, self.reason)
 
 
-class DamagedImages:
-    """The damaged image files met so far; each counts once, however often it is met.
+class BadImages:
+    """The image files that could not be decoded so far; each counts once, however often it is met.
 
     Args:
         limit: how many are left out before the next one stops the run.
@@ -43,19 +43,16 @@ class DamagedImages:
     def __contains__(self, path: str) -> bool:
         return path in self.paths
 
-    def add(self, error: DamagedImageError) -> None:
-        """Count a file and warn of it.
+    def add(self, error: BadImageError) -> None:
+        """Count the file that ``error`` names, and warn of it.
 
         Raises:
-            UserError: it is one too many.
+            UserError: it is one more than the limit.
         """
         if error.path in self.paths:
             return
-        if not self.limit:
-            raise error
-        if len(self.paths) == self.limit:
-            raise UserError(
-                f"{error}: one more damaged image than data.max_bad_images={self.limit} leaves out"
-            ) from error
+        if len(self.paths) >= self.limit:
+            allowed = f"{self.limit}, and this is one more" if self.limit else "none"
+            raise UserError(f"{error}: data.max_bad_images={self.limit} leaves out {allowed}") from error
         self.paths.add(error.path)
         log.warning("%s; left out (%d of at most %d)", error, len(self), self.limit)

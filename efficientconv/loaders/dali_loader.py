@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from efficientconv.errors import UserError
-from efficientconv.loaders.decode import find_damaged
+from efficientconv.loaders.decode import find_bad
 from efficientconv.loaders.stream import Job, StreamLoader, with_columns
 
 PREFETCH = 2  # batches under way beside the one in use
@@ -27,8 +27,8 @@ PREFETCH = 2  # batches under way beside the one in use
 class DaliLoader(StreamLoader):
     """Batches by DALI; see ``StreamLoader`` for the arguments.
 
-    DALI gives up a whole pipeline where one image is damaged. Then the files of all batches under way are looked
-    through, the damaged ones are left out, and a new pipeline begins where the old one was. A file cut short is found
+    DALI gives up a whole pipeline at one bad image. Then Pillow looks through the files of all batches under way, the
+    bad ones are left out, and a new pipeline begins where the old one was. A file cut short is found
     only when a window reaches the part that is missing: DALI does not decode the rest.
     """
 
@@ -57,7 +57,7 @@ class DaliLoader(StreamLoader):
         except StopIteration:
             return None
         except RuntimeError as error:
-            self._leave_damaged_out(error)
+            self._leave_bad_out(error)
             return self._next()
         return torch.from_dlpack(batch.as_tensor()).to(self.device, self.dtype).permute(0, 3, 1, 2)
 
@@ -101,26 +101,43 @@ class DaliLoader(StreamLoader):
         dtype = types.FLOAT16 if self.dtype == torch.float16 else types.FLOAT  # it has no bfloat16
         return fn.crop_mirror_normalize(images, dtype=dtype, output_layout="HWC", mean=mean, std=std)
 
-    def _leave_damaged_out(self, error: RuntimeError) -> None:
-        """Go on without the damaged files among those under way.
+    def _leave_bad_out(self, error: RuntimeError) -> None:
+        """Go on without the bad files among those under way.
 
         Raises:
             UserError: there are more than allowed; or Pillow can read all of them.
         """
         waiting = list(self._under_way)
-        found = find_damaged([path for job in waiting for path in job.paths])
-        if not found:
+        errors = find_bad([path for job in waiting for path in job.paths])
+        if not errors:
             raise UserError(
                 f"DALI fails where Pillow does not; data.loader=torch may help ({own_words(error)})"
             ) from error
-        for damaged in found:
-            self.damaged.add(damaged)
+        for bad in errors:
+            self.bad_files.add(bad)
         self._pipeline = None
         self._under_way.clear()
-        self._jobs = chain((job.without(self.damaged) for job in waiting), self._jobs)
+        self._jobs = chain((job.without(self.bad_files) for job in waiting), self._jobs)
 
 
-def own_words(error: RuntimeError) -> str:
+def run_smallest_pipeline(device: torch.device) -> None:
+    """Bring one number to ``device`` by DALI.
+
+    Raises:
+        ImportError: a library that it needs is missing.
+        RuntimeError: it does not work there, as with a driver that is older than the CUDA it was built for.
+    """
+    from nvidia.dali import Pipeline, types
+
+    on_gpu = device.type == "cuda"
+    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=(device.index or 0) if on_gpu else None)
+    with pipeline:
+        pipeline.set_outputs(types.Constant(0, device="gpu" if on_gpu else "cpu"))
+    pipeline.build()
+    pipeline.run()
+
+
+def own_words(error: Exception) -> str:
     """Take the cause out of one of DALI's messages, which quotes a traceback before it."""
     message = str(error)
     return (message.partition("encountered:")[2] or message).strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Image files turned into pixels of one size, many at a time."""
+"""Decoding of image files into pixels of one size, many at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from efficientconv.loaders.bad_images import DamagedImageError, DamagedImages
+from efficientconv.loaders.bad_images import BadImageError, BadImages
 
 T = TypeVar("T")
 CHUNK = 100  # files for a thread at a time
@@ -30,7 +30,7 @@ def decode_file(path: str, size: int) -> np.ndarray:
     one of the right size keeps its pixels.
 
     Raises:
-        DamagedImageError: the file is not an image, or is damaged; its path is in the message.
+        BadImageError: the file is not an image, or is damaged; its path is in the message.
     """
     rgb = _open_rgb(path)
     if rgb.size != (size, size):
@@ -42,7 +42,7 @@ def read_rgb(path: str) -> Tensor:
     """Decode one file as it is: (3, H, W) uint8, channels last in memory.
 
     Raises:
-        DamagedImageError: as ``decode_file``.
+        BadImageError: as ``decode_file``.
     """
     return torch.from_numpy(np.array(_open_rgb(path))).permute(2, 0, 1)
 
@@ -55,9 +55,9 @@ def _open_rgb(path: str) -> Image.Image:
         with Image.open(content) as image:
             return _to_rgb(image)
     except UnidentifiedImageError as error:
-        raise DamagedImageError(path, "no image format that is known") from error
+        raise BadImageError(path, "no image format that is known") from error
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        raise DamagedImageError(path, str(error)) from error
+        raise BadImageError(path, str(error)) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -68,13 +68,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def find_damaged(paths: Sequence[str]) -> list[DamagedImageError]:
+def find_bad(paths: Sequence[str]) -> list[BadImageError]:
     """Return an error for each file that cannot be decoded, in order."""
 
-    def check(path: str) -> DamagedImageError | None:
+    def check(path: str) -> BadImageError | None:
         try:
             _open_rgb(path)
-        except DamagedImageError as error:
+        except BadImageError as error:
             return error
         return None
 
@@ -83,7 +83,7 @@ def find_damaged(paths: Sequence[str]) -> list[DamagedImageError]:
 
 
 def decode_files(
-    paths: Sequence[str], size: int, description: str, damaged: DamagedImages | None = None
+    paths: Sequence[str], size: int, description: str, bad_files: BadImages | None = None
 ) -> tuple[np.ndarray, list[int]]:
     """Decode all ``paths``, with a progress bar on a terminal.
 
@@ -94,24 +94,24 @@ def decode_files(
         paths: of the files.
         size: height and width in pixels.
         description: of the progress bar.
-        damaged: counts damaged files; None stops at the first.
+        bad_files: counts the files that cannot be decoded; None stops at the first.
 
     Returns:
-        The images (N, 3, size, size) uint8, and the positions of the damaged ones, which are black.
+        The images (N, 3, size, size) uint8, and the positions of those that could not be decoded, which are black.
 
     Raises:
-        UserError: more files are damaged than allowed.
+        UserError: there are more bad files than ``bad_files`` allows.
     """
-    damaged = DamagedImages() if damaged is None else damaged
+    bad_files = BadImages() if bad_files is None else bad_files
     images = np.zeros((len(paths), 3, size, size), dtype=np.uint8)
     positions: list[int] = []
 
-    def decode_chunk(start: int) -> list[tuple[int, DamagedImageError]]:
+    def decode_chunk(start: int) -> list[tuple[int, BadImageError]]:
         errors = []
         for i, path in enumerate(paths[start : start + CHUNK], start):
             try:
                 images[i] = decode_file(path, size)
-            except DamagedImageError as error:
+            except BadImageError as error:
                 errors.append((i, error))
         return errors
 
@@ -120,7 +120,7 @@ def decode_files(
         done = pool.map(decode_chunk, starts)
         try:
             for position, error in chain.from_iterable(_with_progress(done, description, len(starts))):
-                damaged.add(error)
+                bad_files.add(error)
                 positions.append(position)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

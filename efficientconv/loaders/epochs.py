@@ -1,4 +1,4 @@
-"""Which images an epoch shows to which rank, and going on in the middle of it."""
+"""The base of all loaders: which images an epoch shows to which rank, and how a resumed run goes on within one."""
 
 from __future__ import annotations
 

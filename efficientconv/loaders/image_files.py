@@ -1,4 +1,4 @@
-"""Which image files a data set has, and of which class each is: what a data set says, and a loader makes batches of."""
+"""Lists of image files with their classes, as data sets make them of folders and loaders make batches of them."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def list_classes(folder: Path) -> tuple[list[str], Listing]:
     paths: list[str] = []
     counts: list[int] = []
     for class_name in class_names:
-        found = list(list_images(folder / class_name))
-        if not found:
+        images = list(list_images(folder / class_name))
+        if not images:
             raise UserError(f"{folder / class_name}: this class has no image ({', '.join(SUFFIXES)})")
-        paths += found
-        counts.append(len(found))
+        paths += images
+        counts.append(len(images))
     return class_names, Listing(paths, torch.repeat_interleave(torch.tensor(counts)))
 
 
@@ -89,14 +89,26 @@ def find_splits(root: Path) -> dict[str, Path]:
         raise UserError(
             f"data.root={root}: there is no such folder; it should hold {expected} (data=digits needs no download)"
         )
-    train, test, val = (root / name for name in ("train", "test", "val"))
+    train, val = root / "train", root / "val"
     if not train.is_dir():
         raise UserError(f"data.root={root}: has no folder train; it should hold {expected}")
-    if test.is_dir() and val.is_dir():
-        return {"train": train, "test": test, "validation": val}
-    if test.is_dir() or val.is_dir():
-        return {"train": train, "test": test if test.is_dir() else val}
-    raise UserError(f"data.root={root}: has neither a folder test nor val; it should hold {expected}")
+    splits = {"train": train, "test": find_test(root)}
+    return splits | {"validation": val} if splits["test"] != val and val.is_dir() else splits
+
+
+def find_test(root: Path) -> Path:
+    """Find the folder of the test images: ``test``, or else ``val``.
+
+    Raises:
+        UserError: neither is there.
+    """
+    for name in ("test", "val"):
+        if (root / name).is_dir():
+            return root / name
+    raise UserError(
+        f"data.root={root}: has neither a folder test nor val; it should hold test/<class>/*.jpg (or val), or any "
+        "other image files"
+    )
 
 
 def list_splits(root: Path) -> tuple[list[str], dict[str, Listing]]:
@@ -106,15 +118,18 @@ def list_splits(root: Path) -> tuple[list[str], dict[str, Listing]]:
         The names of the classes, and the files of each split.
 
     Raises:
-        UserError: as the other functions here; or the splits have different classes.
+        UserError: as the other functions here; or there is one class, or the splits have different ones.
     """
-    found = {split: list_classes(folder) for split, folder in find_splits(root).items()}
-    names, _ = found["train"]
-    for split, (other, _) in found.items():
-        differing = sorted(set(names) ^ set(other))
+    folders = find_splits(root)
+    listed = {split: list_classes(folder) for split, folder in folders.items()}
+    names, _ = listed["train"]
+    if len(names) == 1:
+        raise UserError(f"data.root={root}: train has one class, {names[0]}; at least two are needed to tell apart")
+    for split, (others, _) in listed.items():
+        differing = sorted(set(names) ^ set(others))
         if differing:
             raise UserError(
-                f"data.root={root}: train has {len(names)} classes and {split} has {len(other)}; "
+                f"data.root={root}: train has {len(names)} classes and {folders[split].name} has {len(others)}; "
                 f"not in both: {', '.join(differing[:5])}"
             )
-    return names, {split: listing for split, (_, listing) in found.items()}
+    return names, {split: listing for split, (_, listing) in listed.items()}

@@ -1,4 +1,4 @@
-"""Photographs decoded while they are needed: what the loader by torch and the loader by DALI have in common."""
+"""Photographs decoded while they are needed: the part that the loaders by torch and by DALI share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from efficientconv.errors import UserError
-from efficientconv.loaders.bad_images import DamagedImages
+from efficientconv.loaders.bad_images import BadImages
 from efficientconv.loaders.epochs import EpochLoader
 from efficientconv.loaders.image_files import Listing
 from efficientconv.transforms.batch import Normalization
@@ -29,23 +29,23 @@ class Job:
     labels: np.ndarray
     numbers: np.ndarray
 
-    def without(self, damaged: DamagedImages | set[str]) -> Job:
-        """Leave damaged files out.
+    def without(self, bad_files: BadImages | set[str]) -> Job:
+        """Leave bad files out.
 
         Raises:
             UserError: no file is left.
         """
-        kept = [i for i, path in enumerate(self.paths) if path not in damaged]
+        kept = [i for i, path in enumerate(self.paths) if path not in bad_files]
         if not kept:
-            raise UserError(f"all {len(self.paths)} images of a batch are damaged, the first {self.paths[0]}")
+            raise UserError(f"all {len(self.paths)} images of a batch are bad, the first {self.paths[0]}")
         return Job([self.paths[i] for i in kept], self.labels[kept], self.numbers[kept])
 
 
 class StreamLoader(EpochLoader):
     """Abstract base: plans an epoch as a sequence of jobs, which leaves decode, several ahead of the one wanted.
 
-    Images are in ``channels_last`` memory format, on the training device, in the dtype asked for. A damaged image is
-    left out of its batch.
+    Images are in ``channels_last`` memory format, on the training device, in the dtype asked for. A bad image is left
+    out of its batch.
 
     Args:
         listing: the files.
@@ -54,7 +54,7 @@ class StreamLoader(EpochLoader):
         batch_size: images in a batch, for each rank.
         training: shuffle; else in order.
         normalization: None leaves the pixels in [0, 1].
-        damaged: counts damaged files; None stops at the first.
+        bad_files: counts the files that cannot be decoded; None stops at the first.
         workers: processes (torch) or threads (DALI) that decode.
         device: where the batches are wanted.
         dtype: of the images.
@@ -70,7 +70,7 @@ class StreamLoader(EpochLoader):
         batch_size: int,
         training: bool,
         normalization: Normalization | None = None,
-        damaged: DamagedImages | None = None,
+        bad_files: BadImages | None = None,
         workers: int = 1,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -82,7 +82,7 @@ class StreamLoader(EpochLoader):
         self.transforms = transforms
         self.columns = sum(transform.columns for transform in (crop, *transforms))
         self.normalization = normalization
-        self.damaged = DamagedImages() if damaged is None else damaged
+        self.bad_files = BadImages() if bad_files is None else bad_files
         self.workers = workers
         self.device = torch.device(device)
         self.dtype = dtype
@@ -96,7 +96,7 @@ class StreamLoader(EpochLoader):
 
     @abstractmethod
     def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, np.ndarray], None, None]:
-        """Yield the finished images (N, 3, H, W) of each job, and the labels of those that were not damaged."""
+        """Yield the finished images (N, 3, H, W) of each job, and the labels of those that could be decoded."""
 
     def _order(self) -> np.ndarray:
         """Return this rank's images of the current epoch, in order."""
@@ -108,7 +108,7 @@ class StreamLoader(EpochLoader):
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
         paths = [self.listing.paths[i] for i in chosen]
         numbers = self._draw(batch)[: len(chosen)]
-        return Job(paths, self.listing.labels.numpy()[chosen], numbers).without(self.damaged)
+        return Job(paths, self.listing.labels.numpy()[chosen], numbers).without(self.bad_files)
 
     def _draw(self, batch: int) -> np.ndarray:
         """Draw for the batches of all ranks at once, and take this rank's rows."""

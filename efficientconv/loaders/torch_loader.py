@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from efficientconv.loaders.bad_images import DamagedImageError
+from efficientconv.loaders.bad_images import BadImageError
 from efficientconv.loaders.decode import read_rgb
 from efficientconv.loaders.stream import Job, StreamLoader, with_columns
 from efficientconv.transforms.batch import Normalization
@@ -47,7 +47,7 @@ class TorchLoader(StreamLoader):
         for pixels, errors in self._loader:
             job = self._jobs.sent.popleft()
             for error in errors:
-                self.damaged.add(error)
+                self.bad_files.add(error)
             labels = job.without({error.path for error in errors}).labels
             yield self._normalize(pixels.to(self.device, non_blocking=True)), labels
 
@@ -80,7 +80,7 @@ class JobSource(Iterable[Job]):
             yield job
 
 
-class Decoder(Dataset[tuple[Tensor, list[DamagedImageError]]]):
+class Decoder(Dataset[tuple[Tensor, list[BadImageError]]]):
     """What a worker does with a job: the pixels (N, H, W, 3) uint8 of the images that could be decoded, and the errors.
 
     Args:
@@ -90,13 +90,13 @@ class Decoder(Dataset[tuple[Tensor, list[DamagedImageError]]]):
     def __init__(self, transforms: tuple[ImageTransform, ...]) -> None:
         self.transforms = transforms
 
-    def __getitem__(self, job: Job) -> tuple[Tensor, list[DamagedImageError]]:
+    def __getitem__(self, job: Job) -> tuple[Tensor, list[BadImageError]]:
         images: list[Tensor] = []
-        errors: list[DamagedImageError] = []
+        errors: list[BadImageError] = []
         for path, numbers in zip(job.paths, job.numbers, strict=True):
             try:
                 image = read_rgb(path)
-            except DamagedImageError as error:
+            except BadImageError as error:
                 errors.append(error)
                 continue
             for transform, own in with_columns(self.transforms, numbers):

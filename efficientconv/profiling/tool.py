@@ -17,38 +17,48 @@ from efficientconv.compose import ReplacementReport, fold_layers, replace_convs
 from efficientconv.console import console, figures_table
 from efficientconv.errors import UserError
 from efficientconv.profiling import Profile, complexity
+from efficientconv.profiling.meta import QuickMeta
 
 
 def profile(config: Mapping[str, Any], name: str) -> dict[str, Profile]:
-    """Build a network, count it as it trains and as it is deployed, and print both.
+    """Build a network, count it plain, as it trains and as it is deployed, and print these side by side.
 
     Args:
         config: ``configs/profile.yaml`` composed, as plain dictionaries and lists.
         name: what to call the network, such as the words of the command line that build it.
 
     Returns:
-        The counts ``trained``, and ``folded`` where folding changes them.
+        The counts ``trained``; before it ``plain``, with the backbone's own convolutions, where the convolution
+        replaces any; behind it ``folded``, where folding changes them.
 
     Raises:
         UserError: a value that is not right, or a network that does not run on such images.
     """
     size, depth = _checked(config)
-    model, report = _built(config, config["classes"])
+    plain = build_backbone(config, config["classes"])
+    network, report = replace_in(plain, config["conv"])
     try:
-        found = {"trained": complexity(model, size)}
-        folded = complexity(fold_layers(model), size)
+        counts = _counts(plain, network, size)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if folded.totals != found["trained"].totals or folded.params != found["trained"].params:
-        found["folded"] = folded
     screen = console()
     lines = [name, *(report.summary() if report else ()), ""]
-    counts = tree(found["trained"], depth, screen.width), totals(found, screen.width)
-    screen.print(Group(*map(Text, lines), *counts), crop=False)
+    layouts = tree(counts["trained"], depth, screen.width), totals(counts, screen.width)
+    screen.print(Group(*map(Text, lines), *layouts), crop=False)
     if config["json"] is not None:
-        plain = {"network": name} | {key: each.to_dict() for key, each in found.items()}
-        Path(config["json"]).write_text(json.dumps(plain, indent=2) + "\n")
-    return found
+        content = {"network": name} | {key: each.to_dict() for key, each in counts.items()}
+        Path(config["json"]).write_text(json.dumps(content, indent=2) + "\n")
+    return counts
+
+
+def _counts(plain: nn.Module, network: nn.Module, size: tuple[int, int, int]) -> dict[str, Profile]:
+    counts = {"trained": complexity(network, size)}
+    if network is not plain:
+        counts = {"plain": complexity(plain, size)} | counts
+    folded = complexity(fold_layers(network), size)
+    if (folded.totals, folded.params) != (counts["trained"].totals, counts["trained"].params):
+        counts["folded"] = folded
+    return counts
 
 
 def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
@@ -57,20 +67,30 @@ def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
     Raises:
         UserError: the convolution fits nowhere in it.
     """
-    return _built(config, classes)[0]
+    return replace_in(build_backbone(config, classes), config["conv"])[0]
 
 
-def _built(config: Mapping[str, Any], classes: int) -> tuple[nn.Module, ReplacementReport | None]:
+def build_backbone(config: Mapping[str, Any], classes: int) -> nn.Module:
+    """Build the network of a composed ``model``, where it can be without memory behind its weights."""
     backbone = instantiate(config["model"], _convert_="all")
     try:
-        with torch.device("meta"):
-            model = backbone(num_classes=classes)
+        with torch.device("meta"), QuickMeta():
+            return backbone(num_classes=classes)
     except NotImplementedError:  # it reads its weights while it is built, as torchvision's RegNets do
-        model = backbone(num_classes=classes)
-    conv = instantiate(config["conv"], _convert_="all")
+        return backbone(num_classes=classes)
+
+
+def replace_in(model: nn.Module, conv: Mapping[str, Any]) -> tuple[nn.Module, ReplacementReport | None]:
+    """Put the layers of a composed ``conv`` into a copy of ``model``; where there are none, return ``model`` itself.
+
+    Raises:
+        UserError: the convolution fits nowhere in it.
+    """
+    conv = instantiate(conv, _convert_="all")
     if conv["layer"] is None and not conv["instead"]:
         return model, None
-    return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])
+    with QuickMeta():
+        return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])
 
 
 def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | None]:
@@ -82,30 +102,31 @@ def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | Non
     return (size[0], size[1], size[2]), depth
 
 
-def tree(found: Profile, depth: int | None, width: int) -> Group:
+def tree(network: Profile, depth: int | None, width: int) -> Group:
     """Lay out the modules down to ``depth`` levels below the network; each row includes what is below it."""
     rows = []
-    for name, module in found.modules.items():
+    for name, module in network.modules.items():
         level = name.count(".") + 1 if name else 0
         if depth is None or level <= depth:
-            share = f"{module.macs / found.macs:.1%}" if found.macs else ""
+            share = f"{module.macs / network.macs:.1%}" if network.macs else ""
             counts = (f"{module.params:,}", f"{module.macs:,}", share, f"{module.activations:,}")
             indented = f"{'  ' * level}{name.rpartition('.')[2]} " if name else ""
             rows.append([Text.assemble(indented, (module.kind, "dim")), *map(Text, counts)])
-    size = "×".join(map(str, found.input_size))
-    title = f"{size}: {found.params:,} params, {found.macs:,} MACs"
+    size = "×".join(map(str, network.input_size))
+    title = f"{size}: {network.params:,} params, {network.macs:,} MACs"
     headers = ("module", "params", "MACs", "of all", "activations")
     return Group(title, "", figures_table(headers, rows, width), "")
 
 
-def totals(found: Mapping[str, Profile], width: int) -> Group:
-    """Lay out the totals by every convention: as trained, and folded where that differs."""
+def totals(profiles: Mapping[str, Profile], width: int) -> Group:
+    """Lay out the totals by every convention: a column for each profile, under its name."""
+    columns = profiles.values()
     rows = {
-        "params": [each.params for each in found.values()],
-        "trainable": [each.trainable_params for each in found.values()],
+        "params": [each.params for each in columns],
+        "trainable": [each.trainable_params for each in columns],
     }
-    rows |= {name: [each.totals[name] for each in found.values()] for name in found["trained"].totals}
-    rows["peak activations, bytes"] = [each.peak_activation_bytes for each in found.values()]
+    rows |= {name: [each.totals[name] for each in columns] for name in profiles["trained"].totals}
+    rows["peak activations, bytes"] = [each.peak_activation_bytes for each in columns]
     texts = [[Text(name), *(Text(f"{count:,}") for count in counts)] for name, counts in rows.items()]
     title = "by convention; efficientconv profile --help tells them apart"
-    return Group(title, "", figures_table(("total", *found), texts, width), "")
+    return Group(title, "", figures_table(("total", *profiles), texts, width), "")

@@ -11,17 +11,18 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
+from efficientconv.runs.same_result import name_in_job
 
 LONGEST_NAME = 120  # many file systems stop at 255 bytes
-OUTSIDE_THE_NAME = ("sweep", "outputs", "resume", "run", "allow", "logger")  # and the trainer's device settings
-DEVICE_SETTINGS = ("accelerator", "devices", "precision", "strategy", "num_nodes")  # may differ when a run goes on
 
 
 def register_resolvers() -> None:
@@ -57,22 +58,38 @@ def run_directory(stamp: str, *, _root_: DictConfig) -> str:
     return f"{_root_.outputs}/runs/{safe_name(choices['data'])}/{network}/{stamp}"
 
 
-def job_directory() -> str:
-    """Return the directory of a sweep's job, made of all its overrides but those that change nothing in the run."""
-    return job_name(list(HydraConfig.get().overrides.task))
+def job_directory(*, _root_: DictConfig) -> str:
+    """Return the directory of a sweep's job, made of all its overrides but those that change nothing in its result."""
+    data = OmegaConf.to_container(_root_.data, resolve=True)
+    return job_name(list(HydraConfig.get().overrides.task), cast(dict, data))
 
 
-def job_name(overrides: list[str]) -> str:
-    """Make a directory name of overrides: ``['seed=1', 'conv=bsconv_u']`` → ``conv-bsconv_u_seed-1``."""
-    pairs = [split_override(override) for override in overrides]
-    outside = {*OUTSIDE_THE_NAME, *(f"trainer.{name}" for name in DEVICE_SETTINGS)}
-    told = sorted(f"{key}-{value}" for key, value in pairs if outside.isdisjoint((key, key.partition(".")[0])))
+def job_name(overrides: Sequence[str], data: Mapping[str, Any]) -> str:
+    """Make a directory name of overrides: ``['seed=1', 'conv=bsconv_u']`` → ``conv-bsconv_u_seed-1``.
+
+    Args:
+        overrides: of the job; their order does not matter.
+        data: the configuration of its data, which decides whether the place of the images matters.
+    """
+    pairs = map(split_override, overrides)
+    told = sorted(filter(None, (name_in_job(key, value, data) for key, value in pairs)))
     name = "_".join(told) or "default"
     safe = safe_name(name)
     if safe == name and len(safe) <= LONGEST_NAME:
         return safe
     digest = hashlib.sha1(name.encode()).hexdigest()[:8]  # keeps apart what the cut, or the letters allowed, make equal
     return f"{safe[:LONGEST_NAME]}-{digest}"
+
+
+def composable(words: Sequence[str]) -> list[str]:
+    """Return a command line that composes where it goes on with a run, whose keys the defaults may not have.
+
+    ``["resume=true", "data.workers=4"]`` → ``["resume=true", "++data.workers=4"]``; any other is returned as it is.
+    """
+    pairs = map(split_override, words)
+    if not any(key == "resume" and value.lower() in ("true", "1", "yes", "on") for key, value in pairs):
+        return list(words)
+    return [f"++{word}" if "." in word.partition("=")[0] and word[0].isalpha() else word for word in words]
 
 
 def split_override(override: str) -> tuple[str, str]:

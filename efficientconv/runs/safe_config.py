@@ -22,33 +22,75 @@ LIBRARIES = ("efficientconv", "torch", "torchvision", "timm")
 LOADING_ARGUMENTS = ("pretrained", "weights", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "hub")
 
 
-def trust(node: Any, allow: Sequence[str] = (), where: str = "config.yaml") -> Any:
-    """Return a copy of ``node`` without the arguments that load something, all of whose targets are trusted.
+def safe_config(node: Any, allow: Sequence[str] = (), where: str = "config.yaml") -> Any:
+    """Return a copy of a stored configuration that is safe to instantiate: known targets, and nothing loaded.
 
     Args:
-        node: a stored configuration: dictionaries, lists and plain values.
+        node: dictionaries, lists and plain values.
         allow: packages whose targets the user trusts as well.
         where: the file, for the message.
 
     Raises:
-        UserError: a target that is not trusted, or is no dotted name.
+        UserError: see `require_safe_targets`.
+    """
+    require_safe_targets(node, allow, where)
+    return without_loading(node)
+
+
+def require_safe_targets(node: Any, allow: Sequence[str] = (), where: str = "config.yaml") -> None:
+    """Refuse a stored configuration that names what this module does not let run.
+
+    Args:
+        node: dictionaries, lists and plain values.
+        allow: packages whose targets the user trusts as well.
+        where: the file, for the message.
+
+    Raises:
+        UserError: a target that is not known, or is no dotted name.
+    """
+    if isinstance(node, Mapping) and "_target_" in node and not _is_safe(node["_target_"], allow):
+        raise UserError(
+            f"{where} names {node['_target_']!r}, which is not run from a stored configuration; if you trust it, "
+            f"say allow=[{str(node['_target_']).partition('.')[0]}]"
+        )
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    for child in children:
+        require_safe_targets(child, allow, where)
+
+
+def packages_to_allow(node: Any) -> list[str]:
+    """List the packages that ``allow=`` must name before a configuration is run again once it is stored."""
+    return sorted({target.partition(".")[0] for target in _targets(node) if not _is_safe(target, ())})
+
+
+def without_loading(node: Any) -> Any:
+    """Return a copy of a configuration whose arguments that load something are empty.
+
+    For a network whose weights come from a checkpoint anyway; what is written to config.yaml keeps them.
     """
     if isinstance(node, Mapping):
-        if "_target_" in node and not _is_trusted(node["_target_"], allow):
-            raise UserError(
-                f"{where} names {node['_target_']!r}, which is not run from a stored configuration; if you trust it, "
-                f"say allow=[{str(node['_target_']).partition('.')[0]}]"
-            )
-        return {
-            key: None if key in LOADING_ARGUMENTS and value else trust(value, allow, where)
-            for key, value in node.items()
-        }
+        return {key: None if _loads(key, value) else without_loading(value) for key, value in node.items()}
+    return [without_loading(value) for value in node] if isinstance(node, list) else node
+
+
+def loading_arguments(node: Any, prefix: str = "") -> list[str]:
+    """List what a configuration loads, as ``key=value`` with dotted keys."""
     if isinstance(node, list):
-        return [trust(value, allow, where) for value in node]
-    return node
+        node = dict(enumerate(node))
+    if not isinstance(node, Mapping):
+        return []
+    loading: list[str] = []
+    for key, value in node.items():
+        dotted = f"{prefix}.{key}" if prefix else str(key)
+        loading += [f"{dotted}={value}"] if _loads(key, value) else loading_arguments(value, dotted)
+    return loading
 
 
-def _is_trusted(target: Any, allow: Sequence[str]) -> bool:
+def _loads(key: Any, value: Any) -> bool:
+    return key in LOADING_ARGUMENTS and bool(value)
+
+
+def _is_safe(target: Any, allow: Sequence[str]) -> bool:
     if not isinstance(target, str):
         return False
     return target in shipped_targets() or target.partition(".")[0] in allow or _is_building_block(target)
@@ -61,11 +103,11 @@ def _is_building_block(target: str) -> bool:
     if module.partition(".")[0] not in LIBRARIES:
         return False
     try:
-        found = getattr(importlib.import_module(module), name, None)
+        block = getattr(importlib.import_module(module), name, None)
     except Exception:  # a module that cannot be imported here builds nothing
         return False
     blocks = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler)
-    return isinstance(found, type) and issubclass(found, blocks)
+    return isinstance(block, type) and issubclass(block, blocks)
 
 
 @cache

@@ -7,21 +7,20 @@ few numbers on the device; whoever wants their sums (`efficientconv.training.pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
-from efficientconv.training.optim import constant, parameter_groups
+from efficientconv.training.optim import Schedule, ScheduledRate, constant, parameter_groups
 from efficientconv.training.progress import StepSums, TrainSums
 from efficientconv.training.stopping import of_all_ranks
 
@@ -33,7 +32,7 @@ class Classifier(LightningModule):
         model: maps images (N, 3, H, W) to logits (N, num_classes).
         num_classes: number of classes.
         optimizer: called with parameter groups.
-        schedule: called with the optimizer and ``total_steps=``.
+        schedule: the rate's factor, called with the optimizer steps that are done and all of them.
         regularization_weight: factor of the layers' own penalties, such as BSConv-S's orthonormality.
         label_smoothing: share of the target spread over all classes, 0 to 1. Training only.
         mixup: alpha of mixup's Beta distribution; 0 is off.
@@ -50,7 +49,7 @@ class Classifier(LightningModule):
         num_classes: int,
         *,
         optimizer: Callable[..., Optimizer] = SGD,
-        schedule: Callable[..., LRScheduler] = constant,
+        schedule: Schedule = constant,
         regularization_weight: float = 0.0,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
@@ -79,13 +78,6 @@ class Classifier(LightningModule):
             self.model.compile()
         loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight)
         self.loss: Loss = GraphedLoss(loss, self.model) if cuda_graphs else loss
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, one that Lightning sets forty times a step without the search for parameters."""
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
@@ -124,7 +116,9 @@ class Classifier(LightningModule):
             self.metrics[name].update(logits, labels)
 
     def _log_evaluation(self, stage: str) -> None:
-        self.log_dict({f"{stage}/{name}": value for name, value in self.metrics.compute().items()})
+        found = {f"{stage}/{name}": value for name, value in self.metrics.compute().items()}
+        is_fitting = self.trainer.state.fn == TrainerFn.FITTING  # then the recorder's row brings it to the loggers
+        self.log_dict(found, logger=False if is_fitting else None)  # None: as Lightning would have it
         self.metrics.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -147,7 +141,7 @@ class Classifier(LightningModule):
         """Build the optimizer and its schedule, which steps with every optimizer step."""
         optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias))
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = self.schedule(optimizer, total_steps=total_steps)
+        schedule = ScheduledRate(optimizer, self.schedule, total_steps, self.trainer.max_epochs or 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from efficientconv.compose import create_model
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory, first_line
-from efficientconv.runs.safe_config import trust
+from efficientconv.runs.safe_config import safe_config
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.lightning_patches import silence_lightning
@@ -48,11 +48,11 @@ def evaluate(
     """
     silence_lightning()
     config = trusted_config(run, allow)
-    node, dataset = open_data(config, data, allow)
-    num_classes = trained_classes(run, dataset.num_classes)
-    model, chosen = restore(run, config, num_classes, dataset.input_size, weights)
-    result = _score(model, num_classes, dataset, trainer)
-    return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, dataset.evaluated_on)}
+    node, dataset = open_data(run, config, data, allow)
+    model, chosen = restore(run, config, dataset.num_classes, dataset.input_size, weights)
+    result = _score(model, dataset.num_classes, dataset, trainer)
+    evaluated_on = run.read_summary().get("evaluated_on", dataset.evaluated_on)
+    return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, evaluated_on)}
 
 
 def note(weights: str, evaluated_on: str) -> str | None:
@@ -65,17 +65,23 @@ def note(weights: str, evaluated_on: str) -> str | None:
 def trusted_config(run: RunDirectory, allow: Sequence[str] = ()) -> dict[str, Any]:
     """Read a run's configuration; what builds its network and its data is trusted in it, see ``safe_config``."""
     config = run.read_config()
-    return config | trust({group: config[group] for group in ("model", "conv", "data")}, allow, str(run.config_file))
+    groups = {group: config[group] for group in ("model", "conv", "data")}
+    return config | safe_config(groups, allow, str(run.config_file))
 
 
 def open_data(
-    config: Mapping[str, Any], changes: Mapping[str, Any] | None = None, allow: Sequence[str] = ()
+    run: RunDirectory, config: Mapping[str, Any], changes: Mapping[str, Any] | None = None, allow: Sequence[str] = ()
 ) -> tuple[dict[str, Any], Any]:
-    """Return the data configuration to use, see ``data_config``, and the data set, ready for its loaders."""
-    node = data_config(config, changes)
-    dataset = instantiate(trust(node, allow, "data"), _convert_="all")
-    dataset.prepare_data()
-    dataset.setup("fit")
+    """Return the data configuration to use, see ``data_config``, and the data set, ready for its test images.
+
+    Raises:
+        UserError: the data cannot be read, or has other classes than the run was trained on.
+    """
+    node = as_trained(data_config(config, changes), run)
+    dataset = instantiate(safe_config(node, allow, "data"), _convert_="all")
+    dataset.prepare_test()
+    dataset.setup("test")
+    require_same_classes(run, dataset.class_names)
     return node, dataset
 
 
@@ -125,12 +131,32 @@ def data_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None) ->
     return resolved["data"]
 
 
-def trained_classes(run: RunDirectory, found: int) -> int:
-    """Return the number of classes the network was trained for, which the data must have."""
-    trained = run.read_summary().get("num_classes", found)
-    if trained != found:
-        raise UserError(f"the run was trained on {trained} classes, and this data has {found}")
-    return trained
+def as_trained(node: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
+    """Return a data configuration that normalizes by the numbers of the run, not by those of the data it names."""
+    normalization = run.read_summary().get("normalization")
+    return {**node, "normalize": normalization} if normalization and node.get("normalize") is True else dict(node)
+
+
+def require_same_classes(run: RunDirectory, names: Sequence[str]) -> None:
+    """Refuse data whose classes are not those that the run was trained on, in their order.
+
+    Raises:
+        UserError: says which classes only one of them has, or which are in another place.
+    """
+    trained = run.read_summary().get("class_names", list(names))
+    if trained == list(names):
+        return
+    only = {
+        "the run": [name for name in trained if name not in names],
+        "this data": [name for name in names if name not in trained],
+    }
+    lists = [f"only {who} has {', '.join(some[:5])}{', …' * (len(some) > 5)}" for who, some in only.items() if some]
+    if not lists:
+        pairs = enumerate(zip(trained, names, strict=False))
+        lists = [f"number {place} is {old} there and {new} here" for place, (old, new) in pairs if old != new][:1]
+    raise UserError(
+        f"the run was trained on other classes ({len(trained)}) than this data has ({len(names)}): {'; '.join(lists)}"
+    )
 
 
 def choose_weights(run: RunDirectory, weights: str | None) -> tuple[str, dict[str, Tensor]]:

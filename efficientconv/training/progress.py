@@ -1,4 +1,4 @@
-"""How far an epoch is: its loss and accuracy so far, read seldom, for the loggers and the progress line.
+"""How far an epoch is: its loss and accuracy so far, read seldom, for the loggers and whoever watches.
 
 A training step neither waits for the device nor burdens it: it leaves a few numbers there (`StepSums`), and one place
 (`Monitor`) reads them all at once.
@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from efficientconv.errors import UserError
+from efficientconv.training.progress_line import LogLines, ProgressLine
 
 if TYPE_CHECKING:
     from efficientconv.training.classifier import Classifier
 
 CHUNK = 128  # steps whose numbers are put together on the device, so that they do not fill it one by one
-REFRESH_SECONDS = 0.5
 
 
 class TrainSums(NamedTuple):
@@ -121,34 +120,34 @@ class Monitor(Callback):
 
     Args:
         every_n_steps: optimizer steps from one reading for the loggers to the next.
-        bar: show a progress line; ``None`` shows it on a terminal only.
+        show: say how far training is: a progress line on a terminal, elsewhere a line in the log every minute.
     """
 
-    def __init__(self, every_n_steps: int, bar: bool | None = None) -> None:
+    def __init__(self, every_n_steps: int, show: bool = True) -> None:
         self.every_n_steps = every_n_steps
-        self.line = ProgressLine() if (sys.stderr.isatty() if bar is None else bar) else None
+        self.line = (ProgressLine() if sys.stderr.isatty() else LogLines()) if show else None
         self.seen = TrainSums()
         self.step = 0
-        self.shown_at = 0.0
+        self.shown_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Open the progress line where training begins or goes on."""
+        """Begin to show where training begins or goes on."""
         if self.line is not None:
-            self.line.start(int(trainer.estimated_stepping_batches), trainer.global_step)
+            self.line.start(trainer, cast("Classifier", module).sums.read())
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Forget what the last epoch's sums were."""
         self.seen = TrainSums()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
-        """Log every so many steps, move the bar every half second."""
+        """Log every so many steps, and show every so many seconds."""
         step, before = trainer.global_step, self.step
         self.step = step
         if step != before and step % self.every_n_steps == 0:  # it stays while gradients are accumulated
             self._log(trainer, require_finite(trainer))
-        if self.line is not None and time.monotonic() - self.shown_at > REFRESH_SECONDS:
+        if self.line is not None and time.monotonic() - self.shown_at > self.line.every_seconds:
             self.shown_at = time.monotonic()
-            self.line.update(trainer, module)
+            self.line.update(trainer, cast("Classifier", module).sums.read())
 
     def _log(self, trainer: Trainer, sums: TrainSums) -> None:
         new = TrainSums(*(now - before for now, before in zip(sums, self.seen, strict=True)))
@@ -171,43 +170,3 @@ class Monitor(Callback):
     def _close(self) -> None:
         if self.line is not None:
             self.line.stop()
-
-
-class ProgressLine:
-    """One line on a terminal: epoch, step, images/s, loss, top-1, time left."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            refresh_per_second=2,
-            transient=True,
-        )
-        self.task = self.progress.add_task("epoch", total=None, text="")
-        self.images, self.at = 0.0, time.monotonic()
-
-    def start(self, total: int, completed: int) -> None:
-        """Show the line."""
-        self.progress.update(self.task, total=total, completed=completed)
-        self.progress.start()
-
-    def update(self, trainer: Trainer, module: LightningModule) -> None:
-        """Move the line to the present step and show the epoch's running loss and accuracy, those of this rank."""
-        sums, now = cast("Classifier", module).sums.read(), time.monotonic()
-        images = sums.images - self.images if sums.images >= self.images else sums.images
-        rate = trainer.world_size * images / (now - self.at)
-        self.images, self.at = sums.images, now
-        loss, top1 = sums.loss / sums.images, sums.correct / sums.images
-        text = f"{rate:,.0f} images/s  loss {loss:.3f}  top-1 {top1:.2%}"
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.progress.update(self.task, description=epoch, completed=trainer.global_step, text=text)
-
-    def stop(self) -> None:
-        """Take the line away."""
-        self.progress.stop()

@@ -10,18 +10,12 @@ from pathlib import Path
 
 import torch
 
-from efficientconv.training.precision import uses_cuda
-
 PACKAGES = ("efficientconv", "torch", "torchvision", "lightning", "timm", "numpy")
 
 
-def environment(accelerator: str) -> dict[str, object]:
-    """Return versions, the device's name and the commit of the code, for summary.json.
-
-    Args:
-        accelerator: ``trainer.accelerator``.
-    """
-    return {"versions": versions(), "device": device_name(accelerator), "commit": git_commit()}
+def software() -> dict[str, object]:
+    """Return versions and the commit of the code, for summary.json."""
+    return {"versions": versions(), "commit": git_commit()}
 
 
 def versions() -> dict[str, str]:
@@ -35,10 +29,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_name(accelerator: str) -> str:
-    """Return the name of the CUDA device that is used, else of the processor, with the number of threads."""
-    if uses_cuda(accelerator):
-        return torch.cuda.get_device_name()
+def device_name(device: torch.device) -> str:
+    """Return the name of a CUDA device, else of the processor, with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 

@@ -1,4 +1,4 @@
-"""Stopping where nothing is lost: SIGINT and SIGTERM wait for the end of a step, the same step on all ranks."""
+"""Stopping where nothing is lost: a signal to stop waits for the end of a step, the same step on all ranks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from torch.distributed import Work
 
 from efficientconv.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl+C, a cluster's end of time, a closed terminal
 
 
 class StopRequest:
-    """Takes SIGINT and SIGTERM over for a ``with`` block, and keeps them until a place where stopping loses nothing."""
+    """Takes the `SIGNALS` over for a ``with`` block, and keeps them until a place where stopping loses nothing.
+
+    A SIGHUP that is ignored when the block begins stays ignored: that is what ``nohup`` is for.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -27,6 +30,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         self._previous = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        if self._previous[signal.SIGHUP] == signal.SIG_IGN:
+            del self._previous[signal.SIGHUP]
         self.take_signals()
         return self
 
@@ -36,7 +41,7 @@ class StopRequest:
 
     def take_signals(self) -> None:
         """Install the handlers, again where something (Lightning, at the start of a fit) has put its own there."""
-        for signum in SIGNALS:
+        for signum in self._previous:
             signal.signal(signum, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:

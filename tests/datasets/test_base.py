@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from efficientconv.datasets import InMemoryData, Splits
+from efficientconv.datasets.base import missing_classes, stratified_split
 from efficientconv.errors import UserError
 from efficientconv.loaders import InMemoryLoader, LabeledImages
 from efficientconv.transforms.batch import Normalization
+
+LABELS = torch.tensor([0] * 10 + [1] * 20 + [2] * 5)[torch.randperm(35, generator=torch.Generator().manual_seed(0))]
 
 
 def part(first: int, counts: tuple[int, ...]) -> LabeledImages:
@@ -77,12 +80,39 @@ def test_a_validation_split_is_a_stratified_part_of_the_training_set() -> None:
     assert pixels(data.test_dataloader()) == list(range(100, 109))
 
 
-def test_the_validation_split_follows_the_seed_and_not_the_train_fraction() -> None:
-    chosen = [
-        pixels(ready(val_split=0.2, **options).val_dataloader())
-        for options in ({"seed": 5}, {"seed": 5, "train_fraction": 0.5}, {"seed": 6})
+def test_the_validation_split_follows_its_own_seed_and_neither_the_run_s_nor_the_train_fraction() -> None:
+    same = ({}, {"seed": 5}, {"train_fraction": 0.5})
+    chosen, *others = [pixels(ready(val_split=0.2, **options).val_dataloader()) for options in same]
+    assert others == [chosen, chosen]
+    assert pixels(ready(val_split=0.2, split_seed=1).val_dataloader()) != chosen
+
+
+def test_the_images_that_train_follow_the_split_s_seed_and_not_the_run_s() -> None:
+    first, again, other = (
+        pixels(ready(train_fraction=0.5, **seeds).train_dataloader())
+        for seeds in ({"seed": 0}, {"seed": 1}, {"split_seed": 1})
+    )
+    assert first == again != other
+
+
+def test_a_batch_size_that_nobody_insists_on_is_cut_to_the_data(caplog: pytest.LogCaptureFixture) -> None:
+    data = ready(batch_size=64, keep_batch_size=False)
+    data.setup("fit")
+    assert [len(labels) for _, labels in data.train_dataloader()] == [40]
+    data.trainer = SimpleNamespace(world_size=3, global_rank=0)  # type: ignore[assignment]
+    data.setup("fit")
+    assert data.batch_size == 13
+    assert caplog.messages == [
+        "data.batch_size=64 is more than the 40 training images for each device: batches are of 40",
+        "data.batch_size=40 is more than the 13 training images for each device: batches are of 13",
     ]
-    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_fewer_training_images_than_devices() -> None:
+    data = ready(keep_batch_size=False)
+    data.trainer = SimpleNamespace(world_size=41, global_rank=0)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=r"data.batch_size=4 is more than the 0 training images for each device"):
+        data.setup("fit")
 
 
 def test_train_fraction_takes_the_same_share_of_each_class() -> None:
@@ -125,7 +155,7 @@ def test_loaders_follow_the_trainer() -> None:
 
 def test_the_place_in_the_training_data_is_saved_and_given_back() -> None:
     data, resumed = ready(), ready()
-    assert data.state_dict() == {"place": None, "damaged": []}
+    assert data.state_dict() == {"place": None, "bad_images": []}
     loader = data.train_dataloader()
     pixels(loader)
     resumed.load_state_dict(data.state_dict())
@@ -140,6 +170,7 @@ def test_the_place_in_the_training_data_is_saved_and_given_back() -> None:
         ({"batch_size": 2.5}, "data.batch_size=2.5: must be a whole number of at least 1"),
         ({"eval_batch_size": -1}, "data.eval_batch_size=-1: must be a whole number of at least 1"),
         ({"seed": -1}, "data.seed=-1: must be a whole number of at least 0"),
+        ({"split_seed": -1}, "data.split_seed=-1: must be a whole number of at least 0"),
         ({"crop_padding": -1}, "data.crop_padding=-1: must be a whole number of at least 0"),
         ({"train_fraction": 0}, "data.train_fraction=0: must be above 0 and at most 1"),
         ({"train_fraction": 1.5}, "data.train_fraction=1.5: must be above 0 and at most 1"),
@@ -166,9 +197,9 @@ def test_impossible_values_are_refused_at_once(options: dict, message: str) -> N
     [
         (
             {"batch_size": 41},
-            "data.batch_size=41: a batch larger than the data set, which has 40 training images for each device",
+            "data.batch_size=41 is more than the 40 training images for each device; give at most that",
         ),
-        ({"batch_size": 21, "train_fraction": 0.5}, "data.batch_size=21: .* has 20 training images"),
+        ({"batch_size": 21, "train_fraction": 0.5}, "data.batch_size=21 is more than the 20 training images"),
         ({"train_fraction": 0.04}, r"data.train_fraction=0.04: leaves no training image of 2 classes \(bee, cat\)"),
         ({"val_split": 0.04}, r"data.val_split=0.04: leaves no validation image of 2 classes \(bee, cat\)"),
         ({"val_split": 0.96}, r"data.val_split=0.96: leaves no training image of 2 classes \(bee, cat\)"),
@@ -185,3 +216,47 @@ def test_impossible_values_are_refused_at_once(options: dict, message: str) -> N
 def test_what_does_not_fit_the_images_is_refused_in_setup(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ready(**options)
+
+
+def test_for_the_test_stage_the_test_images_alone_are_loaded() -> None:
+    data = Tiny(batch_size=999)  # a batch that the training images would be too few for
+    data.load_test = lambda: part(100, (3, 3, 3))
+    data.class_names = ["ant", "bee", "cat"]
+    data.prepare_test()
+    data.setup("test")
+    assert pixels(data.test_dataloader()) == list(range(100, 109))
+    assert (data.loaded, data.input_size) == (0, (3, 6, 5))
+
+
+def test_a_set_that_normalizes_by_its_training_images_loads_them_for_the_test_stage_too() -> None:
+    data = Tiny(normalize=True)
+    data.setup("test")
+    assert data.loaded == 1
+    assert data.normalization == Normalization.of(part(0, (20, 10, 10)).images)
+
+
+def test_a_set_with_a_name_of_its_own_has_no_fingerprint() -> None:
+    assert Tiny().fingerprint() is None
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 0.5, 1.0])
+def test_each_class_gives_its_share_and_nothing_is_lost(fraction: float) -> None:
+    taken, left = stratified_split(LABELS, fraction, seed=0)
+    assert torch.bincount(LABELS[taken], minlength=3).tolist() == [round(fraction * n) for n in (10, 20, 5)]
+    assert torch.cat([taken, left]).sort().values.tolist() == list(range(35))
+    assert taken.tolist() == sorted(taken.tolist())
+
+
+def test_the_seed_decides() -> None:
+    first, again, other = (stratified_split(LABELS, 0.5, seed)[0].tolist() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_smaller_fraction_is_part_of_a_larger_one() -> None:
+    few, many = (set(stratified_split(LABELS, fraction, seed=3)[0].tolist()) for fraction in (0.2, 0.6))
+    assert few < many
+
+
+def test_missing_classes() -> None:
+    assert missing_classes(torch.tensor([0, 3, 3]), num_classes=5) == [1, 2, 4]
+    assert missing_classes(LABELS, num_classes=3) == []

@@ -7,24 +7,39 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from efficientconv.config_path import CONFIGS
 from efficientconv.datasets import ImageData, InMemoryData, StreamedData
 from efficientconv.transforms import CenterCrop, RandomAreaCrop, RandomCrop
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted((CONFIGS / "data").glob("*.yaml"))
-RECIPE = {"batch_size": 64, "normalize": False, "crop_padding": 2, "flip": True}
+OWN_RECIPES = {
+    "cifar10": "bsconv_cifar",
+    "cifar100": "bsconv_cifar",
+    "digits": "digits",
+    "image_folder": "cosine",
+    "imagenet": "imagenet_step",
+    "mnist": "mnist",
+    "random": "bsconv_cifar",
+}  # all others are fine-grained sets
 
 
-def compose(data: Path, recipe: Any) -> DictConfig:
-    """A root configuration, as far as a data set looks into it."""
-    return OmegaConf.create({"recipe": recipe, "seed": 3, "data": OmegaConf.load(data)})
+def composed(root: str, *words: str) -> DictConfig:
+    """Compose a root configuration, with Hydra's own."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(root, overrides=list(words), return_hydra_config=True)
 
 
-def make(config: DictConfig) -> Any:
-    return instantiate(config.data, _convert_="all")
+def make(*words: str) -> Any:
+    return instantiate(composed("train", *words).data, _convert_="all")
+
+
+def recipe_of(config: DictConfig) -> str:
+    return config.hydra.runtime.choices["recipe"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -32,25 +47,21 @@ def test_a_config_is_short_commented_and_makes_a_data_set(path: Path, tmp_path: 
     text = path.read_text()
     assert text.startswith("# ")
     assert len(text.splitlines()) < 25
-    config = compose(path, RECIPE)
-    if OmegaConf.is_missing(config.data, "root"):
-        config.data.root = str(tmp_path)
-    data = make(config)
+    words = ["recipe.batch_size=64", "recipe.crop_padding=2", "seed=3"]
+    data = make(f"data={path.stem}", *words, *([f"data.root={tmp_path}"] if "root: ???" in text else []))
     assert isinstance(data, ImageData)
     assert data.title == path.stem
-    assert (data.batch_size, data.seed, data.damaged.limit) == (64, 3, 0)
+    assert (data.batch_size, data.seed, data.bad_files.limit) == (64, 3, 0)
     assert isinstance(data, StreamedData) or data.augmentation.padding == 2
 
 
 def test_the_environment_says_where_the_data_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EFFICIENTCONV_DATA", "/somewhere")
-    assert compose(CONFIGS / "data" / "cifar10.yaml", RECIPE).data.root == "/somewhere"
+    assert composed("train").data.root == "/somewhere"
 
 
 def streamed(recipe: str) -> StreamedData:
-    config = compose(CONFIGS / "data" / "imagenet.yaml", OmegaConf.load(CONFIGS / "recipe" / f"{recipe}.yaml"))
-    config.data.root = "nowhere"
-    return make(config)
+    return make("data=imagenet", "data.root=nowhere", f"recipe={recipe}")
 
 
 @pytest.mark.parametrize(
@@ -81,8 +92,7 @@ def test_the_recipe_of_bsconv_for_dogs() -> None:
 
 def test_a_recipe_for_small_images_gives_the_usual_crops_and_one_for_photographs_the_usual_padding() -> None:
     assert isinstance(streamed("bsconv_cifar").train_crop, RandomAreaCrop)
-    recipe = OmegaConf.load(CONFIGS / "recipe" / "imagenet_step.yaml")
-    data = make(compose(CONFIGS / "data" / "digits.yaml", recipe))
+    data = make("data=digits", "recipe=imagenet_step")
     assert isinstance(data, InMemoryData)
     assert data.augmentation.padding == 4
 
@@ -109,3 +119,54 @@ def test_the_cosine_recipe_warms_up_for_five_epochs() -> None:
     config = OmegaConf.load(CONFIGS / "recipe" / "imagenet_cosine.yaml")
     assert (config.max_epochs, config.max_epochs * config.schedule.warmup) == (120, pytest.approx(5))
     assert config.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize("root", ["train", "bench", "eval"])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_data_set_chooses_its_recipe(path: Path, root: str) -> None:
+    assert recipe_of(composed(root, f"data={path.stem}")) == OWN_RECIPES.get(path.stem, "fine_grained")
+
+
+def test_what_chooses_the_recipe() -> None:
+    assert recipe_of(composed("train")) == "bsconv_cifar"  # of CIFAR-10
+    assert recipe_of(composed("train", "data=digits", "recipe=imagenet_step")) == "imagenet_step"
+    assert recipe_of(composed("train", "experiment=spconv_imagenet_resnet50")) == "spconv_imagenet"
+    assert recipe_of(composed("train", "experiment=spconv_imagenet_resnet50", "recipe=cosine")) == "cosine"
+
+
+@pytest.mark.parametrize("data", ["imagenet", "image_folder", "stanford_dogs", "digits"])
+def test_own_recipes_normalise(data: str) -> None:
+    assert composed("train", f"data={data}").recipe.normalize is True
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in (CONFIGS / "recipe").glob("*.yaml")))
+def test_a_recipe_has_every_key_of_the_base_and_no_other(recipe: str) -> None:
+    base = OmegaConf.load(CONFIGS / "recipe" / "base.yaml")
+    assert composed("train", f"recipe={recipe}").recipe.keys() == base.keys()
+
+
+def test_a_user_s_data_set_and_recipe_need_say_no_more_than_what_is_theirs(tmp_path: Path) -> None:
+    for group, text in (
+        ("recipe", "max_epochs: 3\noptimizer: {_target_: torch.optim.AdamW, lr: 0.01}\n"),
+        ("data", "_target_: efficientconv.datasets.RandomImages\nimages: 20\n"),
+    ):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    mine = composed("train", search, "data=mine", "recipe=mine")
+    assert (mine.trainer.max_epochs, mine.recipe.label_smoothing, mine.recipe.batch_size) == (3, 0, 128)
+    optimizer = instantiate(mine.recipe.optimizer)([torch.zeros(1, requires_grad=True)])
+    assert (type(optimizer), optimizer.defaults["lr"]) == (torch.optim.AdamW, 0.01)
+    assert recipe_of(composed("train", search, "data=mine")) == "cosine"
+
+
+@pytest.mark.parametrize("word", ["data.batch_size=256", "recipe.batch_size=256", "+data.batch_size=256"])
+def test_a_batch_size_of_the_command_line_is_kept(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("train", "data=random", word.lstrip("+"))
+    assert config.data.keep_batch_size is False  # no job of Hydra's
+    job = OmegaConf.create({"hydra": {"overrides": {"task": ["data=random", word]}}})
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: job.hydra)
+    assert config.data.keep_batch_size is True
+    job.hydra.overrides.task = ["data=random", "data.eval_batch_size=256"]
+    assert config.data.keep_batch_size is False

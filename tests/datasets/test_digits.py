@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 
 from efficientconv.config_path import CONFIGS
 from efficientconv.datasets import Digits
+from efficientconv.errors import UserError
 
 
 def ready(**options) -> Digits:
@@ -65,7 +66,7 @@ def test_a_network_gets_the_channels_it_takes(words: list[str], channels: int) -
         config = compose("train", overrides=["data=digits", "data.batch_size=4", *words])
     data = instantiate(config.data, _convert_="all")
     images, _ = next(iter(data.train_dataloader()))
-    assert images.shape == (4, channels, 32, 32)
+    assert images.shape == (4, channels, 16, 16)
     assert instantiate(config.model)(num_classes=data.num_classes)(images).shape == (4, 10)
 
 
@@ -78,3 +79,9 @@ def test_digits_are_never_flipped() -> None:
     assert not ready().augmentation.flip
     with pytest.raises(TypeError, match="flip"):
         Digits(flip=True)
+
+
+def test_the_size_is_the_recipe_s_or_cifar_s() -> None:
+    assert [ready(image_size=size).input_size for size in (16, None)] == [(3, 16, 16), (3, 32, 32)]
+    with pytest.raises(UserError, match=r"data.image_size=0: must be a whole number of at least 1"):
+        Digits(image_size=0)

@@ -3,7 +3,10 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from PIL import Image
 from efficientconv.datasets import image_folder, open_image_folder
 from efficientconv.datasets.image_folder import InMemoryFolder, StreamedFolder, map_array, write_array
 from efficientconv.errors import UserError
+from efficientconv.loaders.image_files import Listing
 
 CLASSES = {"ant": 10, "bee": 20}
 
@@ -222,7 +226,31 @@ def test_classes_that_differ(root: Path) -> None:
         ready(root)
 
 
-def test_a_damaged_image_is_named_and_leaves_no_cache(root: Path) -> None:
+def test_a_class_that_only_val_has(root: Path) -> None:
+    (root / "test").rename(root / "val")
+    shutil.copytree(root / "val" / "bee", root / "val" / "wasp")
+    with pytest.raises(UserError, match=r"train has 2 classes and val has 3; not in both: wasp"):
+        ready(root)
+
+
+def test_a_single_class_teaches_nothing(root: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(root / part / "bee")
+    with pytest.raises(UserError, match=r"^data.root=.*: train has one class, ant; at least two are needed"):
+        ready(root)
+
+
+def test_small_images_about_to_be_enlarged_are_noticed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ready(root, image_size=64, loader="torch")
+    ready(root, image_size=16, loader="torch")
+    assert len(caplog.messages) == 1
+    assert re.fullmatch(
+        r"data.image_size=64, but .*/train/ant/0.png has 8 pixels: data.image_size=8 shows such images as they are",
+        caplog.messages[0],
+    )
+
+
+def test_a_bad_image_is_named_and_leaves_no_cache(root: Path) -> None:
     path = root / "train" / "bee" / "2.png"
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(UserError, match=r"train/bee/2.png: not an image, or a damaged one"):
@@ -231,7 +259,7 @@ def test_a_damaged_image_is_named_and_leaves_no_cache(root: Path) -> None:
 
 
 def test_a_batch_larger_than_the_data_set(root: Path) -> None:
-    with pytest.raises(UserError, match=r"data.batch_size=9: a batch larger than the data set, which has 8 training"):
+    with pytest.raises(UserError, match=r"data.batch_size=9 is more than the 8 training images"):
         ready(root, batch_size=9)
 
 
@@ -241,9 +269,7 @@ def test_impossible_image_sizes(root: Path, size: float) -> None:
         make(root, image_size=size)
 
 
-def test_damaged_images_are_left_out_and_counted_from_the_cache_too(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_images_are_left_out_and_counted_from_the_cache_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = root / "train" / "bee" / "2.png"
     path.write_bytes(path.read_bytes()[:40])
     for _ in range(2):
@@ -284,3 +310,41 @@ def test_streamed_images_are_those_of_the_folders(root: Path, loader: str) -> No
 def test_other_loaders_are_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"data.loader=disk: must be one of memory, auto, dali, torch"):
         make(root, loader="disk")
+
+
+@pytest.mark.parametrize("loader", ["memory", "torch"])
+def test_the_test_images_need_no_training_images_beside_them(root: Path, loader: str) -> None:
+    shutil.rmtree(root / "train")
+    data = make(root, loader=loader, normalize={"mean": [0.5] * 3, "std": [0.5] * 3})
+    data.prepare_test()
+    data.setup("test")
+    data.prepare_data()  # as Lightning does, which does not know
+    assert (data.class_names, data.input_size) == (["ant", "bee"], (3, 8, 8))
+    assert len(torch.cat([labels for _, labels in data.test_dataloader()])) == 4
+    with pytest.raises(UserError, match="has no folder train"):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize("loader", ["memory", "torch"])
+def test_a_fingerprint_is_of_the_images_not_of_their_place(root: Path, tmp_path: Path, loader: str) -> None:
+    def fingerprint(folder: Path) -> str:
+        return make(folder, loader=loader).fingerprint()
+
+    first, copy = fingerprint(root), tmp_path / "copy"
+    shutil.copytree(root, copy, copy_function=shutil.copyfile)
+    assert fingerprint(copy) == first
+    image = copy / "train" / "ant" / "0.png"
+    content = image.read_bytes()
+    image.write_bytes(content + b"longer")
+    assert fingerprint(copy) != first
+    image.write_bytes(content)
+    image.rename(image.with_name("00.png"))
+    assert fingerprint(copy) != first
+
+
+def test_a_fingerprint_asks_for_the_sizes_of_a_thousand_files_at_most(tmp_path: Path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(os, "stat", lambda path: asked.append(path) or SimpleNamespace(st_size=1))
+    listing = Listing([f"{tmp_path}/{i}.png" for i in range(2500)], torch.zeros(2500, dtype=torch.int64))
+    image_folder.fingerprint_of({"train": listing}, tmp_path)
+    assert len(asked) == 834  # every third

@@ -127,3 +127,16 @@ def test_a_class_folder_without_an_image(root: Path, train: Path) -> None:
     (root / "val" / "n02119789" / "n02119789_1.JPEG").unlink()
     with pytest.raises(UserError, match=r"/val/n02119789: this class has no image \(.jpg, .jpeg"):
         make(root)
+
+
+def test_the_validation_images_are_evaluated_without_the_training_images(root: Path) -> None:
+    write_kaggle_table(root)
+    (root / "train").unlink()
+    data = ImageNet(str(root), image_size=16, workers=0)
+    data.prepare_test()
+    data.setup("test")
+    data.prepare_data()  # as Lightning does, which does not know
+    labels = torch.cat([labels for _, labels in data.test_dataloader()])
+    assert (data.num_classes, sorted(labels.tolist())) == (1000, sorted(map(WNIDS.index, FLAT.values())))
+    with pytest.raises(UserError, match="missing: train"):
+        data.setup("fit")

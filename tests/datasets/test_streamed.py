@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +14,15 @@ from lightning.pytorch import Callback, LightningModule
 
 from efficientconv.datasets import streamed as streamed_data
 from efficientconv.datasets.image_folder import StreamedFolder
-from efficientconv.datasets.streamed import IMAGENET_NORMALIZATION, available_workers, batch_dtype, dali_is_installed
+from efficientconv.datasets.streamed import (
+    IMAGENET_NORMALIZATION,
+    available_workers,
+    batch_dtype,
+    dali_is_installed,
+    dali_problem,
+)
 from efficientconv.errors import UserError
+from efficientconv.loaders import dali_loader
 from efficientconv.transforms import RandomAreaCrop
 from efficientconv.transforms.batch import Normalization
 from tests.conftest import SaveAt, fitted
@@ -31,13 +40,46 @@ def test_auto_is_dali_where_it_is_installed_and_the_choice_is_printed(
         monkeypatch.setattr(streamed_data, "dali_is_installed", lambda installed=installed: installed)
         data = make(folder_of_photographs, loader="auto")
         with caplog.at_level(logging.INFO):
-            data.setup("fit")
-        kinds.append(type(data.train_dataloader()).__name__)
-    assert kinds == ["DaliLoader", "TorchLoader"]
+            kinds += [type(loader).__name__ for loader in (data.train_dataloader(), data.val_dataloader())]
+    assert kinds == ["DaliLoader", "DaliLoader", "TorchLoader", "TorchLoader"]
     assert caplog.messages == [
-        "data=image_folder: 26 training images, read by NVIDIA DALI (data.loader=dali)",
-        "data=image_folder: 26 training images, read by torch's DataLoader (data.loader=torch)",
+        "data=image_folder: 26 training images, read by NVIDIA DALI",
+        "data=image_folder: 26 training images, read by torch's DataLoader: NVIDIA DALI is not installed",
     ]
+
+
+def failing(error: Exception) -> Callable:
+    def fail(device: torch.device) -> None:
+        raise error
+
+    return fail
+
+
+OLD_DRIVER = RuntimeError(  # as DALI words it, after a traceback
+    "Critical error when building pipeline:\nencountered:\n\nCUDA runtime API error cudaErrorInsufficientDriver (35):\n"
+    "CUDA driver version is insufficient for CUDA runtime version"
+)
+
+
+@pytest.mark.parametrize("error", [OLD_DRIVER, ImportError("libnvjpeg.so.13: cannot open shared object file")])
+def test_where_dali_does_not_work_torch_reads_unless_dali_is_asked_for(
+    folder_of_photographs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    monkeypatch.setattr(dali_loader, "run_smallest_pipeline", failing(error))
+    reason = r"NVIDIA DALI does not work on cpu here \((CUDA runtime API error cudaError.*|libnvjpeg.*)\)"
+    data = make(folder_of_photographs, loader="auto")
+    with caplog.at_level(logging.INFO):
+        assert type(data.train_dataloader()).__name__ == "TorchLoader"
+    assert len(caplog.messages) == 1
+    assert re.search(f"26 training images, read by torch's DataLoader: {reason}$", caplog.messages[0])
+    with pytest.raises(UserError, match=f"^data.loader=dali: {reason}; use data.loader=torch$"):
+        make(folder_of_photographs, loader="dali").train_dataloader()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_dali_says_itself_that_there_is_no_gpu() -> None:
+    assert dali_problem(torch.device("cpu")) is None
+    assert re.search(r"^does not work on cuda here \(.*CUDA is not available", dali_problem(torch.device("cuda")) or "")
 
 
 def test_dali_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,17 +100,17 @@ def test_dali_asked_for_and_not_installed(folder_of_photographs: Path, monkeypat
 
 
 @pytest.mark.parametrize("loader", ["torch", "dali"])
-def test_damaged_images_are_counted_over_all_splits(
+def test_bad_images_are_counted_over_all_splits(
     tmp_path: Path, write_photographs, caplog: pytest.LogCaptureFixture, loader: str
 ) -> None:
-    for split in ("train", "val"):
-        paths = write_photographs(tmp_path / split / "ant", 6)
+    for split, name in (("val", "ant"), ("val", "bee"), ("train", "bee"), ("train", "ant")):
+        paths = write_photographs(tmp_path / split / name, 6)
         Path(paths[2]).write_text("not an image")
-    data = make(tmp_path, loader=loader, max_bad_images=2, eval_batch_size=2)
+    data = make(tmp_path, loader=loader, max_bad_images=4, eval_batch_size=2)
     data.setup("fit")
     for batches in (data.train_dataloader(), data.val_dataloader()):
-        assert sum(len(labels) for _, labels in batches) == 5
-    assert data.bad_images == 2
+        assert sum(len(labels) for _, labels in batches) == 10
+    assert data.bad_images == 4
 
 
 @pytest.mark.parametrize(
@@ -228,13 +270,13 @@ def test_lightning_resumes_with_exactly_the_images_not_seen(
     assert fit(resumed, resume=tmp_path / "a.ckpt").trained == undisturbed.trained[trained:]
 
 
-def test_damaged_images_are_remembered_by_a_resumed_run(tmp_path: Path, write_photographs) -> None:
-    for split in ("train", "val"):
-        paths = write_photographs(tmp_path / split / "ant", 6)
-    damaged = tmp_path / "train" / "ant" / Path(paths[2]).name
-    damaged.write_text("not an image")
+def test_bad_images_are_remembered_by_a_resumed_run(tmp_path: Path, write_photographs) -> None:
+    for split, name in (("val", "bee"), ("val", "ant"), ("train", "bee"), ("train", "ant")):
+        paths = write_photographs(tmp_path / split / name, 6)
+    bad = tmp_path / "train" / "ant" / Path(paths[2]).name
+    bad.write_text("not an image")
     first, resumed = (make(tmp_path, max_bad_images=1) for _ in range(2))
     list(first.train_dataloader())
     resumed.load_state_dict(first.state_dict())
-    assert resumed.damaged.paths == {str(damaged)}
+    assert resumed.bad_files.paths == {str(bad)}
     assert resumed.bad_images == 1

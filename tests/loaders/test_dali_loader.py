@@ -44,7 +44,7 @@ def test_a_failure_that_is_no_damage_is_told_in_its_own_words(
     photographs: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jpg").write_text("not an image")
-    monkeypatch.setattr(dali_loader, "find_damaged", lambda paths: [])
+    monkeypatch.setattr(dali_loader, "find_bad", lambda paths: [])
     loader = DaliLoader(listing([str(tmp_path / "a.jpg")]), CenterCrop(16), batch_size=1, training=False)
     with pytest.raises(UserError, match=r"Pillow does not; data.loader=torch may help \(nvImageCodec failure: '#4'\)"):
         list(loader)

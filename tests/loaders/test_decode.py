@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from efficientconv.errors import UserError
-from efficientconv.loaders.bad_images import DamagedImages
-from efficientconv.loaders.decode import CHUNK, decode_file, decode_files, find_damaged, read_rgb
+from efficientconv.loaders.bad_images import BadImages
+from efficientconv.loaders.decode import CHUNK, decode_file, decode_files, find_bad, read_rgb
 
 
 def random_pixels(*shape: int) -> np.ndarray:
@@ -91,14 +91,14 @@ def test_many_files_come_in_order_and_without_a_bar_where_there_is_no_terminal(t
     for i in range(CHUNK + 10):
         paths.append(str(tmp_path / f"{i}.png"))
         Image.new("L", (2, 2), i).save(paths[-1])
-    decoded, damaged = decode_files(paths, 2, "Decoding")
-    assert damaged == []
+    decoded, bad = decode_files(paths, 2, "Decoding")
+    assert bad == []
     assert decoded.shape == (CHUNK + 10, 3, 2, 2)
     assert decoded[:, 0, 0, 0].tolist() == list(range(CHUNK + 10))
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_first_damaged_file_of_many_is_named(tmp_path: Path) -> None:
+def test_the_first_bad_file_of_many_is_named(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{i}.png") for i in range(3)]
     Image.new("L", (2, 2)).save(paths[0])
     for path in paths[1:]:
@@ -113,11 +113,11 @@ def test_damaged_files_that_are_allowed_are_black_and_listed(tmp_path: Path) -> 
         Image.new("L", (2, 2), 9).save(path)
     Path(paths[1]).write_text("not an image")
     Path(paths[CHUNK]).unlink()
-    found = DamagedImages(limit=2)
-    decoded, damaged = decode_files(paths, 2, "Decoding", found)
-    assert damaged == [1, CHUNK]
+    found = BadImages(limit=2)
+    decoded, bad = decode_files(paths, 2, "Decoding", found)
+    assert bad == [1, CHUNK]
     assert found.paths == {paths[1], paths[CHUNK]}
-    assert decoded[:, 0, 0, 0].nonzero()[0].tolist() == [i for i in range(CHUNK + 2) if i not in damaged]
+    assert decoded[:, 0, 0, 0].nonzero()[0].tolist() == [i for i in range(CHUNK + 2) if i not in bad]
 
 
 def test_damaged_files_are_found_in_order(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_damaged_files_are_found_in_order(tmp_path: Path) -> None:
     Image.new("L", (2, 2)).save(paths[1])
     Path(paths[2]).write_text("not an image")
     Path(paths[3]).write_bytes(Path(paths[1]).read_bytes()[:40])
-    assert [error.path for error in find_damaged(paths)] == [paths[0], *paths[2:]]
-    assert find_damaged(paths[1:2]) == []
+    assert [error.path for error in find_bad(paths)] == [paths[0], *paths[2:]]
+    assert find_bad(paths[1:2]) == []
 
 
 def test_a_photograph_is_read_as_it_is(tmp_path: Path) -> None:

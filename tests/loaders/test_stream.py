@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from efficientconv.errors import UserError
-from efficientconv.loaders.bad_images import DamagedImages
+from efficientconv.loaders.bad_images import BadImages
 from efficientconv.loaders.dali_loader import DaliLoader
 from efficientconv.loaders.decode import read_rgb
 from efficientconv.loaders.image_files import Listing
@@ -183,7 +183,7 @@ def test_a_pass_not_asked_for_its_end_is_a_whole_epoch(make: Make) -> None:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, write_photographs: Callable[..., list[str]]) -> tuple[list[str], list[str]]:
+def spoilt(tmp_path: Path, write_photographs: Callable[..., list[str]]) -> tuple[list[str], list[str]]:
     """26 files of which two cannot be decoded: all, and those two."""
     paths = write_photographs(tmp_path, 26)
     Path(paths[5]).write_text("this is not an image")
@@ -192,19 +192,19 @@ def damaged(tmp_path: Path, write_photographs: Callable[..., list[str]]) -> tupl
     return paths, [paths[5], paths[20]]
 
 
-def test_a_damaged_image_stops_the_run_with_its_path(make: Make, damaged: tuple) -> None:
-    paths, (not_an_image, _) = damaged
+def test_a_bad_image_stops_the_run_with_its_path(make: Make, spoilt: tuple) -> None:
+    paths, (not_an_image, _) = spoilt
     with pytest.raises(UserError, match=rf"{not_an_image}: not an image, or a damaged one \(no image format"):
         list(make(paths, training=False))
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_damaged_images_are_left_out_and_counted(
-    make: Make, damaged: tuple, training: bool, caplog: pytest.LogCaptureFixture
+    make: Make, spoilt: tuple, training: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paths, bad = damaged
-    found = DamagedImages(limit=2)
-    loader = make(paths, training, damaged=found)
+    paths, bad = spoilt
+    found = BadImages(limit=2)
+    loader = make(paths, training, bad_files=found)
     with caplog.at_level(logging.WARNING):
         first, second = list(loader), list(loader)
     assert found.paths == set(bad)
@@ -219,22 +219,22 @@ def test_damaged_images_are_left_out_and_counted(
             assert torch.equal(images, all_images[kept])
 
 
-def test_one_damaged_image_too_many(make: Make, damaged: tuple) -> None:
-    paths, _ = damaged
-    with pytest.raises(UserError, match=r"not an image.*: one more damaged image than data.max_bad_images=1 "):
-        list(make(paths, damaged=DamagedImages(limit=1)))
+def test_one_bad_image_too_many(make: Make, spoilt: tuple) -> None:
+    paths, _ = spoilt
+    with pytest.raises(UserError, match=r"not an image.*: data.max_bad_images=1 leaves out 1"):
+        list(make(paths, bad_files=BadImages(limit=1)))
 
 
-def test_a_file_that_disappears_counts_as_damaged(make: Make, damaged: tuple) -> None:
-    paths, bad = damaged
+def test_a_file_that_disappears_counts_as_bad(make: Make, spoilt: tuple) -> None:
+    paths, bad = spoilt
     Path(paths[7]).unlink()
-    found = DamagedImages(limit=3)
-    list(make(paths, damaged=found))
+    found = BadImages(limit=3)
+    list(make(paths, bad_files=found))
     assert found.paths == {*bad, paths[7]}
 
 
-def test_a_batch_of_nothing_but_damaged_images(make: Make, damaged: tuple) -> None:
-    paths, bad = damaged
-    message = rf"all 2 images of a batch are damaged, the first {bad[0]}"
+def test_a_batch_of_nothing_but_bad_images(make: Make, spoilt: tuple) -> None:
+    paths, bad = spoilt
+    message = rf"all 2 images of a batch are bad, the first {bad[0]}"
     with pytest.raises(UserError, match=message):
-        list(make([*bad, *paths[:2]], training=False, batch_size=2, damaged=DamagedImages(limit=9)))
+        list(make([*bad, *paths[:2]], training=False, batch_size=2, bad_files=BadImages(limit=9)))

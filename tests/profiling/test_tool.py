@@ -30,9 +30,9 @@ def config(network, **changes):
 def test_a_layer_that_folds_is_counted_as_trained_and_as_folded(networks, capsys, tmp_path):
     file = tmp_path / "profile.json"
     found = profile(config(networks["DO-Conv"], json=str(file)), "the sample")
-    assert {name: each.params for name, each in found.items()} == {"trained": 7053, "folded": 4218}
+    assert {name: each.params for name, each in found.items()} == {"plain": 4218, "trained": 7053, "folded": 4218}
     stored = json.loads(file.read_text())
-    assert list(stored) == ["network", "trained", "folded"]
+    assert list(stored) == ["network", "plain", "trained", "folded"]
     assert stored["network"] == "the sample"
     assert stored["folded"]["params"] == 4218
     assert stored["trained"]["totals"].keys() == CONVENTIONS.keys()

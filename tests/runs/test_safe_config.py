@@ -1,7 +1,7 @@
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.runs.safe_config import shipped_targets, trust
+from efficientconv.runs.safe_config import loading_arguments, packages_to_allow, safe_config, shipped_targets
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from efficientconv.runs.safe_config import shipped_targets, trust
 )
 def test_refuses_targets_that_could_run_anything(target):
     with pytest.raises(UserError, match="which is not run from a stored configuration"):
-        trust({"model": [{"deep": {"_target_": target}}]})
+        safe_config({"model": [{"deep": {"_target_": target}}]})
 
 
 def test_keeps_what_the_project_ships_and_what_builds_networks():
@@ -40,19 +40,30 @@ def test_keeps_what_the_project_ships_and_what_builds_networks():
         "c": {"_target_": "torchvision.models.resnet.ResNet"},
         "d": {"_target_": "torch.optim.AdamW", "lr": 0.1},
     }
-    assert trust(node) == node
+    assert safe_config(node) == node
 
 
 def test_drops_arguments_that_load_something():
     node = {"_target_": "torch.nn.Identity", "pretrained": True, "checkpoint_path": "/x", "kwargs": {"weights": "V1"}}
     emptied = {"pretrained": None, "checkpoint_path": None, "kwargs": {"weights": None}}
-    assert trust(node) == {"_target_": "torch.nn.Identity"} | emptied
+    assert safe_config(node) == {"_target_": "torch.nn.Identity"} | emptied
 
 
 def test_allow_names_a_package_and_the_message_says_so():
     node = {"_target_": "mypackage.Net"}
     with pytest.raises(UserError, match=r"allow=\[mypackage\]"):
-        trust(node)
-    assert trust(node, ["mypackage"]) == node
+        safe_config(node)
+    assert safe_config(node, ["mypackage"]) == node
     with pytest.raises(UserError, match="mypackage2"):
-        trust({"_target_": "mypackage2.Net"}, ["mypackage"])
+        safe_config({"_target_": "mypackage2.Net"}, ["mypackage"])
+
+
+def test_lists_what_a_configuration_loads():
+    node = {"a": {"pretrained": True, "kwargs": [{"weights": "V1"}, {"weights": None}]}, "pretrained": False}
+    assert loading_arguments(node) == ["a.pretrained=True", "a.kwargs.0.weights=V1"]
+
+
+def test_lists_what_must_be_allowed_once_a_configuration_is_stored():
+    node = {"model": {"_target_": "mine.Net"}, "data": [{"_target_": "other.Set"}, {"_target_": "torch.nn.Identity"}]}
+    assert packages_to_allow(node) == ["mine", "other"]
+    assert packages_to_allow({"_target_": "efficientconv.datasets.Digits"}) == []

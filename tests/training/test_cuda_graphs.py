@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from efficientconv.datasets import RandomImages
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
+from efficientconv.training.build import build_classifier, build_trainer
 from efficientconv.training.cuda_graphs import GraphedLoss, require_graphs_possible
 from efficientconv.training.lightning_patches import silence_lightning
-from efficientconv.training.train import build_classifier, build_trainer
 from tests.training.conftest import resolved
 
 ONE = {"devices": 1, "accumulate_grad_batches": 1}

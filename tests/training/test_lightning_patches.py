@@ -1,21 +1,37 @@
+"""What the patches rely on in the installed Lightning: one that changes it fails here, not in somebody's training."""
+
+import inspect
+import re
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
 import torch
-from torch import nn
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
-from efficientconv.training.classifier import Classifier
-from efficientconv.training.lightning_patches import Unprofiled
+from efficientconv.training.lightning_patches import NOT_FOR_THE_USER, skip_sigterm_broadcast
+
+LIGHTNING, TORCH = Path(pl.__file__).parent, Path(torch.__file__).parent
+WARNING_FILES = (
+    TORCH / "utils" / "_pytree.py",
+    LIGHTNING / "trainer" / "connectors" / "data_connector.py",
+    LIGHTNING / "loops" / "fit_loop.py",
+    LIGHTNING / "trainer" / "setup.py",
+    LIGHTNING / "trainer" / "connectors" / "logger_connector" / "result.py",
+    TORCH / "optim" / "lr_scheduler.py",
+)
 
 
-def test_one_context_for_everything_also_within_itself():
-    profiler = Unprofiled()
-    with profiler.profile("step") as outer, profiler.profile("forward") as inner:
-        assert outer is inner is None
-    assert profiler.profile("a") is profiler.profile("b")
-    assert profiler.summary() == ""
+def test_the_loop_asks_for_a_sigterm_in_the_one_place_that_is_patched():
+    assert "self._broadcast_sigterm_tensor()" in inspect.getsource(_TrainingEpochLoop.advance)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert type(trainer.fit_loop.epoch_loop) is _TrainingEpochLoop
+    skip_sigterm_broadcast(trainer)
+    assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
 
 
-def test_what_is_set_without_a_search_is_set_and_everything_else_is_registered():
-    classifier = Classifier(nn.Linear(2, 2), 2)
-    classifier._current_fx_name = "training_step"
-    assert classifier._current_fx_name == "training_step"
-    classifier.scale = nn.Parameter(torch.ones(1))
-    assert "scale" in dict(classifier.named_parameters())
+@pytest.mark.parametrize(("pattern", "file"), list(zip(NOT_FOR_THE_USER, WARNING_FILES, strict=True)))
+def test_each_warning_that_is_silenced_still_reads_so(pattern, file):
+    source = re.sub(r"\{[^}]*\}", "x", file.read_text())  # x for what an f-string puts in
+    assert re.search(pattern, source), pattern

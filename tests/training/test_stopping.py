@@ -55,7 +55,7 @@ def free_port():
         return found.getsockname()[1]
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_deferred_signal_waits_for_the_check(signum, code):
     before = signal.getsignal(signum)
     with StopRequest() as stop, stop.deferred():
@@ -86,3 +86,14 @@ def test_takes_the_signals_back_from_others():
         stop.take_signals()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.signum == signal.SIGTERM
+
+
+def test_a_closed_terminal_is_nothing_to_a_run_under_nohup(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop, stop.deferred():
+            os.kill(os.getpid(), signal.SIGHUP)
+            stop.check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

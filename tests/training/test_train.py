@@ -117,6 +117,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_finished_is_lost(tmp_path, mon
 
     run = RunDirectory(tmp_path / "run")
     train(resolved("trainer.max_epochs=1"), run)
+    run.update_summary(status="interrupted")
     before = run.checkpoint("last").read_bytes()
 
     def full(self, path, *args, **kwargs):

@@ -8,18 +8,16 @@ from typing import Any
 
 from efficientconv.config_path import CONFIGS
 from efficientconv.runs.directory import flat
+from efficientconv.runs.same_result import DEVICE_COUNTS, is_same_value
 from efficientconv.tables.count.configurations import TRAINING, composed_training
 from efficientconv.tables.load.table import Table
 
-_DATA_SETTINGS = ("root", "download", "cache_dir", "eval_batch_size", "seed", "loader", "workers")
-NO_MATTER = {
-    *(f"data.{name}" for name in _DATA_SETTINGS),
-    *(f"trainer.{name}" for name in ("accelerator", "precision", "log_every_n_steps")),
-    *(f"callbacks.checkpoints.{name}" for name in ("every_n_minutes", "every_n_steps")),
+OF_EACH_RUN = {
+    "data.seed",  # a table tells runs apart by their seed
     "data.channels",  # as the network takes
     "recipe.max_epochs",  # the trainer's are what is trained
 }
-"""Keys of a training that change where and how fast, or nothing, but not what is measured."""
+"""Keys of a training that a published one does not fix."""
 
 
 def differences(table: Table, training: Mapping[str, Any], devices: int) -> list[str]:
@@ -41,15 +39,19 @@ def differences(table: Table, training: Mapping[str, Any], devices: int) -> list
     shipped = [chosen[group] for group in other if (CONFIGS / group / f"{choices.get(group)}.yaml").is_file()]
     expected = composed_training(table, shipped) | {"trainer": published["trainer"]}
     named = [word for group, word in chosen.items() if group in other or group in table.stand_ins]
-    is_folder = choices.get("data") == "image_folder"  # then the root says which images
-    ignored = NO_MATTER - {"data.root"} if is_folder else NO_MATTER
-    return [*named, *(word for key, word in _changed_values(expected, training) if key not in ignored)]
+    return [*named, *_changed_values(expected, training)]
 
 
-def _changed_values(expected: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _changed_values(expected: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[str]:
     usual = flat({group: expected[group] for group in TRAINING})
     for key, value in flat({group: training[group] for group in TRAINING}).items():
-        same = usual.get(key)
-        follows = training["recipe"].get(key.removeprefix("data."), same)  # as the batch size does
-        if value not in (same, follows):
-            yield key, f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        published = usual.get(key)
+        follows = training["recipe"].get(key.removeprefix("data."), published)  # as the batch size does
+        if value not in (published, follows) and not _is_immaterial(key, value, published, training["data"]):
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _is_immaterial(key: str, value: Any, published: Any, data: Mapping[str, Any]) -> bool:
+    if key in DEVICE_COUNTS:
+        return False
+    return key in OF_EACH_RUN or is_same_value(key, value, published, data)

@@ -69,16 +69,28 @@ class Run:
 def find_runs(places: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Find every finished run below some directories: its configuration and its summary.
 
-    A damaged run is named on standard error and left out: it must not hide the others.
+    A run that is damaged, or was not measured, is named on standard error and left out: it must not hide the others.
     """
     for place in places:
         for file in sorted(Path(place).rglob("summary.json")):
             run = RunDirectory(file.parent)
             try:
-                if run.config_file.is_file() and run.read_summary().get("status") == "done":
-                    yield run.read_config(), run.read_summary()
+                summary = run.read_summary() if run.config_file.is_file() else {}
+                if summary.get("status") == "done":
+                    _require_scores(summary, file)
+                    yield run.read_config(), summary
             except (UserError, ValueError) as error:
                 print(f"left out: {error}", file=sys.stderr)
+
+
+def _require_scores(summary: Mapping[str, Any], file: Path) -> None:
+    if not {"top1", "top5"} <= _scores(summary).keys():
+        raise UserError(f"{file}: has no top1 and top5, as after a training with trainer.limit_val_batches=0")
+
+
+def _scores(summary: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the scores that a table reports: those of the test set kept apart, else those of the last epoch."""
+    return summary.get("test") or summary.get("last") or {}
 
 
 def read_csv_files(places: Iterable[str | Path]) -> list[Run]:
@@ -221,14 +233,13 @@ def _parted(differs: str) -> list[str]:
 
 
 def _run(table: Table, row: Row, config: Mapping[str, Any], summary: Mapping[str, Any]) -> Run:
-    found = summary.get("test") or summary["last"]
-    versions = summary["versions"]
+    scores, versions = _scores(summary), summary["versions"]
     return Run(
         table=table.name,
         row=row.name,
         seed=summary["seed"],
-        top1=round(100 * found["top1"], 3),
-        top5=round(100 * found["top5"], 3),
+        top1=round(100 * scores["top1"], 3),
+        top5=round(100 * scores["top5"], 3),
         epochs=summary["epochs"],
         differs="; ".join(differences(table.of(row), config, summary.get("devices", 1))),
         params=summary["params"],

@@ -1,10 +1,15 @@
 import csv
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.tables.count.configurations import composed_training
 from efficientconv.tables.measure.runs import Measurements, Run, write_csv_file
+from efficientconv.training.train import train
 
 
 def test_runs_of_a_row_are_found_by_their_network(small, leave_run, tmp_path):
@@ -144,6 +149,21 @@ def test_a_seed_that_was_run_again_counts_once_and_the_latest_does(small, leave_
     measured = found.measured(small, plain)
     assert (measured["n"], measured["seeds"], measured["top1"]) == (2, [0, 1], 91.0)
     assert len(found.runs(small, plain)) == 3  # the short one is another way of training
+
+
+def test_a_run_that_was_not_measured_is_named_and_left_out(small, leave_run, tmp_path, capsys):
+    leave_run(small, small.rows[0], "good")
+    words = [*small.overrides, "trainer.max_epochs=1", "trainer.limit_val_batches=0", "data.train_fraction=0.1"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=[*words, "trainer.accelerator=cpu"])
+    unmeasured = RunDirectory(tmp_path / "outputs" / "unmeasured")
+    train(OmegaConf.to_container(config, resolve=True) | {"choices": {}}, unmeasured, overrides=words)
+    assert unmeasured.read_summary()["status"] == "done"
+    capsys.readouterr()
+    assert Measurements([tmp_path]).measured(small, small.rows[0])["n"] == 1
+    error = capsys.readouterr().err
+    assert error.endswith("summary.json: has no top1 and top5, as after a training with trainer.limit_val_batches=0\n")
+    assert error.startswith(f"left out: {unmeasured.path}")
 
 
 def test_a_damaged_run_is_named_and_left_out(small, leave_run, tmp_path, capsys):

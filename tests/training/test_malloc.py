@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FAULTS = """
 import resource, sys
-from efficientconv.training.heap import keep_freed_memory
+from efficientconv.training.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 faults = []
@@ -31,10 +31,10 @@ def test_memory_that_is_freed_is_used_again():
 
 
 def test_without_glibc_nothing_happens(monkeypatch):
-    from efficientconv.training import heap
+    from efficientconv.training import malloc
 
     def missing(name):
         raise OSError(name)
 
-    monkeypatch.setattr(heap.ctypes, "CDLL", missing)
-    heap.keep_freed_memory()
+    monkeypatch.setattr(malloc.ctypes, "CDLL", missing)
+    malloc.keep_freed_memory()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from efficientconv.datasets import MNIST, Digits
-from efficientconv.datasets.grey import in_channels
+from efficientconv.datasets.in_memory import in_channels
 from efficientconv.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""Memory of the processor, from one training step to the next."""
+"""Malloc: the processor's memory, from one training step to the next."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LARGEST_BLOCK, LARGEST_BLOCK_OF_OLD = 2**30, 2**25  # bytes; older versions of g
 def keep_freed_memory() -> None:
     """Let glibc keep what a step frees, instead of giving it back to the system and asking for it again in the next.
 
-    The system clears every page that it hands out: with ResNet-20 and 128 images, ten thousand in a step, which took 2
-    to 5% of its time. Where there is no glibc, nothing happens.
+    The system clears every page that it hands out: 28,000 of them in a step of ResNet-20 with 128 images in NHWC, which
+    took 12% of its time on one core (0.74 s, without them 0.65 s). Where there is no glibc, nothing happens.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
