@@ -127,6 +127,8 @@ def classify(classifier: Classifier, paths: Sequence[str], top: int, max_bad_ima
         try:
             image = read_rgb(path)
         except BadImageError as error:
+            if not max_bad_images:
+                raise
             damaged.add(error)
             continue
         found.append(Prediction(path, _best(classifier, image, top)))

@@ -44,7 +44,7 @@ def test_onnx(trained, expected, tmp_path):
     images, logits = expected
     done = export(trained, options("images=60"), tmp_path / "new" / "net.onnx")
     session = open_session(done.file)
-    assert session.get_inputs()[0].shape == ["batch", 3, 32, 32]
+    assert session.get_inputs()[0].shape == ["batch", *images.shape[1:]]
     for few in (images, images[:1]):
         torch.testing.assert_close(run_session(session, few), logits[: len(few)], rtol=1e-4, atol=1e-4)
     assert [stage.name for stage in done.stages] == ["trained", "folded", "onnx"]
@@ -150,7 +150,7 @@ def test_stored_classes_and_format_need_no_data(own_run):
     trained = TrainedRun(own_run.path)
     assert trained.class_names[3] == "digit 3"
     assert trained.network()[0](torch.zeros(1, 3, 32, 32)).shape == (1, 10)
-    with pytest.raises(UserError, match=r"data.root=/nowhere: there is no such folder"):
+    with pytest.raises(UserError, match=r"data.root=/nowhere: has neither"):
         _ = trained.data
 
 
