@@ -1,7 +1,7 @@
 """A batch norm that does not write its output: the statistics, and the scale and shift that they make.
 
 A gate behind a batch norm multiplies anyway, so the norm's scale and shift can go into it. With ``norm(y) = a·y + b``
-for each channel, and a gate w made from the means of ``norm(y)``, which are ``a·mean y + b``, for each image and channel:
+for each channel, and a gate w for each image and channel that is made from the means of ``norm(y)``, ``a·mean y + b``:
 ``w·norm(y) = (w·a)·y + w·b``. What is normalised is never written or read.
 
 All forms can be differentiated twice. Where ``runs_in_cpu_form`` says no, the norms are called and the sums are written
@@ -150,7 +150,11 @@ def _update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Ten
 
 
 def gated_norm(y: Tensor, norm: nn.Module, gate: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return ``w·norm(y)`` with w = ``gate(mean of norm(y) over the pixels)``, (N, C) → (N, C)."""
+    """Return ``w·norm(y)``, a new tensor, with w = ``gate(mean of norm(y) over the pixels)``, (N, C) → (N, C).
+
+    A norm, a mean and a product write and read ``y`` twice more. BDRConv, forward and backward, is 1.13 times as fast
+    with 16 channels at 32×32, 1.07 with 32 at 16×16, 1.08 with 128 at 14×14.
+    """
     if not is_lazy(norm, y):
         normalized = norm(y)
         return normalized * as_image(gate(normalized.mean((2, 3))))

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor, require_whole
-from efficientconv.layers.cpu_forms import pointwise
 from efficientconv.layers.fusion import softmax_fusion
 
 
@@ -147,14 +146,13 @@ class SCConv2d(ConvVariant):
         weights = torch.sigmoid(scores)
         # sigmoid(score) > threshold; in bfloat16 most sigmoids near 1/2 are 1/2, and the comparison would be lost
         informative = scores > math.log(self.gate_threshold / (1 - self.gate_threshold))
-        weighted = x * weights
-        x1, x2 = torch.where(informative, x, weighted), weighted.masked_fill(informative, 0)
+        x1, x2 = x * weights.masked_fill(informative, 1), x * weights.masked_fill(informative, 0)
         return x1 + x2.roll(self.in_channels // 2, 1)
 
     def _channel_reconstruction(self, x: Tensor) -> Tensor:
         upper, lower = x.split(self.split, 1)
-        up, low = pointwise(self.squeeze1, upper), pointwise(self.squeeze2, lower)
-        y1 = self.gwc(up).add_(self.pwc1(up))
+        up, low = self.squeeze1(upper), self.squeeze2(lower)
+        y1 = self.gwc(up) + self.pwc1(up)
         y2 = torch.cat((self.pwc2(low), low), 1)
         return softmax_fusion(y1, y2)
 
