@@ -18,11 +18,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from efficientconv import run_names
 from efficientconv.config_path import CONFIGS
-from efficientconv.errors import UserError
+from efficientconv.errors import Interrupted, UserError
 from efficientconv.messages import one_line
-from efficientconv.training.signals import Interrupted
+from efficientconv.runs import names as run_names
 
 WANTS_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 Task = Callable[[DictConfig], Any]
@@ -50,6 +49,7 @@ def main() -> None:
 
 def train() -> None:
     """Train a network: ``python train.py model=resnet56 conv=bdrconv``."""
+    sys.argv[1:] = run_names.composable(sys.argv[1:])
     _run("train", _train_job)
 
 
@@ -178,8 +178,8 @@ def _plain(node: DictConfig, resolve: bool) -> dict[str, Any]:
 
 def _evaluate_job(config: DictConfig) -> None:
     from efficientconv.console import console
+    from efficientconv.runs.directory import RunDirectory
     from efficientconv.training.evaluate import evaluate as evaluate_run
-    from efficientconv.training.run_directory import RunDirectory
 
     if OmegaConf.is_missing(config, "run"):
         raise UserError("run is missing: python eval.py run=outputs/runs/<data>/<model>-<conv>/<time>")
@@ -202,7 +202,7 @@ def _evaluate_job(config: DictConfig) -> None:
 
 
 def _profile_job(config: DictConfig) -> None:
-    from efficientconv.profile import profile as profile_network
+    from efficientconv.profiling.tool import profile as profile_network
 
     job = HydraConfig.get()
     groups = [f"{group}={job.runtime.choices[group]}" for group in ("model", "conv")]

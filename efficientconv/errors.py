@@ -1,14 +1,37 @@
-"""The one exception whose message is meant for the user and shown alone, and the words that it often needs."""
+"""The exceptions that end a command with one line for the user, and the words that their messages often need."""
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 from typing import Any
 
 
 class UserError(Exception):
     """Something the user can put right: the message says what was wrong, and what would work."""
+
+
+class Interrupted(BaseException):
+    """The user or the system asked the run to stop; not an ``Exception``, so that it also ends a sweep.
+
+    Attributes:
+        exit_code: of the process, 128 plus the signal's number.
+        going_on: the command line that goes on with the run; ``None`` where no run had begun.
+
+    Args:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.exit_code = 128 + signum
+        self.going_on: str | None = None
+
+    @property
+    def line(self) -> str:
+        """Return what the user reads: the signal, and the command line that goes on."""
+        return f"interrupted ({self})" + (f"; to go on: {self.going_on}" if self.going_on else "")
 
 
 def nearest_first(word: str, choices: Iterable[str], most: int | None = None) -> str:

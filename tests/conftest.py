@@ -1,10 +1,18 @@
-"""Shared by all tests: one thread a worker, so that parallel workers do not fight over the cores; and a tiny MNIST."""
+"""Shared by all tests: one thread a worker, so that parallel workers do not fight over the cores; a tiny MNIST;
+photograph-like JPEG files, small and few; and checkpoints saved at a chosen moment.
+"""
+
+from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from PIL import Image
 
 TINY_MNIST = {"train": 120, "t10k": 30}  # images; the real ones are 60,000 and 10,000
 
@@ -31,3 +39,78 @@ def tiny_mnist(tmp_path: Path) -> Path:
         write_idx(raw / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28)))
         write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
     return tmp_path / "data"
+
+
+WritePhotographs = Callable[..., list[str]]
+SIZES = ((60, 80), (80, 60), (50, 50), (47, 91), (120, 33))  # (height, width)
+
+
+def photograph(seed: int, height: int, width: int) -> Image.Image:
+    """Colours that change smoothly, as in a photograph out of focus."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def write_photographs(folder: Path, count: int, first: int = 0) -> list[str]:
+    """Write ``count`` photographs of various sizes, numbered from ``first``; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:04d}.jpg" for i in range(first, first + count)]
+    for i, path in enumerate(paths, first):
+        photograph(i, *SIZES[i % len(SIZES)]).save(path, quality=95)
+    return [str(path) for path in paths]
+
+
+@pytest.fixture(scope="session", name="write_photographs")
+def _write_photographs() -> WritePhotographs:
+    """For tests that need files of their own; test modules cannot import this one."""
+    return write_photographs
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """26 JPEG files."""
+    return write_photographs(tmp_path_factory.mktemp("photographs"), 26)
+
+
+@pytest.fixture(scope="session")
+def folder_of_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train`` with 13 photographs of each of two classes, ``val`` with 5 of each."""
+    root = tmp_path_factory.mktemp("folder")
+    for label, name in enumerate(("ant", "bee")):
+        write_photographs(root / "train" / name, 13, first=13 * label)
+        write_photographs(root / "val" / name, 5, first=100 + 5 * label)
+    return root
+
+
+Module = TypeVar("Module", bound=LightningModule)
+
+
+def fitted(
+    model: Module, data: LightningDataModule, *callbacks: Callback, resume: Path | None = None, **options: Any
+) -> Module:
+    """Train ``model`` on the CPU with nothing around it but ``callbacks``; return it."""
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    return model
+
+
+class SaveAt(Callback):
+    """Saves a checkpoint the ``count``-th time that ``hook`` is called."""
+
+    def __init__(self, hook: str, count: int, path: Path) -> None:
+        self.path, self.left = path, count
+        setattr(self, hook, self.called)
+
+    def called(self, trainer: Trainer, *args) -> None:
+        self.left -= 1
+        if self.left == 0:
+            trainer.save_checkpoint(self.path)

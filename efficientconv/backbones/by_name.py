@@ -6,9 +6,15 @@ Both libraries are imported in the function that needs them: timm takes about fo
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
+import torch
 from torch import nn
 
 from efficientconv.backbones.checks import check_count
@@ -32,6 +38,8 @@ WITH_AUX = ("googlenet", "inception_v3")
 TAKEN_BY_BUILDER = {"MobileNetV3": {"reduced_tail", "dilated", "width_mult"}}
 """Arguments that torchvision's functions use up before they call the class."""
 
+PATIENCE = 5  # seconds for a server to answer
+
 
 def torchvision_model(
     num_classes: int, *, name: str | None = None, pretrained: bool = False, kwargs: Mapping[str, Any] | None = None
@@ -45,7 +53,8 @@ def torchvision_model(
         kwargs: further arguments of the network's constructor.
 
     Raises:
-        UserError: no such name, an argument that the network does not know, or pretrained weights for other classes.
+        UserError: no such name, an argument that the network does not know, or pretrained weights that are for other
+            classes or cannot be had.
     """
     from torchvision import models
 
@@ -61,10 +70,9 @@ def torchvision_model(
     if name in WITH_AUX:
         fixed["aux_logits"] = False
         given.setdefault("init_weights", not pretrained)  # left out, torchvision warns
-    try:
+    source = models.get_model_weights(name).DEFAULT.url if pretrained else None
+    with _weights_from(source), _known_arguments(name, given):
         model = models.get_model(name, **fixed, **given)
-    except TypeError as error:
-        raise _refused(name, given, error) from error
     _check_not_swallowed(name, model, given)
     return model
 
@@ -81,7 +89,7 @@ def timm_model(
         kwargs: further arguments of the network's constructor.
 
     Raises:
-        UserError: no such name, or an argument that the network does not know.
+        UserError: no such name, an argument that the network does not know, or pretrained weights that cannot be had.
     """
     import timm
 
@@ -89,10 +97,8 @@ def timm_model(
     names = timm.list_models() + (timm.list_pretrained() if name and "." in name else [])
     name = _checked_name(name, names, "timm")
     given = _checked_kwargs(kwargs)
-    try:
+    with _weights_from(_timm_source(name) if pretrained else None), _known_arguments(name, given):
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
-    except TypeError as error:
-        raise _refused(name, given, error) from error
 
 
 def _checked_name(name: str | None, names: Sequence[str], library: str) -> str:
@@ -115,8 +121,70 @@ def _checked_kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     return given
 
 
-def _refused(name: str, given: Mapping[str, Any], error: TypeError) -> UserError:
-    return UserError(f"model.kwargs={dict(given)}: {name} does not take them: {error}")
+@contextmanager
+def _known_arguments(name: str, given: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        raise UserError(f"model.kwargs={dict(given)}: {name} does not take them: {error}") from error
+
+
+@contextmanager
+def _weights_from(source: str | None) -> Iterator[None]:
+    """Ask a server of weights once before a library asks it many times over; None where nothing need be fetched."""
+    try:
+        if source is not None and not _is_fetched(source):
+            _require_answer(source)
+        yield
+    except (OSError, RuntimeError) as error:
+        if source is None:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"model.pretrained=true: {reason}; model.pretrained=false starts from random weights"
+        ) from error
+
+
+def _timm_source(name: str) -> str:
+    """Return where timm fetches the weights of a network: a page of the Hugging Face hub, or a file.
+
+    Raises:
+        UserError: there are no weights.
+    """
+    from huggingface_hub import constants
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name)
+    if config is None or not (config.hf_hub_id or config.url):
+        raise UserError(f"model.pretrained=true: timm has no weights of {name}; give model.pretrained=false")
+    return f"{constants.ENDPOINT}/{config.hf_hub_id}" if config.hf_hub_id else str(config.url)
+
+
+def _is_fetched(source: str) -> bool:
+    """Say whether an earlier run left these weights on disk, where torch or the hub's library keeps them."""
+    if (Path(torch.hub.get_dir()) / "checkpoints" / source.rpartition("/")[2]).is_file():
+        return True
+    try:
+        from huggingface_hub import constants, try_to_load_from_cache
+    except ImportError:  # torchvision does without it
+        return False
+    name = source.removeprefix(f"{constants.ENDPOINT}/")
+    files = ("model.safetensors", "pytorch_model.bin")
+    return name != source and any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
+
+
+def _require_answer(source: str) -> None:
+    """Refuse a server that says nothing at all; what it says, the library will read itself.
+
+    Raises:
+        OSError: the server cannot be reached.
+    """
+    try:
+        urlopen(Request(source, method="HEAD"), timeout=PATIENCE).close()
+    except HTTPError:
+        return
+    except OSError as error:
+        raise OSError(f"{urlsplit(source).netloc} cannot be reached ({getattr(error, 'reason', error)})") from error
 
 
 def _check_not_swallowed(name: str, model: nn.Module, given: Mapping[str, Any]) -> None:

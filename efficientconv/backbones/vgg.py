@@ -18,7 +18,7 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 class VGG16(nn.Module):
     """Five stages of 3×3 convolutions, norms and ReLUs, each ending in a 2×2 pool; then the head.
 
-    Maps ``(N, 3, H, W)`` with H, W of at least 32 to ``(N, num_classes)`` logits.
+    Maps ``(N, 3, H, W)`` to ``(N, num_classes)`` logits. The pools round up, so that images below 32×32 fit as well.
 
     Args:
         num_classes: number of logits.
@@ -61,7 +61,7 @@ def _stages() -> nn.Sequential:
         for out_channels in widths:
             stage.append(_conv(in_channels, out_channels))
             in_channels = out_channels
-        stage.append(nn.MaxPool2d(2))
+        stage.append(nn.MaxPool2d(2, ceil_mode=True))
         stages.append(stage)
     return stages
 

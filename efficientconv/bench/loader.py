@@ -16,10 +16,11 @@ from torch import Tensor
 
 from efficientconv.bench.plain import plain_photographs, plain_small_images
 from efficientconv.bench.rounds import Rounds, interleave
-from efficientconv.data import ImageData, InMemoryData, InMemoryLoader
-from efficientconv.data.listing import Listing
-from efficientconv.data.stream_loader import StreamLoader
-from efficientconv.data.streamed_data import available_workers, dali_is_installed
+from efficientconv.datasets import ImageData, InMemoryData
+from efficientconv.datasets.streamed import available_workers, dali_problem
+from efficientconv.loaders import InMemoryLoader
+from efficientconv.loaders.image_files import Listing
+from efficientconv.loaders.stream import StreamLoader
 
 PLAIN = "plain DataLoader"
 DECODING = "decoding alone"
@@ -76,11 +77,11 @@ def photo_loaders(template: StreamLoader, listing: Listing, device: torch.device
     Raises:
         UserError: the plain loader cannot do what the template does.
     """
-    from efficientconv.data.dali_loader import DaliLoader
-    from efficientconv.data.torch_loader import TorchLoader
+    from efficientconv.loaders.dali_loader import DaliLoader
+    from efficientconv.loaders.torch_loader import TorchLoader
 
     loaders: dict[str, Batches] = {PLAIN: plain_photographs(template, listing, device)}
-    if dali_is_installed():
+    if dali_problem(device) is None:
         loaders["dali"] = _like(template, DaliLoader, listing, device)
     return loaders | {"torch": _like(template, TorchLoader, listing, device)}
 

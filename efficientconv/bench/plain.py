@@ -11,12 +11,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from efficientconv.data import InMemoryData, LabeledImages, RandomAreaCrop
-from efficientconv.data.augment import Normalization
-from efficientconv.data.listing import Listing
-from efficientconv.data.stream_loader import StreamLoader
-from efficientconv.data.transforms import Flip
+from efficientconv.datasets import InMemoryData
 from efficientconv.errors import UserError
+from efficientconv.loaders import LabeledImages
+from efficientconv.loaders.image_files import Listing
+from efficientconv.loaders.stream import StreamLoader
+from efficientconv.transforms import RandomAreaCrop
+from efficientconv.transforms.batch import Normalization
+from efficientconv.transforms.image import Flip
 
 
 def plain_photographs(template: StreamLoader, listing: Listing, device: torch.device) -> DataLoader:

@@ -19,18 +19,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.nn import functional as F
 
-from efficientconv.bench.memory import peak, reset_peak
+from efficientconv.bench.peak_memory import peak, reset_peak
 from efficientconv.bench.rounds import Rounds, now
-from efficientconv.data import ImageData
+from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.training.build import build_callbacks, build_classifier, build_trainer
 from efficientconv.training.classifier import Classifier
-from efficientconv.training.optim import parameter_groups
+from efficientconv.training.cuda_graphs import GraphedLoss
+from efficientconv.training.optim import ScheduledRate, parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
-from efficientconv.training.run_directory import RunDirectory
-from efficientconv.training.signals import StopRequest
-from efficientconv.training.train import build_callbacks, build_classifier, build_trainer
+from efficientconv.training.stopping import StopRequest
 
 REAL, BARE = "train.py's loop", "bare loop"
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -172,18 +173,25 @@ def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Calla
     """Return one training step as anybody would write it, of the classifier's network, loss, optimizer and schedule."""
     model, device = classifier.model.train(), classifier.device
     optimizer = classifier.optimizer(parameter_groups(model, classifier.decay_norm_and_bias))
-    schedule = classifier.schedule(optimizer, total_steps=total_steps)
+    schedule = ScheduledRate(optimizer, classifier.schedule, total_steps)
     dtype = AUTOCAST[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
 
+    def eager_loss(images: Tensor, targets: Tensor) -> Tensor:
+        loss = F.cross_entropy(model(images), targets, label_smoothing=classifier.label_smoothing)
+        if not classifier.regularization_weight:
+            return loss
+        with torch.autocast(device.type, enabled=False):
+            return loss + classifier.regularization_weight * regularization_loss(model)
+
+    graphed = classifier.loss if isinstance(classifier.loss, GraphedLoss) else None
+
     def step(images: Tensor, labels: Tensor) -> None:
         images, targets = classifier.mix(images, labels)
-        optimizer.zero_grad()
+        images = images.contiguous(memory_format=classifier.memory_format)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = model(images.contiguous(memory_format=classifier.memory_format))
-            loss = F.cross_entropy(logits, targets, label_smoothing=classifier.label_smoothing)
-        if classifier.regularization_weight:
-            loss = loss + classifier.regularization_weight * regularization_loss(model)
+            loss = graphed(images, targets)[0] if graphed is not None else eager_loss(images, targets)
+        optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()

@@ -9,19 +9,20 @@ from statistics import median
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
 from rich.table import Table
 
 from efficientconv.bench.loader import measure_loaders
 from efficientconv.bench.rounds import Rounds, spread
 from efficientconv.bench.step import REAL, Steps, measure_steps
 from efficientconv.console import console
-from efficientconv.data import ImageData
+from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError, require_whole
-from efficientconv.training.environment import environment
+from efficientconv.training.build import open_data
+from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.precision import require_possible
-from efficientconv.training.quiet import silence_lightning
+from efficientconv.training.provenance import device_name, software
 
 ACTIONS = ("loader", "step")
 
@@ -35,6 +36,8 @@ def bench(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: an unknown action, a number that cannot be, or a data set that cannot be read.
     """
+    for key in sorted(OmegaConf.missing_keys(OmegaConf.create(dict(config)))):
+        raise UserError(f"{key} is missing: give it as {key}=<value>")
     action = config["action"]
     if action not in ACTIONS:
         raise UserError(f"efficientconv bench {action or ''}: say what to measure: {' or '.join(ACTIONS)}")
@@ -45,24 +48,15 @@ def bench(config: Mapping[str, Any]) -> dict[str, Any]:
     silence_lightning()
     require_possible(config["trainer"])
     data = open_data(config["data"])
-    figures = _loader(config, data) if action == "loader" else _step(config, data)
-    figures = {"action": action, "config": dict(config), **environment(config["trainer"]["accelerator"]), **figures}
+    device = Trainer(accelerator=config["trainer"]["accelerator"], devices=1, logger=False).strategy.root_device
+    figures = _loader(config, data, device) if action == "loader" else _step(config, data)
+    figures = {"action": action, "config": dict(config), "device": device_name(device), **software(), **figures}
     if config["json"]:
         Path(config["json"]).write_text(json.dumps(figures, indent=2) + "\n")
     return figures
 
 
-def open_data(node: Mapping[str, Any]) -> ImageData:
-    """Build the data set and read it, or list its files."""
-    data = instantiate(node, _convert_="all")
-    data.prepare_data()
-    data.setup("fit")
-    return data
-
-
-def _loader(config: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
-    trainer = config["trainer"]
-    device = Trainer(accelerator=trainer["accelerator"], devices=1, logger=False).strategy.root_device
+def _loader(config: Mapping[str, Any], data: ImageData, device: torch.device) -> dict[str, Any]:
     numbers = {"images": config["images"], "rounds": config["rounds"], "seconds": config["seconds"]}
     found = measure_loaders(data, device, **numbers)
     console().print(loader_table(found, data, device))

@@ -52,7 +52,7 @@ def _place(channels: int) -> tuple[int, int, int, int]:
 def _changed(operation: Operation, channels: int) -> Tensor | None:
     """Return which outputs change with the input at ``_place``, or None where the operation does not take images."""
     shape = (1, channels, _SIDE, _SIDE)
-    image = torch.linspace(-2, 2, channels * _SIDE * _SIDE).reshape(shape)
+    image = torch.linspace(-2, 2, channels * _SIDE * _SIDE, device="cpu").reshape(shape)
     other = image.clone()
     other[_place(channels)] += _BIG
     try:
@@ -65,6 +65,6 @@ def _changed(operation: Operation, channels: int) -> Tensor | None:
 
 
 def _run(operation: Operation, image: Tensor) -> Any:
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):  # whatever the caller's default is
         torch.manual_seed(0)  # dropout drops the same elements both times
         return operation(image.clone())

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from efficientconv.profiling.meta import QuickMeta, meta_copy, run_operator
 
 Shape = tuple[int, ...]
 _aten = torch.ops.aten
@@ -98,18 +99,6 @@ def trace(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
     raise ValueError(f"input_size={input_size}: {name} does not run on an image of {size}: {reason}") from reason
 
 
-def meta_copy(model: nn.Module) -> nn.Module:
-    """Copy the modules of ``model``, but not the memory behind their parameters, buffers and other tensors."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()):
-            if isinstance(value, Tensor):
-                memo[id(value)] = _meta(value)
-            elif isinstance(value, dict) and not value:  # most are hooks: a dozen a module, which deepcopy is slow with
-                memo[id(value)] = type(value)()
-    return copy.deepcopy(model, memo)
-
-
 def _itself(model: nn.Module) -> nn.Module:
     return model
 
@@ -134,24 +123,7 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _meta(tensor: Tensor) -> Tensor:
-    if tensor.is_meta:
-        return tensor
-    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-
-
-def _is_meta_batch_norm(func: Any, args: tuple[Any, ...]) -> bool:
-    """Tell whether torch would take a batch norm apart into small operators for its shape: half the time of a count."""
-    return func is _aten.native_batch_norm.default and args[0].is_meta
-
-
-def _shapes_of_batch_norm(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what a batch norm does in eval mode: an output, and no statistics."""
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
-
-
-class _Recorder(TorchDispatchMode):
+class _Recorder(QuickMeta):
     def __init__(self, model: nn.Module, image: Tensor) -> None:
         super().__init__()
         self.trace = Trace()
@@ -187,7 +159,7 @@ class _Recorder(TorchDispatchMode):
             self.trace.calls.append(Call(name, module, tuple(inputs[0].shape), tuple(output.shape)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        out = _shapes_of_batch_norm(*args) if _is_meta_batch_norm(func, args) else func(*args, **(kwargs or {}))
+        out = run_operator(func, args, kwargs or {})
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         of_image = [tensor.untyped_storage() in self._of_image for tensor in inputs]

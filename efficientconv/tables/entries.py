@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from efficientconv.tables.configurations import require_training
-from efficientconv.tables.counts import agreement, count_row
-from efficientconv.tables.measured import Measurements
-from efficientconv.tables.parallel import in_processes
-from efficientconv.tables.table import Row, Table
+from efficientconv.tables.count.configurations import require_training
+from efficientconv.tables.count.network import agreement, count_row
+from efficientconv.tables.count.parallel import in_processes
+from efficientconv.tables.load.table import Row, Table
+from efficientconv.tables.measure.runs import Measurements
 
 MANY_ROWS = 60
 """From so many on counting is worth further processes: one takes seconds to start, and a row some tenths of one."""

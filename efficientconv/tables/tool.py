@@ -11,14 +11,14 @@ from typing import Any
 
 from efficientconv.console import console
 from efficientconv.errors import UserError, nearest_first
-from efficientconv.run_names import split_override
-from efficientconv.tables.configurations import NETWORK, require_training
-from efficientconv.tables.listing import print_list
-from efficientconv.tables.load import find_tables, load_table
-from efficientconv.tables.measured import Measurements, write_csv_file
-from efficientconv.tables.overrides import group_of
-from efficientconv.tables.sweep import fetch_data, outputs_of, require_classes, sweep_words
-from efficientconv.tables.table import Row, Table
+from efficientconv.runs.names import split_override
+from efficientconv.tables.count.configurations import NETWORK, require_training
+from efficientconv.tables.load.files import find_tables, load_table
+from efficientconv.tables.load.overrides import group_of
+from efficientconv.tables.load.table import Row, Table
+from efficientconv.tables.measure.runs import Measurements, write_csv_file
+from efficientconv.tables.measure.sweep import fetch_data, outputs_of, require_classes, sweep_words
+from efficientconv.tables.render.catalogue import print_list
 from efficientconv.tables.words import OWN_KEYS
 
 FORMATS = ("text", "markdown", "csv", "json", "html")
@@ -172,8 +172,8 @@ def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
     Raises:
         UserError: see `run`; or there is no run to save.
     """
-    from efficientconv.tables import formats, page
     from efficientconv.tables.entries import entries_of_tables
+    from efficientconv.tables.render import formats, page
 
     chosen = choose(config["tables"], config["row"])
     measurements = Measurements(places(config, overrides), overrides)

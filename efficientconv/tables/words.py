@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from efficientconv.errors import UserError
-from efficientconv.run_names import split_override
+from efficientconv.runs.names import split_override
 
 OWN_KEYS = ("table", "row", "format", "results", "save", "run")
 _FLAGS = ("--cfg", "--config-dir", "--config-name", "--config-path", "--info", "--package")

@@ -1,1 +1,15 @@
-"""Training, evaluation, and the run directory that every later tool reads."""
+"""Training: from a composed configuration to a run directory.
+
+Configurations name what this package exports; a name is imported when it is asked for.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoints": ["Checkpoints"],
+        "loggers": ["tensorboard_logger", "wandb_logger"],
+        "optim": ["constant", "step_decay", "warmup_cosine"],
+    },
+)

@@ -13,12 +13,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 
-from efficientconv.errors import UserError
-from efficientconv.training.agreement import Agreement, of_all_ranks
-from efficientconv.training.monitor import require_finite
+from efficientconv.atomic import replaced_whole
+from efficientconv.errors import Interrupted, UserError
+from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.training.progress import require_finite
 from efficientconv.training.recorder import Recorder
-from efficientconv.training.run_directory import RunDirectory, first_line, replaced_whole
-from efficientconv.training.signals import Interrupted, StopRequest
+from efficientconv.training.stopping import Agreement, StopRequest, of_all_ranks
 
 SECONDS_PER_MINUTE = 60
 
@@ -155,8 +155,22 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"{file} is cut off, or holds more than tensors and plain values, and was not loaded ({first_line(error)})"
+            f"{file} is cut off, or holds more than tensors and plain values, and was not loaded "
+            f"({first_line(error)}){_instead(file)}"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{file} is not a checkpoint of this program: it has no state_dict")
     return checkpoint
+
+
+def _instead(damaged: Path) -> str:
+    """Say what a whole best.ckpt beside a damaged last.ckpt is good for."""
+    best = damaged.with_name("best.ckpt")
+    try:
+        epochs = torch.load(best, map_location="meta", weights_only=True)["epoch"] + 1
+    except Exception:
+        return ""
+    return (
+        f"; {best}, of epoch {epochs}, is whole: python eval.py run={damaged.parent.parent} weights=best, "
+        "or copy it to last.ckpt and the run goes on from that epoch"
+    )

@@ -1,28 +1,28 @@
 """The one LightningModule: image classification with any network, its penalties and its bookkeeping.
 
 ``Trainer`` with ``self.log`` in the training step doubles the cost of a short step, so the training step only leaves a
-few numbers on the device; whoever wants their sums (`efficientconv.training.monitor`) reads them seldom, all at once.
+few numbers on the device; whoever wants their sums (`efficientconv.training.progress`) reads them seldom, all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from efficientconv.layers.base import penalized_layers
-from efficientconv.training.agreement import of_all_ranks
-from efficientconv.training.optim import constant, parameter_groups
-from efficientconv.training.sums import StepSums, TrainSums
+from efficientconv.layers.base import ConvVariant, penalized_layers
+from efficientconv.training.cuda_graphs import GraphedLoss, Loss
+from efficientconv.training.optim import Schedule, ScheduledRate, constant, parameter_groups
+from efficientconv.training.progress import StepSums, TrainSums
+from efficientconv.training.stopping import of_all_ranks
 
 
 class Classifier(LightningModule):
@@ -32,7 +32,7 @@ class Classifier(LightningModule):
         model: maps images (N, 3, H, W) to logits (N, num_classes).
         num_classes: number of classes.
         optimizer: called with parameter groups.
-        schedule: called with the optimizer and ``total_steps=``.
+        schedule: the rate's factor, called with the optimizer steps that are done and all of them.
         regularization_weight: factor of the layers' own penalties, such as BSConv-S's orthonormality.
         label_smoothing: share of the target spread over all classes, 0 to 1. Training only.
         mixup: alpha of mixup's Beta distribution; 0 is off.
@@ -40,6 +40,7 @@ class Classifier(LightningModule):
         decay_norm_and_bias: whether weight decay reaches batch norms and biases.
         channels_last: memory format of weights and images.
         compile: compile the network in place, so that the keys of its state stay as they are.
+        cuda_graphs: replay each training step's passes from CUDA graphs.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Classifier(LightningModule):
         num_classes: int,
         *,
         optimizer: Callable[..., Optimizer] = SGD,
-        schedule: Callable[..., LRScheduler] = constant,
+        schedule: Schedule = constant,
         regularization_weight: float = 0.0,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
@@ -56,6 +57,7 @@ class Classifier(LightningModule):
         decay_norm_and_bias: bool = True,
         channels_last: bool = False,
         compile: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -74,13 +76,8 @@ class Classifier(LightningModule):
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
         if compile:
             self.model.compile()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, one that Lightning sets forty times a step without the search for parameters."""
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
+        loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight)
+        self.loss: Loss = GraphedLoss(loss, self.model) if cuda_graphs else loss
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
@@ -89,24 +86,9 @@ class Classifier(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss to minimise: cross-entropy plus the layers' weighted penalties."""
         images, targets = self.mix(*batch)
-        logits = self(images)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        penalty = self._penalty(loss.device)
-        self._add_to_sums(logits, targets, loss.detach(), penalty)
-        return loss if penalty is None else loss + penalty
-
-    def _penalty(self, device: torch.device) -> Tensor | None:
-        if not self.penalized:
-            return None
-        with torch.autocast(device.type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off
-            penalties = [layer.regularization_loss() for layer in self.penalized]
-        return self.regularization_weight * torch.stack(penalties).sum()
-
-    @torch.no_grad()
-    def _add_to_sums(self, logits: Tensor, targets: Tensor, loss: Tensor, penalty: Tensor | None) -> None:
-        labels = targets if targets.ndim == 1 else targets.argmax(1)
-        correct = (logits.argmax(1) == labels).sum()
-        self.sums.add(len(labels), loss, correct, None if penalty is None else penalty.detach())
+        loss, *figures = self.loss(images.contiguous(memory_format=self.memory_format), targets)
+        self.sums.add(len(images), *figures)
+        return loss
 
     def on_train_epoch_start(self) -> None:
         """Begin new sums (Lightning does not call this where an epoch goes on after a restart)."""
@@ -134,7 +116,9 @@ class Classifier(LightningModule):
             self.metrics[name].update(logits, labels)
 
     def _log_evaluation(self, stage: str) -> None:
-        self.log_dict({f"{stage}/{name}": value for name, value in self.metrics.compute().items()})
+        found = {f"{stage}/{name}": value for name, value in self.metrics.compute().items()}
+        is_fitting = self.trainer.state.fn == TrainerFn.FITTING  # then the recorder's row brings it to the loggers
+        self.log_dict(found, logger=False if is_fitting else None)  # None: as Lightning would have it
         self.metrics.reset()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -157,8 +141,45 @@ class Classifier(LightningModule):
         """Build the optimizer and its schedule, which steps with every optimizer step."""
         optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias))
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = self.schedule(optimizer, total_steps=total_steps)
+        schedule = ScheduledRate(optimizer, self.schedule, total_steps, self.trainer.max_epochs or 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class TrainingLoss:
+    """What a training step minimises: cross-entropy plus the layers' weighted penalties.
+
+    Args:
+        model: maps images (N, C, H, W) to logits (N, num_classes).
+        label_smoothing: share of the target spread over all classes, 0 to 1.
+        penalized: the layers with a penalty of their own.
+        weight: of those penalties.
+    """
+
+    def __init__(
+        self, model: nn.Module, label_smoothing: float, penalized: Sequence[ConvVariant], weight: float
+    ) -> None:
+        self.model, self.label_smoothing = model, label_smoothing
+        self.penalized, self.weight = tuple(penalized), weight
+
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """Return scalars: the loss, and without gradients cross-entropy, how many were right, and any penalty.
+
+        Args:
+            images: (N, C, H, W).
+            targets: classes (N,) int64, or shares of each class (N, num_classes).
+        """
+        logits = self.model(images)
+        cross_entropy = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        labels = targets if targets.ndim == 1 else targets.argmax(1)
+        correct = (logits.detach().argmax(1) == labels).sum()
+        if not self.penalized:
+            return cross_entropy, cross_entropy.detach(), correct
+        penalty = self._penalty(images.device.type)
+        return cross_entropy + penalty, cross_entropy.detach(), correct, penalty.detach()
+
+    def _penalty(self, device_type: str) -> Tensor:
+        with torch.autocast(device_type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off
+            return self.weight * torch.stack([layer.regularization_loss() for layer in self.penalized]).sum()
 
 
 def batch_mixer(num_classes: int, mixup: float, cutmix: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

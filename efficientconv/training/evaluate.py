@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from efficientconv.compose import create_model
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.runs.safe_config import safe_config
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
+from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.precision import resolve_precision
-from efficientconv.training.quiet import silence_lightning
-from efficientconv.training.run_directory import RunDirectory, first_line
-from efficientconv.training.trusted import trust
 
 WEIGHTS = ("last", "best", "ema")
 
@@ -48,22 +48,23 @@ def evaluate(
     """
     silence_lightning()
     config = run.read_config()
-    config |= trust({group: config[group] for group in ("model", "conv", "data")}, allow, str(run.config_file))
-    node = data_config(config, data)
-    dataset = instantiate(trust(node, allow, "data"), _convert_="all")
-    dataset.prepare_data()
-    dataset.setup("fit")
-    num_classes = trained_classes(run, dataset.num_classes)
+    config |= safe_config({group: config[group] for group in ("model", "conv", "data")}, allow, str(run.config_file))
+    node = as_trained(data_config(config, data), run)
+    dataset = instantiate(safe_config(node, allow, "data"), _convert_="all")
+    dataset.prepare_test()
+    dataset.setup("test")
+    require_same_classes(run, dataset.class_names)
     model, _ = create_model(
         instantiate(config["model"], _convert_="all"),
         instantiate(config["conv"], _convert_="all"),
-        num_classes,
+        dataset.num_classes,
         dataset.input_size,
     )
     chosen, state = choose_weights(run, weights)
     load_weights(model, state, run)
-    result = _score(model, num_classes, dataset, trainer)
-    return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, dataset.evaluated_on)}
+    result = _score(model, dataset.num_classes, dataset, trainer)
+    evaluated_on = run.read_summary().get("evaluated_on", dataset.evaluated_on)
+    return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, evaluated_on)}
 
 
 def note(weights: str, evaluated_on: str) -> str | None:
@@ -89,12 +90,32 @@ def data_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None) ->
     return resolved["data"]
 
 
-def trained_classes(run: RunDirectory, found: int) -> int:
-    """Return the number of classes the network was trained for, which the data must have."""
-    trained = run.read_summary().get("num_classes", found)
-    if trained != found:
-        raise UserError(f"the run was trained on {trained} classes, and this data has {found}")
-    return trained
+def as_trained(node: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
+    """Return a data configuration that normalizes by the numbers of the run, not by those of the data it names."""
+    normalization = run.read_summary().get("normalization")
+    return {**node, "normalize": normalization} if normalization and node.get("normalize") is True else dict(node)
+
+
+def require_same_classes(run: RunDirectory, names: Sequence[str]) -> None:
+    """Refuse data whose classes are not those that the run was trained on, in their order.
+
+    Raises:
+        UserError: says which classes only one of them has, or which are in another place.
+    """
+    trained = run.read_summary().get("class_names", list(names))
+    if trained == list(names):
+        return
+    only = {
+        "the run": [name for name in trained if name not in names],
+        "this data": [name for name in names if name not in trained],
+    }
+    lists = [f"only {who} has {', '.join(some[:5])}{', …' * (len(some) > 5)}" for who, some in only.items() if some]
+    if not lists:
+        pairs = enumerate(zip(trained, names, strict=False))
+        lists = [f"number {place} is {old} there and {new} here" for place, (old, new) in pairs if old != new][:1]
+    raise UserError(
+        f"the run was trained on other classes ({len(trained)}) than this data has ({len(names)}): {'; '.join(lists)}"
+    )
 
 
 def choose_weights(run: RunDirectory, weights: str | None) -> tuple[str, dict[str, Tensor]]:

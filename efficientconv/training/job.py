@@ -6,18 +6,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
-from efficientconv.run_names import DEVICE_SETTINGS, split_override
-from efficientconv.training.run_directory import RunDirectory, flat
+from efficientconv.runs.directory import RunDirectory, RunIsBusyError
+from efficientconv.runs.same_result import changes
+from efficientconv.training.resume import resumed_config
 from efficientconv.training.train import train
-from efficientconv.training.trusted import trust
 
 log = logging.getLogger(__name__)
-
-MAY_CHANGE = ("max_epochs", *DEVICE_SETTINGS)
-NOT_PART_OF_THE_RUN = ("outputs", "sweep", "run", "resume", "allow", "logger", "choices", "overrides")
 
 
 def train_job(
@@ -39,60 +37,104 @@ def train_job(
     if config.resume and is_sweep:
         raise UserError("resume=true goes on with one run; a sweep goes on where its own command line is given again")
     if config.resume:
-        return train(resumed_config(config, run, overrides), run, run.read_summary().get("overrides", []))
+        return resume(config, run, overrides)
     if config.run is not None and not is_sweep and run.config_file.exists():
         raise UserError(f"{run.path} holds a run already; resume=true goes on with it")
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
     wanted = {str(key): value for key, value in resolved.items()} | {"choices": dict(choices)}
-    if is_sweep and run.config_file.exists():
-        refuse_other_run(run, wanted)
-        summary = run.read_summary()
-        if summary.get("status") == "done":
-            log.info("%s is done already", run.path)
+    return train_in_sweep(wanted, run, overrides) if is_sweep else train(wanted, run, overrides)
+
+
+def resume(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> float | None:
+    """Go on with a run; a finished one is left as it is, unless ``trainer.max_epochs`` asks for more.
+
+    Raises:
+        UserError: see `resumed_config` and `train`.
+    """
+    if config.run is not None and run.config_file.exists():
+        run.set_damaged_summary_aside()
+    asked, stored = resumed_config(config, run, overrides), run.read_config()
+    summary, epochs = run.read_summary(), asked["trainer"]["max_epochs"]
+    require_same_images(run, stored, asked)
+    if summary.get("status") == "done":
+        if epochs <= stored["trainer"]["max_epochs"]:
+            log.info("%s is finished: %s; trainer.max_epochs=<more> would go on", run.path, figures(summary))
             return summary["best"].get("top1")
-    return train(wanted, run, overrides)
+        log.info("%s is finished (%s) and goes on to %d epochs", run.path, figures(summary), epochs)
+    return train(asked, run, summary.get("overrides", []))
 
 
-def resumed_config(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the stored configuration, with the device settings and ``max_epochs`` of the command line.
+def train_in_sweep(wanted: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]) -> float | None:
+    """Train a sweep's job, or what is missing of it; return its best top-1 accuracy.
 
-    Raises:
-        UserError: no run, an override that resuming does not take, fewer epochs than are done, or a stored target
-            that is not trusted.
-    """
-    if config.run is None:
-        raise UserError("resume=true needs the run directory: run=outputs/runs/<data>/<model>-<conv>/<time>")
-    stored = trust(run.read_config(), list(config.allow), str(run.config_file))
-    changeable = {f"trainer.{name}": name for name in MAY_CHANGE}
-    for override in overrides:
-        key, _ = split_override(override)
-        if key in changeable:
-            stored["trainer"][changeable[key]] = config.trainer[changeable[key]]
-        elif key not in ("run", "resume", "allow"):
-            raise UserError(
-                f"{override}: a resumed run keeps its configuration; only {', '.join(changeable)} may change"
-            )
-    done = run.read_summary().get("epochs", 0)
-    if stored["trainer"]["max_epochs"] < done:
-        raise UserError(f"trainer.max_epochs={stored['trainer']['max_epochs']}: {done} epochs of this run are done")
-    return stored
-
-
-def refuse_other_run(run: RunDirectory, wanted: Mapping[str, Any]) -> None:
-    """Refuse to go on in the directory of a run with another configuration.
+    Returns:
+        That of a finished run at once. ``None`` where another process is at it, to which the job is left.
 
     Raises:
-        UserError: names the first key that differs, with both values.
+        UserError: see `train`; or the directory holds another run.
     """
-    stored = flat(run.read_config())
-    asked = flat(wanted)
-    for key in sorted(stored.keys() | asked.keys()):
-        group, _, name = key.partition(".")
-        if group in NOT_PART_OF_THE_RUN or (group == "trainer" and name in DEVICE_SETTINGS):
-            continue
-        if stored.get(key) != asked.get(key):
+    if is_done(run, wanted):
+        return run.read_summary()["best"].get("top1")
+    try:
+        with run.lock():
+            if is_done(run, wanted):  # by another process, just now
+                return run.read_summary()["best"].get("top1")
+            return train(wanted, run, overrides)
+    except RunIsBusyError as busy:
+        log.info("%s; this job is left to it", busy)
+        return None
+
+
+def is_done(run: RunDirectory, wanted: Mapping[str, Any]) -> bool:
+    """Tell whether a sweep's job is done, and say so; what is done stays done, whatever has changed since.
+
+    Raises:
+        UserError: the directory holds a run on other images, or an unfinished one with another configuration.
+    """
+    if not run.config_file.exists():
+        return False
+    run.set_damaged_summary_aside()
+    stored, summary = run.read_config(), run.read_summary()
+    require_same_images(run, stored, wanted)
+    differing = [change for change in changes(stored, wanted) if change[0] != "data.root"]
+    difference = "{} was {!r} and is now {!r}".format(*differing[0]) if differing else ""
+    if summary.get("status") != "done":
+        if differing:
             raise UserError(
-                f"{run.path} holds a run with another configuration ({key} was {stored.get(key)!r} and is now "
-                f"{asked.get(key)!r}); choose another sweep= or remove the directory"
+                f"{run.path} holds a run with another configuration ({difference}); "
+                "choose another sweep= or remove the directory"
             )
+        return False
+    log.info("%s is done already: %s", run.path, figures(summary))
+    if differing:
+        log.warning("%s: %s; to train it as it is now, choose another sweep=", run.path, difference)
+    return True
+
+
+def require_same_images(run: RunDirectory, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse another ``data.root`` of images that have no name of their own, unless they are the same images.
+
+    Raises:
+        UserError: they are others, or cannot be found.
+    """
+    roots = [(old, new) for key, old, new in changes(stored, asked) if key == "data.root"]
+    if not roots or asked["data"].get("_target_") != stored["data"].get("_target_"):
+        return
+    fingerprint = instantiate(asked["data"], _convert_="all").fingerprint()
+    if fingerprint is None or fingerprint != run.read_summary().get("data_fingerprint"):
+        ((old, new),) = roots
+        raise UserError(
+            f"{run.path} holds a run on other images (data.root was {old}, and the files in {new} are not the same); "
+            "choose another sweep= or run="
+        )
+
+
+def figures(summary: Mapping[str, Any]) -> str:
+    """Say what a run has reached, in a few words."""
+    words = [f"{summary['epochs']} epochs"]
+    for name in ("best", "last", "test"):
+        top1 = (summary.get(name) or {}).get("top1")
+        if top1 is not None:
+            words.append(f"{name} top-1 {top1:.2%}")
+    return ", ".join(words)

@@ -21,9 +21,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from efficientconv.errors import UserError
-from efficientconv.training.quiet import silence_lightning
-from efficientconv.training.run_directory import RunDirectory, first_line
-from efficientconv.training.signals import StopRequest
+from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.training.stopping import StopRequest
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 30.0  # for the other ranks to end by themselves once one has failed
@@ -47,6 +46,8 @@ def device_count(settings: Mapping[str, Any]) -> int:
     if devices == 1:
         return 1
     from lightning.pytorch import Trainer  # seconds that a single device, and whoever only watches, need not wait
+
+    from efficientconv.training.lightning_patches import silence_lightning
 
     silence_lightning()
     try:

@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from efficientconv.compose import ReplacementReport
-from efficientconv.errors import UserError
-from efficientconv.training.run_directory import RunDirectory, first_line
+from efficientconv.errors import Interrupted, UserError
+from efficientconv.runs.directory import RunDirectory, first_line, flat
+
+SUMMARY = ("status", "epochs", "best", "last", "test")  # of summary.json, for W&B's table of runs
 
 
-def wandb_logger(run: RunDirectory, project: str, group: str, entity: str | None, offline: bool) -> WandbLogger:
+@contextmanager
+def open_loggers(config: Mapping[str, Any], run: RunDirectory, report: ReplacementReport) -> Iterator[Sequence[Logger]]:
+    """Build the loggers that ``logger=`` names, on the first rank only, and end their runs as the block ends.
+
+    Args:
+        config: the resolved configuration.
+        run: the run directory, whose summary says what was reached.
+        report: what was replaced.
+    """
+    loggers: list[Logger] = []
+    status = "failed"
+    try:
+        for node in config["logger"].values() if run.writable else ():
+            loggers.append(instantiate(node, _convert_="all")(run))
+        describe(loggers, config, report)
+        yield loggers
+        status = "done"
+    except Interrupted:
+        status = "interrupted"
+        raise
+    finally:
+        finish(loggers, config, run.read_summary() | {"status": status})
+
+
+def wandb_logger(run: RunDirectory, project: str, group: str | None, entity: str | None, offline: bool) -> WandbLogger:
     """Build a W&B logger whose run goes on when the run directory is resumed.
 
     Args:
         run: the run directory, whose summary keeps the id that W&B knows the run by: every directory has its own.
         project: W&B project.
-        group: W&B group, the sweep's name.
+        group: W&B group; ``None`` is the sweep's name for a job of a sweep, and no group for a single run.
         entity: W&B user or team; ``None`` is the default one.
         offline: write to disk only, for ``wandb sync`` later.
 
@@ -33,7 +61,7 @@ def wandb_logger(run: RunDirectory, project: str, group: str, entity: str | None
         save_dir=run.path,
         version=identity,
         project=project,
-        group=group,
+        group=group or run.sweep,
         entity=entity,
         offline=offline,
         resume="allow",
@@ -50,7 +78,7 @@ def wandb_logger(run: RunDirectory, project: str, group: str, entity: str | None
 
 def tensorboard_logger(run: RunDirectory) -> TensorBoardLogger:
     """Build a TensorBoard logger that writes into the run directory."""
-    return TensorBoardLogger(save_dir=run.path, name="", version="tensorboard")
+    return TensorBoardLogger(save_dir=run.path, name="", version="tensorboard", default_hp_metric=False)
 
 
 def describe(loggers: Sequence[Logger], config: Mapping[str, Any], report: ReplacementReport) -> None:
@@ -69,14 +97,27 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
 
 
-def finish(loggers: Sequence[Logger], exit_code: int) -> None:
+def finish(loggers: Sequence[Logger], config: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
     """End every logger's run, so that the next job of a multirun begins its own.
+
+    W&B's table of runs gets the status and the accuracies, and TensorBoard's the configuration beside the best top-1.
 
     Args:
         loggers: those of the job.
-        exit_code: 0 where the job ended well.
+        config: its resolved configuration.
+        summary: the content of its summary.json.
     """
+    is_done = summary["status"] == "done"
     for logger in loggers:
-        logger.finalize("success" if exit_code == 0 else "failed")
+        if isinstance(logger, TensorBoardLogger) and is_done and summary.get("best"):
+            logger.log_hyperparams(dict(config), {"best/top1": summary["best"]["top1"]})
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=exit_code)
+            logger.experiment.summary.update(_flat({name: summary.get(name) for name in SUMMARY}))
+        logger.finalize("success" if is_done else "failed")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish(exit_code=0 if is_done else 1)
+
+
+def _flat(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``{"best": {"top1": 0.9}}`` as ``{"best/top1": 0.9}``, without what there is not."""
+    return {key.replace(".", "/"): value for key, value in flat(summary).items() if value is not None}

@@ -3,37 +3,90 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatch
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LRScheduler
+
+Schedule = Callable[[int, int], float]
+"""The factor of the learning rate once ``step`` of ``total_steps`` optimizer steps are done."""
 
 
 def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict]:
     """Split the trainable parameters into those that decay and those that do not.
 
     Args:
-        model: the network.
-        decay_norm_and_bias: ``True`` leaves one group in which everything decays, as the papers do; ``False`` gives
-            parameters of at most one dimension (batch norms and biases) a group with ``weight_decay=0``.
+        model: the network. What its ``no_weight_decay()`` names does not decay: timm's networks list position
+            embeddings and the like there, by name or by a pattern such as ``pos_embed.*``.
+        decay_norm_and_bias: ``True`` lets everything else decay, as the papers do; ``False`` spares parameters of at
+            most one dimension (batch norms and biases) too.
+
+    Returns:
+        One group, and where some parameters are spared a second one with ``weight_decay=0``.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if decay_norm_and_bias:
-        return [{"params": parameters}]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    never = list(getattr(model, "no_weight_decay", list)())
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_spared = parameter.ndim <= 1 and not decay_norm_and_bias
+            is_spared = is_spared or any(fnmatch(name, pattern) for pattern in never)
+            (spared if is_spared else decayed).append(parameter)
+    groups: list[dict] = [{"params": decayed}]
+    return [*groups, {"params": spared, "weight_decay": 0.0}] if spared else groups
 
 
-def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
+class ScheduledRate(LRScheduler):
+    """Gives each parameter group its own rate times the schedule's factor.
+
+    A checkpoint keeps the place as optimizer steps and how many of them an epoch had. Where a run goes on with another
+    number of devices, or of epochs, an epoch has another number of steps, or the schedule another end: the place moves
+    to the step of the new count at which as many epochs are done.
+
+    Args:
+        optimizer: sets the rates that the factor applies to.
+        schedule: the factor, as a function of the steps done and of all of them.
+        total_steps: optimizer steps of the whole training.
+        epochs: of the whole training.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, total_steps: int, epochs: int = 1) -> None:
+        self.schedule, self.total_steps = schedule, total_steps
+        self.steps_per_epoch = total_steps / epochs
+        super().__init__(optimizer)
+
+    @property
+    def fraction_done(self) -> float:
+        """Return how much of the training is done, from 0 to 1."""
+        return min(1.0, self.last_epoch / self.total_steps)
+
+    def get_lr(self) -> list[Any]:
+        """Return the rate of each group at this place."""
+        factor = self.schedule(self.last_epoch, self.total_steps)  # torch's name for the calls of step() so far
+        return [rate * factor for rate in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place, as plain numbers."""
+        return {"step": self.last_epoch, "steps_per_epoch": self.steps_per_epoch}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take the place up again, and set the rates that belong to it."""
+        self.last_epoch = round(state_dict["step"] * self.steps_per_epoch / state_dict["steps_per_epoch"])
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
+def constant(step: int, total_steps: int) -> float:
     """Keep the rate as it is."""
-    return LambdaLR(optimizer, lambda step: 1.0)
+    return 1.0
 
 
-def step_decay(optimizer: Optimizer, total_steps: int, milestones: Sequence[float], gamma: float) -> LambdaLR:
+def step_decay(step: int, total_steps: int, milestones: Sequence[float], gamma: float) -> float:
     """Multiply the rate by ``gamma`` at each milestone, a fraction of all ``total_steps``.
 
     Raises:
@@ -41,11 +94,10 @@ def step_decay(optimizer: Optimizer, total_steps: int, milestones: Sequence[floa
     """
     if any(not 0 < m < 1 for m in milestones) or any(a >= b for a, b in pairwise(milestones)):
         raise ValueError(f"milestones={list(milestones)}: increasing fractions of 1 are needed, as [0.5, 0.75]")
-    steps = [round(m * total_steps) for m in milestones]
-    return LambdaLR(optimizer, lambda step: gamma ** sum(step >= s for s in steps))
+    return gamma ** sum(step >= round(m * total_steps) for m in milestones)  # 0.6666666667 of 90 epochs is 60
 
 
-def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float) -> LambdaLR:
+def warmup_cosine(step: int, total_steps: int, warmup: float) -> float:
     """Rise linearly to the full rate during the fraction ``warmup`` of the steps, then fall to zero along a cosine.
 
     Raises:
@@ -54,10 +106,6 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float) -> Lamb
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup={warmup}: must be a fraction of the training, at least 0 and below 1")
     rising = round(warmup * total_steps)
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / (rising + 1)
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total_steps - rising)))
-
-    return LambdaLR(optimizer, factor)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total_steps - rising)))

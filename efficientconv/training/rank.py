@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
+from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
-from efficientconv.training.quiet import silence_lightning
-from efficientconv.training.run_directory import RunDirectory
-from efficientconv.training.signals import Interrupted, StopRequest
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.training.lightning_patches import silence_lightning
+from efficientconv.training.stopping import StopRequest
 from efficientconv.training.train import fit
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from efficientconv.training.monitor import require_finite
-from efficientconv.training.run_directory import RunDirectory
-from efficientconv.training.sums import TrainSums
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.training.progress import TrainSums, require_finite
+from efficientconv.training.progress_line import Pace
+from efficientconv.training.provenance import device_name
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,19 @@ class Recorder(Callback):
         """Return the seconds since the run began, without those between a stop and a restart."""
         return self.wall_before + time.monotonic() - self.started
 
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Name the device in use, and measure its memory from here on: of a sweep's jobs each has its own peak."""
+        if stage != "fit":
+            return
+        self.device = trainer.strategy.root_device
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.run.update_summary(device=device_name(self.device), devices=trainer.num_devices)
+
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop the rows that a run killed after its last checkpoint had written, and write again from there."""
-        self.device = module.device
         self.run.cut_metrics(self.epochs)
-        self.epoch_started = time.monotonic()
+        self.epoch_started, self.pace = time.monotonic(), Pace(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the epoch's clock."""
@@ -87,7 +96,8 @@ class Recorder(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=trainer.global_step)
         if not sys.stderr.isatty():  # where the progress line is off
-            log.info("epoch %d/%s: %s", self.epochs, trainer.max_epochs, _in_words(row))
+            left = self.pace.time_left(trainer)
+            log.info("epoch %d/%s: %s%s", self.epochs, trainer.max_epochs, _in_words(row), left)
 
     def _epoch_seconds(self) -> float:
         end = self.epoch_ended if self.epoch_ended > self.epoch_started else time.monotonic()

@@ -21,9 +21,10 @@ def require_sensible(config: Mapping[str, Any]) -> None:
     require_whole("seed", config["seed"], least=0)
     require_whole("trainer.max_epochs", trainer["max_epochs"], least=1)
     require_whole("trainer.log_every_n_steps", trainer["log_every_n_steps"], least=1)
-    for name in ("compile", "channels_last"):
-        if not isinstance(config[name], bool):
-            raise UserError(f"{name}={config[name]}: must be true or false")
+    if not isinstance(config["compile"], bool):
+        raise UserError(f"compile={config['compile']}: must be true or false")
+    if not isinstance(config["channels_last"], bool) and config["channels_last"] != "auto":
+        raise UserError(f"channels_last={config['channels_last']}: must be true, false or auto")
     smoothing = recipe["label_smoothing"]
     if isinstance(smoothing, str) or not 0 <= smoothing <= 1:
         raise UserError(f"recipe.label_smoothing={smoothing}: must be a number from 0 to 1")

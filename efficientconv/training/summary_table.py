@@ -1,14 +1,16 @@
-"""The short table that ends a run."""
+"""What ends a run: a short table, and the command lines that evaluate it or go on with it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.runs.safe_config import packages_to_allow
 
 
 def summary_table(run: RunDirectory, summary: Mapping[str, Any], evaluated_on: str) -> Table:
@@ -33,8 +35,28 @@ def summary_table(run: RunDirectory, summary: Mapping[str, Any], evaluated_on: s
     return table
 
 
-def evaluation_line(run: RunDirectory) -> str:
-    """Return the command that evaluates a run again, from the current directory where the run is below it."""
+def evaluation_line(run: RunDirectory, config: Mapping[str, Any]) -> str:
+    """Return the command that evaluates a run again.
+
+    Args:
+        run: the run directory; named from the current directory where it is below that.
+        config: its configuration, whose own classes must be allowed.
+    """
+    return f"python eval.py {_words(run, {group: config[group] for group in ('model', 'conv', 'data')})}"
+
+
+def resume_line(run: RunDirectory, config: Mapping[str, Any]) -> str:
+    """Return the command that goes on with a run that was stopped.
+
+    Args:
+        run: the run directory; named from the current directory where it is below that.
+        config: its configuration, whose own classes must be allowed.
+    """
+    return f"python train.py resume=true {_words(run, config)}"
+
+
+def _words(run: RunDirectory, config: Mapping[str, Any]) -> str:
     path = run.path.resolve()
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"python eval.py run={shown}"
+    packages = ",".join(packages_to_allow(config))
+    return shlex.join([f"run={shown}", *([f"allow=[{packages}]"] if packages else [])])

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
-from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch import Trainer, seed_everything
 
-from efficientconv.compose import ReplacementReport, create_model
+from efficientconv.compose import ReplacementReport
 from efficientconv.console import console
-from efficientconv.data import ImageData
+from efficientconv.datasets import ImageData
+from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
-from efficientconv.training import loggers as logging_tools
-from efficientconv.training.checkpoints import RandomState, read_checkpoint
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.runs.safe_config import without_loading
+from efficientconv.training.build import build_callbacks, build_classifier, build_trainer, open_data
+from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
-from efficientconv.training.environment import environment
-from efficientconv.training.heap import keep_freed_memory
 from efficientconv.training.launch import device_count, run_ranks
-from efficientconv.training.monitor import Monitor
-from efficientconv.training.precision import allow_tf32, require_possible, resolve_precision, uses_cuda
-from efficientconv.training.quiet import silence_lightning
+from efficientconv.training.lightning_patches import silence_lightning
+from efficientconv.training.loggers import open_loggers
+from efficientconv.training.memory_format import use_channels_last
+from efficientconv.training.precision import require_possible, uses_cuda
+from efficientconv.training.provenance import software
 from efficientconv.training.recorder import Recorder
-from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.settings import require_sensible
-from efficientconv.training.signals import Interrupted, StopRequest
-from efficientconv.training.summary_table import evaluation_line, summary_table
-from efficientconv.training.unprofiled import Unprofiled
+from efficientconv.training.stopping import StopRequest
+from efficientconv.training.summary_table import evaluation_line, resume_line, summary_table
 
 log = logging.getLogger(__name__)
-RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
 
 
 def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str] = ()) -> float | None:
@@ -49,27 +46,25 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
         overrides: the command line, for the record.
 
     Returns:
-        The best top-1 accuracy, a fraction of 1, for sweepers that optimise; ``None`` where nothing was evaluated.
+        The best top-1 accuracy, a fraction of 1, for sweepers that optimise: on the part of the training images that
+        ``data.val_split`` keeps back, else on the test set; ``None`` where nothing was evaluated.
 
     Raises:
         UserError: something the user can put right.
-        Interrupted: SIGINT or SIGTERM came; the run directory can be resumed.
+        Interrupted: a signal to stop came; says how to go on.
     """
     silence_lightning()
     require_sensible(config)
-    with run.lock(), StopRequest() as stop:
+    require_possible(config["trainer"])
+    on_cuda = uses_cuda(config["trainer"]["accelerator"])
+    config = {**config, "channels_last": use_channels_last(config["channels_last"], config["conv"], on_cuda)}
+    with run.lock(), run.stay_finished(), StopRequest() as stop:
         if not run.config_file.exists():
             begin(run, config)
             run.update_summary(overrides=list(overrides))
-        try:
-            return _on_devices(config, run, stop)
-        except Interrupted as error:
-            _end_badly(run, "interrupted", str(error))
-            raise
-        except Exception as error:
-            with suppress(OSError):  # of a full disk the first error tells more than the second
-                _end_badly(run, "failed", one_line(error))
-            raise
+        with bad_end_recorded(run, config):
+            count = device_count(config["trainer"])
+            return fit(config, run, stop) if count == 1 else fit_on_ranks(count, config, run, stop)
 
 
 def begin(run: RunDirectory, config: Mapping[str, Any]) -> None:
@@ -83,20 +78,32 @@ def begin(run: RunDirectory, config: Mapping[str, Any]) -> None:
         error=None,
         started=run.read_summary().get("started", datetime.now().astimezone().isoformat(timespec="seconds")),
         seed=config["seed"],
-        **environment(config["trainer"]["accelerator"]),
+        **software(),
     )
 
 
-def _end_badly(run: RunDirectory, status: str, error: str) -> None:
+@contextmanager
+def bad_end_recorded(run: RunDirectory, config: Mapping[str, Any]) -> Iterator[None]:
+    """Write into the summary how the block ends, where it ends badly; tell an interruption how to go on."""
+    try:
+        yield
+    except Interrupted as error:
+        error.going_on = resume_line(run, config)
+        _end(run, "interrupted", str(error))
+        raise
+    except Exception as error:
+        with suppress(OSError):  # of a full disk the first error tells more than the second
+            _end(run, "failed", one_line(error))
+        raise
+
+
+def _end(run: RunDirectory, status: str, error: str) -> None:
     if run.read_summary().get("status") == "running":
         run.update_summary(status=status, error=error)
 
 
-def _on_devices(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
-    require_possible(config["trainer"])
-    count = device_count(config["trainer"])
-    if count == 1:
-        return fit(config, run, stop)
+def fit_on_ranks(count: int, config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
+    """Train in ``count`` further processes, each of which calls `fit`; return the best top-1 accuracy."""
     begin(run, config)
     instantiate(config["data"], _convert_="all").prepare_data()  # once, before all ranks want to
     run_ranks(run, count, stop)
@@ -106,101 +113,56 @@ def _on_devices(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest)
 def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
     """Train in this process, which may be one rank of several; return the best top-1 accuracy."""
     seed_everything(config["seed"], verbose=False)
-    if uses_cuda(config["trainer"]["accelerator"]):
-        torch.cuda.reset_peak_memory_stats()  # of the jobs of a sweep each has its own
-    data = instantiate(config["data"], _convert_="all")
-    data.prepare_data()
-    data.setup("fit")
-    classifier, report = build_classifier(config, data)
+    last = run.checkpoint("last") if run.checkpoint("last").exists() else None
+    if last is not None:
+        read_checkpoint(last)  # refuse a damaged one before anything changes
+        log.info("going on from %s", last)
+    data = open_data(config["data"])
+    classifier, report = build_classifier(without_loading(config) if last else config, data)  # its weights are in last
     announce(report, run, data)
-    found: list[Logger] = []
     recorder = Recorder(run)
-    exit_code = 1
-    try:
-        for node in config["logger"].values() if run.writable else ():
-            found.append(instantiate(node, _convert_="all")(run))
-        logging_tools.describe(found, config, report)
-        trainer = build_trainer(config, build_callbacks(config, run, stop, recorder), found)
+    callbacks = build_callbacks(config, run, stop, recorder)
+    with open_loggers(config, run, report) as loggers:
+        trainer = build_trainer(config, callbacks, loggers, run.path)
         begin(run, config)
-        run.update_summary(devices=trainer.num_devices)
-        _run(trainer, classifier, data, run, stop)
-        exit_code = 0
-    finally:
-        logging_tools.finish(found, exit_code)
-    summary = run.update_summary(status="done", bad_images=data.bad_images, **recorder.figures())
+        with stop.deferred():
+            trainer.fit(classifier, datamodule=data, ckpt_path=last, weights_only=True)
+        figures = recorder.figures() | test_figures(trainer, classifier, data, run)
+        summary = run.update_summary(status="done", bad_images=data.bad_images, **figures)
     console().print(summary_table(run, summary, data.evaluated_on))
-    console().print(evaluation_line(run), soft_wrap=True)
+    console().print(evaluation_line(run, config), soft_wrap=True)
     return recorder.best.get("top1")
 
 
-def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classifier, ReplacementReport]:
-    """Compose the network with its convolution, and wrap it with its recipe."""
-    conv = instantiate(config["conv"], _convert_="all")
-    backbone = instantiate(config["model"], _convert_="all")
-    model, report = create_model(backbone, conv, data.num_classes, data.input_size)
-    recipe = instantiate({name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}, _convert_="all")
-    classifier = Classifier(
-        model,
-        data.num_classes,
-        regularization_weight=conv["regularization_weight"],
-        channels_last=config["channels_last"],
-        compile=config["compile"],
-        **recipe,
-    )
-    return classifier, report
-
-
 def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> None:
-    """Print what was replaced, and keep it with the run."""
+    """Print what was replaced and what the figures are measured on, and keep it with the run."""
     console().print(report)
+    if data.evaluated_on == "test":
+        log.info(
+            "data.val_split=0: the best epoch, and the top-1 that a sweeper optimises, are chosen on the test set; "
+            "data.val_split=0.1 would choose them on a tenth of the training images"
+        )
     run.write_json("replaced.json", report.to_dict())
     run.update_summary(
         params=report.params_after,
         macs=report.macs_after,
         num_classes=data.num_classes,
+        class_names=data.class_names,
+        normalization=asdict(data.normalization) if data.normalization else None,
+        data_fingerprint=data.fingerprint(),
         evaluated_on=data.evaluated_on,
     )
 
 
-def build_callbacks(
-    config: Mapping[str, Any], run: RunDirectory, stop: StopRequest, recorder: Recorder
-) -> list[Callback]:
-    """Build the callbacks that every run has, and those that ``callbacks=`` names."""
-    callbacks = dict(config["callbacks"])
-    checkpoints = instantiate(callbacks.pop("checkpoints"), _convert_="all")(run, stop, recorder)
-    monitor = Monitor(config["trainer"]["log_every_n_steps"])
-    chosen = [instantiate(node, _convert_="all") for node in callbacks.values()]
-    return [*chosen, RandomState(), monitor, recorder, checkpoints]
+def test_figures(trainer: Trainer, classifier: Classifier, data: ImageData, run: RunDirectory) -> dict[str, Any]:
+    """Score the finished run on the test set, where no epoch has; return ``{"test": figures}``, or nothing.
 
-
-def build_trainer(config: Mapping[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """Build Lightning's trainer without what this project does itself."""
-    settings = dict(config["trainer"])
-    settings["precision"] = resolve_precision(settings["precision"], settings["accelerator"])
-    allow_tf32()
-    keep_freed_memory()
-    trainer = Trainer(
-        **{"profiler": Unprofiled(), **settings},
-        plugins=[LightningEnvironment()],  # ranks are started here, by no cluster manager
-        callbacks=callbacks,
-        logger=loggers or False,
-        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),  # no other than ours
-        num_sanity_val_steps=0,  # they would eat the first validation batches of some loaders
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    # Between ranks Lightning asks after each step for a SIGTERM, and waits for the device; see `Checkpoints` instead.
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-    return trainer
-
-
-def _run(trainer: Trainer, classifier: Classifier, data: ImageData, run: RunDirectory, stop: StopRequest) -> None:
-    last = run.checkpoint("last")
-    if last.exists():
-        read_checkpoint(last)  # refuse a damaged one with a message of ours
-        log.info("going on from %s", last)
-    with stop.deferred():
-        trainer.fit(classifier, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    if data.evaluated_on == "validation":
-        (test,) = trainer.test(classifier, datamodule=data, verbose=False)
-        run.update_summary(test={name.removeprefix("test/"): value for name, value in test.items()})
+    The weights are those that `evaluate` finds in last.ckpt, averaged ones where the run averages: where a run was
+    stopped at the end of its last epoch, Lightning has loaded the ones that training would have gone on with.
+    """
+    if data.evaluated_on == "test":
+        return {}
+    trainer.strategy.barrier()  # until the first rank has put the checkpoint in its place
+    classifier.load_state_dict(read_checkpoint(run.checkpoint("last"))["state_dict"])
+    (figures,) = trainer.test(classifier, datamodule=data, verbose=False)
+    return {"test": {name.removeprefix("test/"): value for name, value in figures.items()}}

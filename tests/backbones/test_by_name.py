@@ -1,6 +1,11 @@
+import socket
+from pathlib import Path
+from urllib.error import URLError
+
 import pytest
 import torch
 
+from efficientconv.backbones import by_name
 from efficientconv.backbones.by_name import timm_model, torchvision_model
 from efficientconv.errors import UserError
 
@@ -78,3 +83,61 @@ def test_reserved_arguments_are_refused(make, argument):
 def test_pretrained_torchvision_nets_have_their_own_classes():
     with pytest.raises(UserError, match=r"^model.pretrained=true: torchvision's weights have 1000 classes, not 10"):
         torchvision_model(10, name="resnet18", pretrained=True)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """No server has a name, no weights are on disk; list the servers that were asked."""
+    asked: list[str] = []
+
+    def refuse(host: str, *args: object, **options: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("make", "server"), [(torchvision_model, "download.pytorch.org"), (timm_model, "huggingface.co")]
+)
+def test_pretrained_weights_without_a_network_fail_at_once(make, server, no_network, capfd):
+    message = (
+        rf"^model.pretrained=true: {server} cannot be reached \(.*Name or service not known\); model.pretrained=fa"
+    )
+    with pytest.raises(UserError, match=message):
+        make(1000, name="resnet18", pretrained=True)
+    assert no_network == [server]  # once
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("make", [torchvision_model, timm_model])
+def test_a_download_that_fails_is_one_line(make, monkeypatch, no_network):
+    def fail(source: str) -> None:
+        raise URLError("the connection was reset\nby the peer")
+
+    monkeypatch.setattr(by_name, "_require_answer", fail)
+    with pytest.raises(
+        UserError, match=r"^model.pretrained=true: .*the connection was reset; model.pretrained=false st"
+    ):
+        make(1000, name="resnet18", pretrained=True)
+
+
+def test_weights_that_are_there_ask_nobody(no_network, tmp_path):
+    weights = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    weights.parent.mkdir()
+    torch.save(torchvision_model(1000, name="resnet18").state_dict(), weights)
+    torchvision_model(1000, name="resnet18", pretrained=True)
+    assert no_network == []
+
+
+def test_a_network_of_timm_without_weights():
+    with pytest.raises(
+        UserError, match=r"^model.pretrained=true: timm has no weights of densenet264d; give model.pretr"
+    ):
+        timm_model(10, name="densenet264d", pretrained=True)

@@ -40,6 +40,12 @@ def test_maps_images_to_logits():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("size", [16, 28, 33])
+def test_other_sizes_fit_too(size):
+    with torch.device("meta"):
+        assert VGG16(5)(torch.empty(2, 3, size, size)).shape == (2, 5)
+
+
 def test_hidden_units_are_checked():
     with pytest.raises(ValueError, match=r"^hidden_units=0: must be a whole number of at least 1$"):
         VGG16(10, hidden_units=0)

@@ -51,7 +51,7 @@ def test_every_loader_of_photographs_shows_each_image_once(photographs):
 
 @pytest.mark.filterwarnings("ignore")
 def test_without_dali_it_is_left_out(photographs, monkeypatch):
-    monkeypatch.setattr(loader, "dali_is_installed", lambda: False)
+    monkeypatch.setattr(loader, "dali_problem", lambda device: "is not installed")
     template = photo_data(photographs, "data.loader=torch").train_dataloader()
     assert photo_loaders(template, template.listing, CPU).keys() == {PLAIN, "torch"}
 

@@ -6,7 +6,7 @@ from efficientconv.bench import step
 from efficientconv.bench.step import BARE, REAL, bare_step, measure_steps
 from efficientconv.bench.tool import open_data
 from efficientconv.errors import UserError
-from efficientconv.training.train import build_classifier, build_trainer
+from efficientconv.training.build import build_classifier, build_trainer
 from tests.bench.conftest import configuration
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users

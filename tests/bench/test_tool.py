@@ -21,6 +21,7 @@ FEW = ["data.images=40", "recipe.batch_size=8", "rounds=1"]
     ("overrides", "message"),
     [
         ([], "efficientconv bench : say what to measure: loader or step"),
+        (["action=loader", "data=image_folder"], "^data.root is missing: give it as data.root=<value>$"),
         (["action=layer"], "efficientconv bench layer: say what to measure: loader or step"),
         (["action=step", "rounds=0"], "rounds=0: must be a whole number of at least 1"),
         (["action=step", "steps=1.5"], "steps=1.5: must be a whole number of at least 1"),

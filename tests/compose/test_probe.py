@@ -70,3 +70,10 @@ def test_probing_leaves_the_random_state_alone():
     torch.manual_seed(3)
     is_elementwise(nn.Dropout(0.5))
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_the_callers_default_device_does_not_matter():
+    with torch.device("meta"):
+        assert is_elementwise(nn.ReLU())
+        assert is_channelwise(nn.AvgPool2d(2))
+        assert is_elementwise(lambda x: x + torch.ones(1))

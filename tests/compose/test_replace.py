@@ -1,5 +1,6 @@
 import copy
 import io
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -79,6 +80,23 @@ def test_a_shared_convolution_is_replaced_once_and_stays_shared():
     assert isinstance(new[0], BSConvU)
     assert new[0] is new[2]
     assert len(report.replaced) == 1
+
+
+@pytest.mark.parametrize("is_default", [False, True])
+def test_the_callers_default_device_changes_nothing(is_default):
+    torch.manual_seed(0)
+    expected, report = replace_convs(Net(), BSConvU)
+    try:
+        torch.set_default_device("meta" if is_default else None)
+        with torch.device("cpu"):
+            torch.manual_seed(0)
+            model = Net()
+        with nullcontext() if is_default else torch.device("meta"):
+            new, same_report = replace_convs(model, BSConvU)
+    finally:
+        torch.set_default_device(None)
+    assert same_report == report
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(new.parameters(), expected.parameters(), strict=True))
 
 
 def test_a_second_replacement_does_not_reach_into_the_first():

@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from efficientconv.backbones.cifar_resnet import cifar_resnet
+from efficientconv.backbones.cifar import cifar_resnet
 from efficientconv.compose import Where, replace_convs
 from efficientconv.compose.report import counted
 from efficientconv.layers import BSConvS, BSConvU, OrthonormalConv2d, SlimConv2d

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from efficientconv.backbones.cifar_resnet import cifar_resnet, wrn
+from efficientconv.backbones.cifar import cifar_resnet, wrn
 from efficientconv.backbones.mobilenet import mobilenetv1, mobilenetv3_small
 from efficientconv.backbones.vgg import VGG16
 from efficientconv.compose import Where, replace_convs

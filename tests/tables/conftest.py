@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from efficientconv.tables import configurations, load
-from efficientconv.tables.configurations import composed_network, composed_training
+from efficientconv.tables.count import configurations
+from efficientconv.tables.count.configurations import composed_network, composed_training
 from efficientconv.tables.entries import entries
-from efficientconv.tables.load import load_table
+from efficientconv.tables.load import files as load
+from efficientconv.tables.load.files import load_table
 
 SMALL = {
     "paper": "P: someone",

@@ -5,8 +5,8 @@ import pytest
 from efficientconv.errors import UserError
 from efficientconv.tables import entries as entries_module
 from efficientconv.tables.entries import kinds, tally
-from efficientconv.tables.load import load_table
-from efficientconv.tables.measured import Measurements
+from efficientconv.tables.load.files import load_table
+from efficientconv.tables.measure.runs import Measurements
 from efficientconv.tables.tool import missing_sweeps
 from tests.tables.conftest import MEASURED
 

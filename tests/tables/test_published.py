@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from efficientconv.tables.entries import KINDS, entries
-from efficientconv.tables.formats import heading
-from efficientconv.tables.load import load_table, table_names
-from efficientconv.tables.measured import Measurements
-from efficientconv.tables.page import COMMAND, Part, assembled, link, part
+from efficientconv.tables.load.files import load_table, table_names
+from efficientconv.tables.measure.runs import Measurements
+from efficientconv.tables.render.formats import heading
+from efficientconv.tables.render.page import COMMAND, Part, assembled, link, part
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tables.md").read_text()

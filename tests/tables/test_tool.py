@@ -4,10 +4,10 @@ import re
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.tables.configurations import composed_training
-from efficientconv.tables.load import load_table
-from efficientconv.tables.measured import Measurements
-from efficientconv.tables.sweep import sweep_words
+from efficientconv.tables.count.configurations import composed_training
+from efficientconv.tables.load.files import load_table
+from efficientconv.tables.measure.runs import Measurements
+from efficientconv.tables.measure.sweep import sweep_words
 from efficientconv.tables.tool import missing_sweeps, places, run, show
 
 CONFIG = {"tables": ["doconv/sample"], "row": "*", "format": "json", "results": [], "save": None, "run": False}

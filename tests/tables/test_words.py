@@ -2,7 +2,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from efficientconv.errors import UserError
-from efficientconv.tables.load import load_table, table_names
+from efficientconv.tables.load.files import load_table, table_names
 from efficientconv.tables.words import split_words
 
 

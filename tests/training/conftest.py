@@ -36,7 +36,7 @@ def resolved(*overrides: str) -> dict:
 
 @pytest.fixture(scope="session")
 def _trained(tmp_path_factory) -> Path:
-    from efficientconv.training.run_directory import RunDirectory
+    from efficientconv.runs.directory import RunDirectory
     from efficientconv.training.train import train
 
     path = tmp_path_factory.mktemp("runs") / "tiny"
@@ -47,6 +47,6 @@ def _trained(tmp_path_factory) -> Path:
 @pytest.fixture
 def trained(_trained, tmp_path):
     """Return a finished run directory that the test may change."""
-    from efficientconv.training.run_directory import RunDirectory
+    from efficientconv.runs.directory import RunDirectory
 
     return RunDirectory(shutil.copytree(_trained, tmp_path / "tiny"))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from efficientconv.layers import OrthonormalConv2d
 from efficientconv.layers.base import regularization_loss
 from efficientconv.training.classifier import Classifier, batch_mixer
-from efficientconv.training.optim import warmup_cosine
+from efficientconv.training.optim import ScheduledRate, warmup_cosine
 
 CLASSES = 7
 
@@ -47,7 +47,7 @@ def trainer(**settings):
 
 def plain_loop(model, data, epochs):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
-    schedule = warmup_cosine(optimizer, total_steps=epochs * len(data), warmup=0.25)
+    schedule = ScheduledRate(optimizer, cosine, epochs * len(data))
     for _ in range(epochs):
         for images, labels in data:
             optimizer.zero_grad()
@@ -61,8 +61,8 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-3)
 
 
-def cosine(optimizer, total_steps):
-    return warmup_cosine(optimizer, total_steps, warmup=0.25)
+def cosine(step, total_steps):
+    return warmup_cosine(step, total_steps, warmup=0.25)
 
 
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")

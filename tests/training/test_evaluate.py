@@ -4,12 +4,15 @@ import subprocess
 import pytest
 import torch
 import yaml
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
 
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.evaluate import evaluate
-from efficientconv.training.run_directory import RunDirectory
 from efficientconv.training.train import train
-from tests.training.conftest import resolved
+from tests.training.conftest import composed, resolved
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 TRAINER = {"accelerator": "cpu", "devices": 1, "precision": "auto"}
@@ -44,7 +47,7 @@ def test_averaged_weights_are_the_default_where_there_are_some(tmp_path):
 
 def test_other_data_and_other_keys_of_the_same(trained):
     assert evaluate(trained, TRAINER, data={"eval_batch_size": 7})["top1"] == trained.read_summary()["last"]["top1"]
-    digits = {"_target_": "efficientconv.data.Digits", "batch_size": "${recipe.batch_size}", "normalize": True}
+    digits = {"_target_": "efficientconv.datasets.Digits", "batch_size": "${recipe.batch_size}", "normalize": True}
     assert evaluate(trained, TRAINER, data=digits)["data"]["batch_size"] == 48
 
 
@@ -61,10 +64,38 @@ def test_mistakes(trained, arguments, message):
         evaluate(trained, TRAINER, **arguments)
 
 
-def test_other_classes_are_refused(trained):
-    trained.update_summary(num_classes=100)
-    with pytest.raises(UserError, match="the run was trained on 100 classes, and this data has 10"):
+OTHER_CLASSES = {
+    "others": ([*"012345678", "ten"], r"only the run has ten; only this data has 9"),
+    "more": ([*"0123456789", *"abcdef"], r"\(16\) than this data has \(10\): only the run has a, b, c, d, e, …$"),
+    "in another order": ([*"1023456789"], r"number 0 is 1 there and 0 here"),
+}
+
+
+@pytest.mark.parametrize(("names", "message"), OTHER_CLASSES.values(), ids=OTHER_CLASSES.keys())
+def test_data_of_other_classes_is_refused(trained, names, message):
+    assert trained.read_summary()["class_names"] == [*"0123456789"]
+    trained.update_summary(class_names=names)
+    with pytest.raises(UserError, match=f"the run was trained on other classes .*{message}"):
         evaluate(trained, TRAINER)
+
+
+def test_the_test_images_suffice_and_are_normalized_as_the_run_was(tmp_path):
+    """The run's own test images, in a folder without training images."""
+    run = RunDirectory(tmp_path / "run")
+    train(resolved("data.normalize=true", "trainer.max_epochs=1"), run)
+    digits = instantiate(run.read_config()["data"], _convert_="all")
+    digits.setup("fit")
+    assert run.read_summary()["normalization"]["mean"] == pytest.approx(digits.normalization.mean)
+    test = digits._splits.test
+    for i, (image, label) in enumerate(zip(test.images, test.labels.tolist(), strict=True)):
+        folder = tmp_path / "digits" / "val" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i:04d}.png")
+    size = f"data.image_size={digits.input_size[1]}"
+    folder = composed("data=image_folder", f"data.root={tmp_path / 'digits'}", size, "data.normalize=true").data
+    found = evaluate(run, TRAINER, data=OmegaConf.to_container(folder, resolve=False))
+    assert found["loss"] == pytest.approx(run.read_summary()["last"]["loss"], rel=1e-5)  # batches of another size
+    assert found["top1"] == run.read_summary()["last"]["top1"]
 
 
 def test_a_run_directory_of_another_model_is_refused(trained):
@@ -113,9 +144,9 @@ SYSTEM = {"_target_": "os.system", "command": "touch ran"}
         ("model", {"_target_": "torch.hub.load", "repo_or_dir": "x/y"}),
         ("conv", {"layer": SYSTEM, "where": None, "instead": None, "regularization_weight": 0.0}),
         ("data", SYSTEM),
-        ("data", {"_target_": "efficientconv.data.Digits", "batch_size": SYSTEM}),
+        ("data", {"_target_": "efficientconv.datasets.Digits", "batch_size": SYSTEM}),
         ("model", {"_target_": "torch.nn.Identity", "width": "${oc.create:{_target_: os.system, command: touch ran}}"}),
-        ("data", {"_target_": "efficientconv.data.Digits", "seed": "\\${oc.create:{_target_: os.system}}"}),
+        ("data", {"_target_": "efficientconv.datasets.Digits", "seed": "\\${oc.create:{_target_: os.system}}"}),
         ("recipe", {"batch_size": "${oc.env:HOME}"}),
         ("recipe", {"${oc.env:HOME}": 3}),
     ],

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training import launch
 from efficientconv.training.launch import device_count, started, wait
-from efficientconv.training.run_directory import RunDirectory
-from efficientconv.training.signals import StopRequest
+from efficientconv.training.stopping import StopRequest
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ def test_no_rank_outlives_its_parent(tmp_path):
     code = f"""
 import os, sys, time
 from efficientconv.training.launch import started
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.runs.directory import RunDirectory
 child = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
 with started([sys.executable, "-S", "-c", child], 1, RunDirectory({str(tmp_path)!r})):
     time.sleep(600)

@@ -1,52 +1,119 @@
-import json
+"""W&B's offline file and TensorBoard's event file of one tiny run, read as their own programs read them."""
+
+import struct
+import time
 
 import pytest
 
-from efficientconv.compose import create_model
-from efficientconv.layers import BSConvU
-from efficientconv.training.loggers import describe, finish, tensorboard_logger, wandb_logger
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.errors import Interrupted
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.training.loggers import open_loggers
+from efficientconv.training.train import train
+from tests.training.conftest import resolved
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
+
+BLOCK, FULL, LAST = 32768, 1, 4  # of the LevelDB log that W&B writes
 
 
-def report(num_classes=10):
-    from efficientconv.backbones.cifar_resnet import cifar_resnet
-    from efficientconv.compose import Where
+class Replaced:
+    """A report of nothing."""
 
-    conv = {"layer": BSConvU, "where": Where(), "instead": None, "regularization_weight": 0.0}
-    return create_model(lambda num_classes: cifar_resnet(num_classes, depth=8), conv, num_classes)[1]
+    params_after, macs_after = 3, 4
+
+    def to_dict(self):
+        return {"replaced": []}
 
 
-def start(run, monkeypatch):
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
-    return wandb_logger(run, project="efficientconv", group="default", entity=None, offline=True)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_wandb_writes_offline_one_run_for_each_run_directory(tmp_path, monkeypatch):
-    found = report()
-    runs = []
-    for name in ("first", "second"):
-        logger = start(RunDirectory(tmp_path / name), monkeypatch)
-        describe([logger], {"seed": 0, "model": {"depth": 8}}, found)
-        logger.log_metrics({"val/top1": 0.5}, step=1)
-        runs.append((logger.experiment.id, dict(logger.experiment.summary), dict(logger.experiment.config)))
-        finish([logger], exit_code=0)
-        assert list((tmp_path / name / "wandb").glob("offline-run-*/*.wandb"))
-    (first, summary, config), (second, *_) = runs
-    assert first != second
-    assert summary["params"] == found.params_after
-    assert summary["macs"] == found.macs_after
-    assert config["model"] == {"depth": 8}
+def configuration(*overrides):
+    return resolved("logger=wandb", "logger.wandb.offline=true", *overrides)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_writes_into_the_run_directory(tmp_path):
-    logger = tensorboard_logger(RunDirectory(tmp_path))
-    describe([logger], {"seed": 0}, report())
-    logger.log_metrics({"val/top1": 0.5}, step=1)
-    finish([logger], exit_code=0)
-    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+def wandb_records(run):
+    """Read every record of a run's offline file, which W&B's own process may still be writing."""
+    deadline = time.monotonic() + 60
+    while not (records := list(records_so_far(run))) or not records[-1].HasField("exit"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return records
 
 
-def test_the_report_is_plain_data():
-    assert json.loads(json.dumps(report().to_dict()))["replaced"]
+def records_so_far(run):
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (file,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
+    content, place, whole = file.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        if BLOCK - place % BLOCK < 7:
+            place += BLOCK - place % BLOCK
+            continue
+        length, kind = struct.unpack_from("<4xHB", content, place)
+        if place + 7 + length > len(content):
+            return
+        whole += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (FULL, LAST):
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def name(item):
+    return item.key or "/".join(item.nested_key)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A job of a sweep, logged to both."""
+    folder = tmp_path_factory.mktemp("outputs") / "sweeps" / "first" / "seed-0"
+    config = configuration("trainer.log_every_n_steps=2")
+    config["logger"] |= resolved("logger=tensorboard")["logger"]
+    train(config, RunDirectory(folder))
+    return RunDirectory(folder)
+
+
+def test_validation_reaches_wandb_once_an_epoch(run):
+    history = [
+        {name(item) for item in record.history.item} for record in wandb_records(run) if record.HasField("history")
+    ]
+    assert sum("val/top1" in row for row in history) == 2
+    assert sum("step/loss" in row for row in history) == 3
+
+
+def test_wandb_knows_the_status_the_best_figures_and_the_sweep(run):
+    records = wandb_records(run)
+    found = {name(item): item.value_json for record in records for item in record.summary.update}
+    assert found["status"] == '"done"'
+    assert float(found["best/top1"]) == run.read_summary()["best"]["top1"]
+    assert int(found["params"]) == run.read_summary()["params"]
+    assert {record.run.run_group for record in records if record.HasField("run")} == {"first"}
+    assert {"data", "recipe"} <= {name(item) for record in records for item in record.config.update}
+
+
+def test_tensorboard_has_one_validation_an_epoch_and_the_best_beside_the_configuration(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    top1 = [float(row["val/top1"]) for row in run.read_metrics()]
+    assert [event.value for event in events.Scalars("val/top1")] == pytest.approx(top1)
+    assert [event.step for event in events.Scalars("val/top1")] == [3, 6]
+    assert "hp_metric" not in events.Tags()["scalars"]
+    assert [event.value for event in events.Scalars("best/top1")] == pytest.approx([max(top1)])
+    assert "_hparams_/experiment" in events.SummaryMetadata.__self__.summary_metadata
+
+
+@pytest.mark.parametrize(("error", "status"), [(Interrupted(2), '"interrupted"'), (OSError(), '"failed"')])
+def test_a_single_run_has_no_group_and_its_bad_end_is_known(tmp_path, error, status):
+    run = RunDirectory(tmp_path / "single")
+    with pytest.raises(type(error)), open_loggers(configuration(), run, Replaced()):
+        raise error
+    records = wandb_records(run)
+    assert {record.run.run_group for record in records if record.HasField("run")} == {""}
+    assert [item.value_json for record in records for item in record.summary.update if name(item) == "status"] == [
+        status
+    ]

@@ -1,22 +1,16 @@
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from efficientconv.training.optim import constant, parameter_groups, step_decay, warmup_cosine
+from efficientconv.training.optim import ScheduledRate, constant, parameter_groups, step_decay, warmup_cosine
 
 
 def rates(schedule, steps, **settings):
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = schedule(optimizer, total_steps=steps, **settings)
-    found = []
-    for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return found
+    return [schedule(step, steps, **settings) for step in range(steps)]
 
 
 def test_step_decay_of_the_papers_falls_at_epochs_100_150_and_180_of_200():
@@ -62,3 +56,45 @@ def test_parameter_groups_spare_norms_and_biases_when_asked():
     assert [p.shape for p in decayed["params"]] == [model[0].weight.shape]
     assert len(spared["params"]) == 4
     assert spared["weight_decay"] == 0.0
+
+
+def scheduled(total_steps, epochs):
+    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.5)], lr=1.0)
+    return ScheduledRate(optimizer, partial(warmup_cosine, warmup=0.1), total_steps, epochs)
+
+
+@pytest.mark.parametrize(
+    ("total_steps", "epochs", "step"),
+    [(120, 12, 40), (60, 12, 20), (240, 12, 80), (240, 24, 40)],
+    ids=["nothing changed", "twice the devices", "half the devices", "twice the epochs"],
+)
+def test_a_place_in_the_schedule_moves_to_another_count_of_steps(total_steps, epochs, step):
+    before = scheduled(total_steps=120, epochs=12)
+    for _ in range(40):
+        before.optimizer.step()
+        before.step()
+    after = scheduled(total_steps, epochs)
+    after.load_state_dict(before.state_dict())
+    expected = warmup_cosine(step, total_steps, warmup=0.1)
+    assert [group["lr"] for group in after.optimizer.param_groups] == [expected, 0.5 * expected]
+    assert after.get_last_lr() == [expected, 0.5 * expected]
+    assert after.fraction_done == pytest.approx(4 / epochs)
+    after.optimizer.step()
+    after.step()
+    assert after.get_last_lr()[0] == warmup_cosine(step + 1, total_steps, warmup=0.1)
+
+
+@pytest.mark.parametrize("decay_norm_and_bias", [True, False])
+def test_what_a_timm_network_asks_to_spare_does_not_decay(decay_norm_and_bias):
+    import timm
+
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=2)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, spared = (
+        {names[id(parameter)] for parameter in group["params"]}
+        for group in parameter_groups(model, decay_norm_and_bias)
+    )
+    assert {"pos_embed", "cls_token"} <= spared
+    assert decayed | spared == set(names.values())
+    assert ("norm.bias" in spared) is not decay_norm_and_bias
+    assert "head.weight" in decayed

@@ -14,9 +14,9 @@ from efficientconv.bench.tool import open_data
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
-from efficientconv.training.monitor import Monitor
+from efficientconv.training.build import build_classifier, build_trainer
 from efficientconv.training.precision import require_possible, resolve_precision
-from efficientconv.training.train import build_classifier, build_trainer
+from efficientconv.training.progress import Monitor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 
@@ -128,7 +128,7 @@ def test_no_number_leaves_the_device_between_logging_intervals():
     mode = Transfers()
     between = Between(mode.__enter__, lambda: mode.__exit__(None, None, None))
     words = [*NETWORK, "conv=bsconv_s", "trainer.accelerator=cpu", "trainer.precision=bf16-mixed"]
-    fit(*words, callbacks=[Monitor(every_n_steps=5, bar=False), between])
+    fit(*words, callbacks=[Monitor(every_n_steps=5, show=False), between])
     assert mode.count == 0
     with mode:
         torch.ones(()).item()
@@ -143,7 +143,7 @@ def test_nothing_waits_for_a_gpu_between_logging_intervals(precision):
 
     words = [*NETWORK, "conv=bsconv_s", "trainer.accelerator=gpu", f"trainer.precision={precision}"]
     try:
-        fit(*words, callbacks=[Monitor(every_n_steps=5, bar=False), Between(watch("error"), watch("default"))])
+        fit(*words, callbacks=[Monitor(every_n_steps=5, show=False), Between(watch("error"), watch("default"))])
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -1,6 +1,7 @@
 """A killed run goes on as if nothing had happened: real processes, real signals, weights compared bit for bit."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 STEPS_PER_EPOCH = 6  # 20% of the digits' 1,438 training images in batches of 48
@@ -92,3 +93,32 @@ def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(tmp_path, signum
     resumed = start(stopped, "resume=true", "allow=[kill_at]")
     assert resumed.returncode == 0, resumed.stderr
     assert_same_run(stopped, undisturbed)
+
+
+def sweep(tmp_path, *words, **environment):
+    command = [sys.executable, str(ROOT / "train.py"), "-m", f"outputs={tmp_path}/outputs", *words]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, cwd=tmp_path, env=variables, timeout=240, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_is_skipped_wherever_its_images_are_and_a_resumed_run_takes_them(tiny_mnist, tmp_path):
+    elsewhere = tmp_path / "scratch" / "17"
+    shutil.copytree(tiny_mnist, elsewhere)
+    words = [word for word in RUN if not word.startswith(("data", "trainer.max_epochs"))]
+    words += ["data=mnist", "trainer.max_epochs=1", "recipe.batch_size=30"]
+    places = f"data.root={tiny_mnist},{elsewhere}"
+    intervals = ["trainer.log_every_n_steps=7", "callbacks.checkpoints.every_n_minutes=10,1"]
+    many = sweep(tmp_path, *words, places, *intervals)
+    assert many.returncode == 0, many.stderr
+    (path,) = (tmp_path / "outputs" / "sweeps" / "default").glob("*_*")
+    assert many.stdout.count(f"{path} is done already: 1 epochs, best top-1 ") == 3
+    again = sweep(tmp_path, *words, "data.eval_batch_size=7", EFFICIENTCONV_DATA=str(elsewhere))
+    assert (again.returncode, again.stdout.count("is done already")) == (0, 1), again.stderr
+    run = RunDirectory(path)
+    assert run.read_config()["data"]["root"] == str(tiny_mnist)
+    shutil.rmtree(tiny_mnist)
+    resumed = start(path, "resume=true", "trainer.max_epochs=2", f"data.root={elsewhere}", "data.eval_batch_size=7")
+    assert resumed.returncode == 0, resumed.stderr
+    assert run.read_summary()["epochs"] == 2
+    assert run.read_config()["data"]["root"] == str(elsewhere)

@@ -14,7 +14,7 @@ from tests.training.conftest import resolved
         ("trainer.max_epochs=x", "trainer.max_epochs=x: must be a whole number of at least 1"),
         ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0: must be a whole number of at least 1"),
         ("compile=maybe", "compile=maybe: must be true or false"),
-        ("channels_last=1", "channels_last=1: must be true or false"),
+        ("channels_last=1", "channels_last=1: must be true, false or auto"),
         ("recipe.label_smoothing=2", "recipe.label_smoothing=2: must be a number from 0 to 1"),
         ("recipe.label_smoothing=x", "recipe.label_smoothing=x: must be a number from 0 to 1"),
         ("recipe.optimizer.lr=abc", "recipe.optimizer.lr=abc: must be a number"),

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Callback
 
 from efficientconv.errors import UserError
-from efficientconv.training.run_directory import RunDirectory
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.train import train
 from tests.training.conftest import resolved
 
@@ -117,6 +117,7 @@ def test_a_disk_that_is_full_is_named_and_nothing_finished_is_lost(tmp_path, mon
 
     run = RunDirectory(tmp_path / "run")
     train(resolved("trainer.max_epochs=1"), run)
+    run.update_summary(status="interrupted")
     before = run.checkpoint("last").read_bytes()
 
     def full(self, path, *args, **kwargs):

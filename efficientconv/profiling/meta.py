@@ -1,0 +1,145 @@
+"""Networks on torch's meta device: shapes and data types without memory behind them, and quickly.
+
+Torch answers there for most operators through references in Python, which import its compiler first (as long as
+importing torch) and take a few tenths of a millisecond each. Those that networks consist of are answered here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_aten = torch.ops.aten
+
+_ELEMENTWISE = {
+    *(_aten.add, _aten.sub, _aten.mul, _aten.div, _aten.pow, _aten.neg, _aten.abs, _aten.clamp, _aten.clone),
+    *(_aten.sqrt, _aten.rsqrt, _aten.reciprocal, _aten.exp, _aten.log, _aten.erf, _aten.softplus, _aten.elu),
+    *(_aten.relu, _aten.leaky_relu, _aten.hardtanh, _aten.sigmoid, _aten.tanh),
+    *(_aten.silu, _aten.gelu, _aten.hardsigmoid, _aten.hardswish),
+}
+_IN_PLACE = {
+    *(_aten.add_, _aten.sub_, _aten.mul_, _aten.div_, _aten.clamp_, _aten.normal_, _aten.uniform_),
+    *(_aten.relu_, _aten.leaky_relu_, _aten.hardtanh_, _aten.silu_, _aten.hardsigmoid_, _aten.hardswish_),
+}
+
+
+class QuickMeta(TorchDispatchMode):
+    """A context in which frequent operators on the meta device are answered from shapes alone."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # torch's own switch, since 2.9: true would import the compiler for each mode
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        """Run one operator."""
+        return run_operator(func, args, kwargs or {})
+
+
+def run_operator(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run an overload of an operator of ``torch.ops.aten``, or tell its output from the shapes of meta tensors."""
+    tell = _TELL.get(func._overloadpacket)
+    told = tell(*args) if tell is not None and "dtype" not in kwargs and _are_plain(args) else None
+    return func(*args, **kwargs) if told is None else told
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """Copy the modules of ``model``, but not the memory behind their parameters, buffers and other tensors."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()):
+            if isinstance(value, Tensor):
+                memo[id(value)] = _meta(value)
+            elif isinstance(value, dict) and not value:  # most are hooks: a dozen a module, which deepcopy is slow with
+                memo[id(value)] = type(value)()
+    return copy.deepcopy(model, memo)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    if tensor.is_meta:
+        return tensor
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _are_plain(args: Sequence[Any]) -> bool:
+    """Tell whether all tensors are on the meta device and of one floating data type, so that none is promoted."""
+    tensors = _tensors(args[0] if isinstance(args[0], (list, tuple)) else args)
+    return all(tensor.is_meta and tensor.is_floating_point() for tensor in tensors) and (
+        len({tensor.dtype for tensor in tensors}) == 1
+    )
+
+
+def _tensors(values: Sequence[Any]) -> list[Tensor]:
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+# What each operator puts out; None where only torch can tell, such as why the shapes do not fit.
+
+
+def _elementwise(*args: Any) -> Tensor | None:
+    tensors = _tensors(args)
+    dims = max(tensor.dim() for tensor in tensors)
+    shapes = [(1,) * (dims - tensor.dim()) + tensor.shape for tensor in tensors]
+    shape = [next((size for size in sizes if size != 1), 1) for sizes in zip(*shapes, strict=True)]
+    return tensors[0].new_empty(shape) if all(_spreads(each, shape) for each in shapes) else None
+
+
+def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+    fits = x.shape[1] == weight.shape[0] and bias.shape == weight.shape[1:]
+    return x.new_empty(x.shape[0], weight.shape[1]) if fits else None
+
+
+def _in_place(first: Tensor, *args: Any) -> Tensor | None:
+    return first if all(_spreads(other.shape, first.shape) for other in _tensors(args)) else None
+
+
+def _spreads(given: Sequence[int], shape: Sequence[int]) -> bool:
+    """Tell whether a tensor of a shape can be broadcast to another with as many dimensions, or is a scalar."""
+    return not given or (len(given) == len(shape) and all(n in (1, m) for n, m in zip(given, shape, strict=True)))
+
+
+def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, is_training: bool, *_: Any) -> Any:
+    return None if is_training else (x.new_empty(x.shape), x.new_empty(0), x.new_empty(0))
+
+
+def _mean(x: Tensor, dims: Sequence[int] | None = None, keeps_dims: bool = False) -> Tensor | None:
+    if not dims:
+        return None
+    gone = {dim % x.dim() for dim in dims}
+    return x.new_empty([1 if dim in gone else n for dim, n in enumerate(x.shape) if keeps_dims or dim not in gone])
+
+
+def _adaptive_pool(x: Tensor, size: Sequence[int]) -> Tensor:
+    return x.new_empty((*x.shape[:-2], *size))
+
+
+def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    dim %= tensors[0].dim()
+    if len({(*tensor.shape[:dim], *tensor.shape[dim + 1 :]) for tensor in tensors}) > 1:
+        return None
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(tensor.shape[dim] for tensor in tensors)
+    return tensors[0].new_empty(shape)
+
+
+def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+    shape = list(tensors[0].shape)
+    shape.insert(dim % (len(shape) + 1), len(tensors))
+    return tensors[0].new_empty(shape) if len({tensor.shape for tensor in tensors}) == 1 else None
+
+
+_TELL: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(_IN_PLACE, _in_place),
+    _aten.native_batch_norm: _batch_norm,
+    _aten.mean: _mean,
+    _aten._adaptive_avg_pool2d: _adaptive_pool,
+    _aten.cat: _cat,
+    _aten.stack: _stack,
+    _aten.addmm: _linear,
+}

@@ -1,0 +1,154 @@
+"""``efficientconv profile``: what a network costs, as a tree of its modules and as totals by every convention."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from rich.console import Group
+from rich.text import Text
+from torch import nn
+
+from efficientconv.compose import ReplacementReport, replace_convs
+from efficientconv.console import console, figures_table
+from efficientconv.errors import UserError
+from efficientconv.layers import ConvVariant
+from efficientconv.profiling import Profile, complexity
+from efficientconv.profiling.meta import QuickMeta
+
+
+def profile(config: Mapping[str, Any], name: str) -> dict[str, Profile]:
+    """Build a network, count it plain, as it trains and as it is deployed, and print these side by side.
+
+    Args:
+        config: ``configs/profile.yaml`` composed, as plain dictionaries and lists.
+        name: what to call the network, such as the words of the command line that build it.
+
+    Returns:
+        The counts ``trained``; before it ``plain``, with the backbone's own convolutions, where the convolution
+        replaces any; behind it ``folded``, where folding changes them.
+
+    Raises:
+        UserError: a value that is not right, or a network that does not run on such images.
+    """
+    size, depth = _checked(config)
+    plain = build_backbone(config, config["classes"])
+    network, report = replace_in(plain, config["conv"])
+    try:
+        counts = _counts(plain, network, size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    screen = console()
+    lines = [name, *(report.summary() if report else ()), ""]
+    layouts = tree(counts["trained"], depth, screen.width), totals(counts, screen.width)
+    screen.print(Group(*map(Text, lines), *layouts), crop=False)
+    if config["json"] is not None:
+        content = {"network": name} | {key: each.to_dict() for key, each in counts.items()}
+        Path(config["json"]).write_text(json.dumps(content, indent=2) + "\n")
+    return counts
+
+
+def _counts(plain: nn.Module, network: nn.Module, size: tuple[int, int, int]) -> dict[str, Profile]:
+    counts = {"trained": complexity(network, size)}
+    if network is not plain:
+        counts = {"plain": complexity(plain, size)} | counts
+    folded = complexity(fold_network(network), size)
+    if (folded.totals, folded.params) != (counts["trained"].totals, counts["trained"].params):
+        counts["folded"] = folded
+    return counts
+
+
+def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
+    """Build the network of a composed ``model`` and ``conv``, where it can be without memory behind its weights.
+
+    Raises:
+        UserError: the convolution fits nowhere in it.
+    """
+    return replace_in(build_backbone(config, classes), config["conv"])[0]
+
+
+def build_backbone(config: Mapping[str, Any], classes: int) -> nn.Module:
+    """Build the network of a composed ``model``, where it can be without memory behind its weights."""
+    backbone = instantiate(config["model"], _convert_="all")
+    try:
+        with torch.device("meta"), QuickMeta():
+            return backbone(num_classes=classes)
+    except NotImplementedError:  # it reads its weights while it is built, as torchvision's RegNets do
+        return backbone(num_classes=classes)
+
+
+def replace_in(model: nn.Module, conv: Mapping[str, Any]) -> tuple[nn.Module, ReplacementReport | None]:
+    """Put the layers of a composed ``conv`` into a copy of ``model``; where there are none, return ``model`` itself.
+
+    Raises:
+        UserError: the convolution fits nowhere in it.
+    """
+    conv = instantiate(conv, _convert_="all")
+    if conv["layer"] is None and not conv["instead"]:
+        return model, None
+    with QuickMeta():
+        return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])
+
+
+def fold_network(model: nn.Module) -> nn.Module:
+    """Return a copy of a network with all that folds for inference folded: our layers, and timm's own."""
+    with next(model.parameters()).device, QuickMeta():
+        folded = _folded_by_timm(model) if _is_of_timm(model) else copy.deepcopy(model)
+        for name, module in list(folded.named_modules()):
+            if isinstance(module, ConvVariant):
+                folded.set_submodule(name, module.fold())
+    return folded
+
+
+def _is_of_timm(model: nn.Module) -> bool:
+    return any(type(module).__module__.startswith("timm.") for module in model.modules())
+
+
+def _folded_by_timm(model: nn.Module) -> nn.Module:
+    from timm.utils import reparameterize_model  # seconds that other networks need not wait
+
+    return reparameterize_model(model)  # a copy
+
+
+def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | None]:
+    size, depth = config["input_size"], config["depth"]
+    if not isinstance(size, list) or len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise UserError(f"input_size={size}: channels, height and width are needed, as in input_size=[3,224,224]")
+    if depth is not None and (not isinstance(depth, int) or depth < 0):
+        raise UserError(f"depth={depth}: must be a whole number of at least 0, or null for all levels")
+    return (size[0], size[1], size[2]), depth
+
+
+def tree(network: Profile, depth: int | None, width: int) -> Group:
+    """Lay out the modules down to ``depth`` levels below the network; each row includes what is below it."""
+    rows = []
+    for name, module in network.modules.items():
+        level = name.count(".") + 1 if name else 0
+        if depth is None or level <= depth:
+            share = f"{module.macs / network.macs:.1%}" if network.macs else ""
+            counts = (f"{module.params:,}", f"{module.macs:,}", share, f"{module.activations:,}")
+            indented = f"{'  ' * level}{name.rpartition('.')[2]} " if name else ""
+            rows.append([Text.assemble(indented, (module.kind, "dim")), *map(Text, counts)])
+    size = "×".join(map(str, network.input_size))
+    title = f"{size}: {network.params:,} params, {network.macs:,} MACs"
+    headers = ("module", "params", "MACs", "of all", "activations")
+    return Group(title, "", figures_table(headers, rows, width), "")
+
+
+def totals(profiles: Mapping[str, Profile], width: int) -> Group:
+    """Lay out the totals by every convention: a column for each profile, under its name."""
+    columns = profiles.values()
+    rows = {
+        "params": [each.params for each in columns],
+        "trainable": [each.trainable_params for each in columns],
+    }
+    rows |= {name: [each.totals[name] for each in columns] for name in profiles["trained"].totals}
+    rows["peak activations, bytes"] = [each.peak_activation_bytes for each in columns]
+    texts = [[Text(name), *(Text(f"{count:,}") for count in counts)] for name, counts in rows.items()]
+    title = "by convention; efficientconv profile --help tells them apart"
+    return Group(title, "", figures_table(("total", *profiles), texts, width), "")

@@ -1,0 +1,322 @@
+"""The run directory: everything downstream (eval, resume, report, export) reads it, and nothing else.
+
+::
+
+    config.yaml        the resolved configuration, and which option of each group it came from
+    summary.json       status, accuracies, counts, times, versions; written atomically
+    metrics.csv        a row per epoch; append-only, cut back to the checkpoint on resume
+    replaced.json      which convolutions were replaced, which were kept, and why
+    checkpoints/       last.ckpt, best.ckpt
+    train.log
+    .lock              held by the process that trains here; .worker.json says which one, on which machine
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from efficientconv.atomic import remove_unfinished, replaced_whole
+from efficientconv.errors import UserError
+
+log = logging.getLogger(__name__)
+
+NEEDED = ("model", "conv", "data", "recipe", "trainer", "callbacks", "logger")  # groups of every configuration
+
+
+class RunIsBusyError(UserError):
+    """Another process is training in the run directory."""
+
+
+class RunDirectory:
+    """The files of one run, by name.
+
+    Args:
+        path: the directory; it need not exist.
+        writable: false in the further ranks of a run, where whatever would write does nothing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], writable: bool = True) -> None:
+        self.path, self.writable = Path(path), writable
+        self._lock = FileLock(self.path / ".lock", timeout=0)
+
+    @property
+    def config_file(self) -> Path:
+        """Return where the configuration is."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Return where the rows are."""
+        return self.path / "metrics.csv"
+
+    @property
+    def log_file(self) -> Path:
+        """Return where the log is."""
+        return self.path / "train.log"
+
+    @property
+    def sweep(self) -> str | None:
+        """Return the sweep's name where this is ``<outputs>/sweeps/<sweep>/<job>``; None for a single run."""
+        folder = self.path.resolve().parent
+        return folder.name if folder.parent.name == "sweeps" else None
+
+    def checkpoint(self, name: str) -> Path:
+        """Return where the checkpoint of that name is: ``last`` or ``best``."""
+        return self.path / "checkpoints" / f"{name}.ckpt"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory for this process, on every machine that shares the file system.
+
+        The system lets go of it even where the process is killed. Held already by this object, it is held on.
+
+        Raises:
+            RunIsBusyError: another process is training here; says which one.
+            UserError: the directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise RunIsBusyError(f"{self.path}: {self._worker()} is training in this run directory") from None
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: a run is trained in its own directory, and this one cannot be written "
+                f"({error.strerror}); copy it to where you can write, or name another one with run= or outputs="
+            ) from error
+        try:
+            if self._lock.lock_counter == 1:
+                self._move_in()
+            yield
+        finally:
+            if self._lock.lock_counter == 1:
+                self._worker_file.unlink(missing_ok=True)
+            self._lock.release()
+
+    @property
+    def _worker_file(self) -> Path:
+        return self.path / ".worker.json"
+
+    def _move_in(self) -> None:
+        """Say who works here, and remove what a killed process has left unfinished."""
+        for folder in (self.path, self.path / "checkpoints"):
+            remove_unfinished(folder)
+        since = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.write_json(self._worker_file.name, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
+
+    def _worker(self) -> str:
+        """Say who holds the lock; in its first instant that is not written down yet."""
+        try:
+            worker = json.loads(self._worker_file.read_text())
+            return f"process {worker['pid']} on {worker['host']} (since {worker['since']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+    @contextmanager
+    def stay_finished(self) -> Iterator[None]:
+        """Leave a finished run as it was if going on with it fails before another checkpoint is saved.
+
+        Whatever is wrong with a longer training, the shorter one is done and its figures stand.
+        """
+        if self.read_summary().get("status") != "done":
+            yield
+            return
+        files = (self.config_file, self._summary_file)
+        before, checkpoint = [file.read_text() for file in files], _identity(self.checkpoint("last"))
+        try:
+            yield
+        except BaseException:
+            if _identity(self.checkpoint("last")) == checkpoint:
+                for file, text in zip(files, before, strict=True):
+                    self._write_atomically(file, text)
+            raise
+
+    # -- configuration -------------------------------------------------------------------------------------------
+
+    def require(self) -> None:
+        """Refuse a path that is no run directory.
+
+        Raises:
+            UserError: it has no config.yaml.
+        """
+        if not self.config_file.is_file():
+            looked = self.path.resolve()
+            raise UserError(f"{self.path} is not a run directory: it has no config.yaml (looked in {looked})")
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration, resolved, as YAML."""
+        self._write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the configuration as plain dictionaries and lists.
+
+        Raises:
+            UserError: this is not a run directory, its configuration cannot be read, or it holds an interpolation:
+                one is resolved when something is built of it, and may build anything itself.
+        """
+        self.require()
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(self.config_file), resolve=False)
+        except Exception as error:
+            raise UserError(f"{self.config_file} cannot be read: {first_line(error)}") from error
+        if not isinstance(config, dict) or any(not isinstance(config.get(key), dict) for key in NEEDED):
+            raise UserError(f"{self.config_file} is not the configuration of a run: {', '.join(NEEDED)} are needed")
+        if "${" in str(config):
+            raise UserError(f"{self.config_file} holds an interpolation, ${{...}}: a run writes values alone")
+        return {str(key): value for key, value in config.items()}
+
+    # -- summary and other JSON ----------------------------------------------------------------------------------
+
+    def read_summary(self) -> dict[str, Any]:
+        """Read summary.json, or an empty dictionary where there is none yet.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        file = self._summary_file
+        try:
+            return dict(json.loads(file.read_text())) if file.is_file() else {}
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{file} is damaged ({first_line(error)}). Remove it: python train.py resume=true run={self.path} "
+                "then writes it again, from the last checkpoint"
+            ) from error
+
+    def set_damaged_summary_aside(self) -> None:
+        """Rename a summary.json that cannot be read, so that training writes it again from the last checkpoint."""
+        try:
+            self.read_summary()
+        except UserError:
+            aside = self._summary_file.with_suffix(".damaged")
+            self._summary_file.replace(aside)
+            log.warning("%s was damaged and is now %s; the last checkpoint has its figures", self._summary_file, aside)
+
+    @property
+    def _summary_file(self) -> Path:
+        return self.path / "summary.json"
+
+    def update_summary(self, **values: Any) -> dict[str, Any]:
+        """Merge ``values`` into summary.json and return the whole."""
+        summary = self.read_summary() | values
+        self.write_json(self._summary_file.name, summary)
+        return summary
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a file of that name whole or not at all."""
+        self._write_atomically(self.path / name, json.dumps(content, indent=2) + "\n")
+
+    def _write_atomically(self, file: Path, text: str) -> None:
+        if not self.writable:
+            return
+        with replaced_whole(file) as temporary:
+            temporary.write_text(text)
+
+    # -- metrics -------------------------------------------------------------------------------------------------
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Append one row to metrics.csv; the first row sets the columns."""
+        if not self.writable:
+            return
+        is_new = not self.metrics_file.exists()
+        with self.metrics_file.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint that counts this epoch must not outlive its row
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """Read the rows of metrics.csv, one per epoch, as far as the file is whole; none where there is no file."""
+        return self._whole_rows()[0]
+
+    def _whole_rows(self) -> tuple[list[dict[str, str]], bool]:
+        """Return the rows before the first that is damaged, and whether that is all of them."""
+        if not self.metrics_file.is_file():
+            return [], True
+        with self.metrics_file.open(newline="", errors="replace") as file:
+            header, *lines = file.read().splitlines(keepends=True) or [""]
+        columns = header.strip().split(",")
+        rows: list[dict[str, str]] = []
+        for line in lines:
+            values = line.strip().split(",")  # numbers alone: nothing is quoted
+            row = dict(zip(columns, values, strict=False))
+            if not (line.endswith("\n") and len(values) == len(columns) and _follows(row, rows)):
+                break
+            rows.append(row)
+        return rows, len(rows) == len(lines)
+
+    def cut_metrics(self, epochs: int) -> None:
+        """Keep the rows of the first ``epochs`` epochs, dropping those that a resumed run writes again.
+
+        Where one of them is damaged, those before it are kept, and the whole file beside them as metrics.damaged.csv.
+        """
+        if not (self.writable and self.metrics_file.is_file()):
+            return
+        rows, is_whole = self._whole_rows()
+        kept = [row for row in rows if int(row["epoch"]) <= epochs]
+        if not is_whole and len(kept) == len(rows) and (not kept or int(kept[-1]["epoch"]) < epochs):
+            aside = self.metrics_file.with_name("metrics.damaged.csv")
+            aside.write_bytes(self.metrics_file.read_bytes())
+            log.warning(
+                "%s was damaged behind row %d and is cut there; %s has the rest", self.metrics_file, len(kept), aside
+            )
+        if kept:
+            self._write_atomically(self.metrics_file, _as_csv(kept))
+        else:
+            self.metrics_file.unlink()
+
+
+def _follows(row: Mapping[str, str], before: Sequence[Mapping[str, str]]) -> bool:
+    """Tell whether a row of metrics.csv is numbers, of a later epoch than those before it."""
+    try:
+        _ = [float(value) for value in row.values() if value]
+        return int(row["epoch"]) > (int(before[-1]["epoch"]) if before else 0)
+    except (KeyError, ValueError):
+        return False
+
+
+def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten a configuration's nested dictionaries to dotted keys; lists are values."""
+    if not isinstance(node, Mapping):
+        return {prefix: node}
+    leaves: dict[str, Any] = {}
+    for key, value in node.items():
+        leaves |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return leaves
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced; None where there is none."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, on one line; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0].strip() if text else type(error).__name__

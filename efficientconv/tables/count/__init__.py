@@ -1,0 +1,1 @@
+"""What a row costs, computed: its network composed, its parameters and MACs counted."""

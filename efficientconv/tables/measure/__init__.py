@@ -1,0 +1,1 @@
+"""What a row reaches, measured: its runs, how they differ from what was published, and the training of missing ones."""

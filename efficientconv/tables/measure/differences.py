@@ -1,0 +1,57 @@
+"""How a training is not the one that a table publishes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from efficientconv.config_path import CONFIGS
+from efficientconv.runs.directory import flat
+from efficientconv.runs.same_result import DEVICE_COUNTS, is_same_value
+from efficientconv.tables.count.configurations import TRAINING, composed_training
+from efficientconv.tables.load.table import Table
+
+OF_EACH_RUN = {
+    "data.seed",  # a table tells runs apart by their seed
+    "data.channels",  # as the network takes
+    "recipe.max_epochs",  # the trainer's are what is trained
+}
+"""Keys of a training that a published one does not fix."""
+
+
+def differences(table: Table, training: Mapping[str, Any], devices: int) -> list[str]:
+    """Say in words of the command line how a training is not the published one.
+
+    Args:
+        table: what it has of a group is published, unless it is a stand-in.
+        training: the configuration of a run, or what `composed_training` returns.
+        devices: how many it has, of which the configuration may say ``auto``. Each takes a batch of its own: more of
+            them are a larger batch and fewer steps.
+
+    Returns:
+        The options of groups, then the values that are not those of the options.
+    """
+    published, choices = composed_training(table), training.get("choices", {})
+    training = {**training, "trainer": {**training["trainer"], "devices": devices}}
+    chosen = {group: f"{group}={choices.get(group)}" for group in ("data", "recipe", "callbacks")}
+    other = [group for group in chosen if choices.get(group) != published["choices"][group]]
+    shipped = [chosen[group] for group in other if (CONFIGS / group / f"{choices.get(group)}.yaml").is_file()]
+    expected = composed_training(table, shipped) | {"trainer": published["trainer"]}
+    named = [word for group, word in chosen.items() if group in other or group in table.stand_ins]
+    return [*named, *_changed_values(expected, training)]
+
+
+def _changed_values(expected: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[str]:
+    usual = flat({group: expected[group] for group in TRAINING})
+    for key, value in flat({group: training[group] for group in TRAINING}).items():
+        published = usual.get(key)
+        follows = training["recipe"].get(key.removeprefix("data."), published)  # as the batch size does
+        if value not in (published, follows) and not _is_immaterial(key, value, published, training["data"]):
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _is_immaterial(key: str, value: Any, published: Any, data: Mapping[str, Any]) -> bool:
+    if key in DEVICE_COUNTS:
+        return False
+    return key in OF_EACH_RUN or is_same_value(key, value, published, data)

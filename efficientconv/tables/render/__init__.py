@@ -1,0 +1,1 @@
+"""Rows as text, Markdown, CSV, JSON and HTML, and the page of all tables."""

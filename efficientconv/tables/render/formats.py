@@ -1,0 +1,133 @@
+"""Tables as text for a terminal, Markdown, CSV, JSON and HTML: the same figures in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from efficientconv.console import figures_table
+from efficientconv.tables.entries import Entry, kinds, tally
+from efficientconv.tables.load.table import Table
+from efficientconv.tables.render.cells import Grid, grid, remark, remarks_on_all
+from efficientconv.tables.render.markup import (
+    Cell,
+    csv_text,
+    html_element,
+    html_page,
+    html_table,
+    json_text,
+    markdown_table,
+)
+
+Section = Sequence[Entry]
+"""The entries of one table, one at least."""
+
+
+def heading(table: Table) -> str:
+    """Return a table's heading, its name first: titles alone do not tell tables apart."""
+    return f"{table.name}: {table.title}"
+
+
+def about(section: Section) -> list[str]:
+    """Return what there is to know of a table: how many rows come out, where it is from, its notes."""
+    table = section[0].table
+    notes = " ".join(filter(None, (table.notes, remarks_on_all(table))))
+    return [tally(kinds(section)), table.source, *filter(None, [notes])]
+
+
+def as_rich(section: Section, width: int) -> Group:
+    """Lay out one table for a terminal of ``width`` characters, with its remarks as notes below."""
+    headers, rows, notes = _with_notes(grid(section))
+    found = figures_table(headers, [list(map(_rich_cell, cells)) for cells in rows], width)
+    table = section[0].table
+    counted, *others = about(section)
+    above, below = (heading(table), table.paper, counted, ""), ("", *notes, *others, "")
+    return Group(*map(Text, above), found, *map(Text, below))
+
+
+def _with_notes(found: Grid) -> tuple[list[str], list[list[Cell]], list[str]]:
+    """Return headers and rows with a last column of numbers, and the remarks by these numbers, where there are any."""
+    if not any(found.remarks):
+        return found.headers, found.rows, []
+    numbers = count(1)
+    marks = [str(next(numbers)) if text else "" for text in found.remarks]
+    notes = [f"{mark} {text}" for mark, text in zip(marks, found.remarks, strict=True) if text]
+    return [*found.headers, "note"], _with_column(found.rows, marks), [*notes, ""]
+
+
+def _rich_cell(cell: Cell) -> Text:
+    return Text(f"≠ {cell.text}", style="bold") if cell.differs else Text(cell.text)
+
+
+def as_markdown(sections: Iterable[Section]) -> str:
+    """Write a heading, what there is to know, and a table for each."""
+    return "\n".join(markdown_section(section) for section in sections)
+
+
+def markdown_section(section: Section) -> str:
+    """Write one table as Markdown; figures that do not come out are bold."""
+    found = grid(section)
+    headers, rows = _with_remarks(found)
+    align = "l" + "r" * (len(found.headers) - 1) + "l" * (len(headers) - len(found.headers))
+    table = markdown_table(headers, rows, align)
+    counted, source, *notes = about(section)
+    return "\n\n".join([f"### {heading(section[0].table)}", f"{counted} · {source}", *notes, table]) + "\n"
+
+
+def _with_remarks(found: Grid) -> tuple[list[str], list[list[Cell]]]:
+    """Return headers and rows with a last column of remarks, where there are any."""
+    if not any(found.remarks):
+        return found.headers, found.rows
+    return [*found.headers, "remarks"], _with_column(found.rows, found.remarks)
+
+
+def _with_column(rows: Iterable[Sequence[Cell]], texts: Iterable[str]) -> list[list[Cell]]:
+    return [[*cells, Cell(text)] for cells, text in zip(rows, texts, strict=True)]
+
+
+def as_csv(sections: Iterable[Section]) -> str:
+    """Write one line for each row of each table, with a column for each figure: published, computed, measured."""
+    lines = [_flat(entry) for section in sections for entry in section]
+    headers = list(dict.fromkeys(key for line in lines for key in line))
+    return csv_text(headers, ([line.get(header) for header in headers] for line in lines))
+
+
+def _flat(entry: Entry) -> dict[str, Any]:
+    plain = entry.to_dict()
+    line = {key: plain[key] for key in ("paper", "table", "row")} | {"overrides": " ".join(plain["overrides"])}
+    for kind in ("published", "computed", "measured"):
+        line |= {f"{kind}_{key}": _flat_value(value) for key, value in plain[kind].items()}
+    line |= {key: _flat_value(plain[key]) for key in ("agrees", "external", "folded", "truncated")}
+    return line | {"remarks": remark(entry)}
+
+
+def _flat_value(value: Any) -> Any:
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def as_json(sections: Iterable[Section]) -> str:
+    """Write one list of all rows; see `Entry.to_dict`."""
+    return json_text([entry.to_dict() for section in sections for entry in section])
+
+
+def as_html(sections: Iterable[Section]) -> str:
+    """Write one page that needs nothing else."""
+    return html_page("\n".join(map(_html_section, sections)))
+
+
+def _html_section(section: Section) -> str:
+    table = section[0].table
+    paragraphs = (html_element("p", text) for text in (table.paper, *about(section)))
+    return "\n".join([html_element("h2", heading(table)), *paragraphs, html_table(*_with_remarks(grid(section)))])
+
+
+FORMATS: dict[str, Callable[[Sequence[Section]], str]] = {
+    "markdown": as_markdown,
+    "csv": as_csv,
+    "json": as_json,
+    "html": as_html,
+}
