@@ -1,4 +1,4 @@
-"""A batch norm that does not write its output: the statistics, and the scale and shift that they make.
+"""Scales, shifts and sums of activations in few passes, and batch norms that do not write their output.
 
 A gate behind a batch norm multiplies anyway, so the norm's scale and shift can go into it. With ``norm(y) = a·y + b``
 for each channel, and a gate w for each image and channel that is made from the means of ``norm(y)``, ``a·mean y + b``:
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain, islice
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +115,7 @@ def add_to_first_channels(x: Tensor, part: Tensor) -> Tensor:
     return _AddToFirst.apply(x, part)
 
 
-def is_lazy(norm: nn.Module, y: Tensor) -> bool:
+def is_lazy(norm: nn.Module, y: Tensor) -> TypeGuard[nn.BatchNorm2d]:
     """Tell whether ``means_and_affine`` may stand for ``norm(y)``: torch's own batch norm, with all its parameters."""
     return (
         runs_in_cpu_form(y, norm)
@@ -158,7 +158,7 @@ def gated_norm(y: Tensor, norm: nn.Module, gate: Callable[[Tensor], Tensor]) -> 
     if not is_lazy(norm, y):
         normalized = norm(y)
         return normalized * as_image(gate(normalized.mean((2, 3))))
-    means, scale, shift = means_and_affine(cast(nn.BatchNorm2d, norm), y)
+    means, scale, shift = means_and_affine(norm, y)
     weights = gate(means)
     return affine_sum((y, weights * scale), shift=weights * shift)
 
