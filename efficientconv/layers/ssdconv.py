@@ -27,10 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientconv.layers.affine import affine_sum
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
 from efficientconv.layers.batch_norm import ScaleShift, rescaled, scale_and_shift
-from efficientconv.layers.cpu_forms import pointwise
 from efficientconv.layers.pooling import stride_pooling
 from efficientconv.layers.squeeze_excitation import SqueezeExcitation
 
@@ -143,11 +141,11 @@ class SSDConv2d(ConvVariant):
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
         main, other = x.split(self.split, 1)
         base = self.base_conv(main)  # (N, b, H', W')
-        expanded = pointwise(self.expand, self.pool(other))  # (N, e, H', W')
+        expanded = self.expand(self.pool(other))  # (N, e, H', W')
         diverse = self.diversity_conv(self.bn1(torch.cat((self.pool(main), expanded), 1)))  # (N, d, H', W')
         y = self.bn2(torch.cat((base, diverse), 1))
         attention = self.se.weights(_dissimilarity(y) * y.mean((2, 3)))  # (N, o)
-        return affine_sum((y, attention)).add_(self.down(expanded))
+        return y * attention[:, :, None, None] + self.down(expanded)
 
     def _fold_batch_norms(self) -> None:
         scales, shifts = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from efficientconv.layers import BDRConv2d, OctConv2d, SlimConv2d, SPConv2d, SSDConv2d
+from efficientconv.layers import BDRConv2d, OctConv2d, SlimConv2d, SPConv2d
 from efficientconv.layers.cpu_forms import grouped, pointwise, runs_in_cpu_form
 
 LAYERS = {
@@ -24,7 +24,6 @@ LAYERS = {
     "slimconv_thirds": partial(SlimConv2d, 33, 33, 3, padding=1, num_splits=3),
     "slimconv_remainder": partial(SlimConv2d, 33, 33, 3, padding=1),
     "octconv": partial(OctConv2d, 8, 16, 3, padding=1),
-    "ssdconv": partial(SSDConv2d, 8, 16, 3, padding=1),
 }
 
 
