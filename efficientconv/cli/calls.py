@@ -23,7 +23,7 @@ def evaluate(config: Mapping[str, Any]) -> None:
         raise UserError("run is empty: give a run directory, run=outputs/runs/<data>/<model>-<conv>/<time>")
     run = RunDirectory(config["run"])
     trainer = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.create(config["trainer"]), resolve=True))
-    settings = {"data": config.get("data"), "weights": config["weights"], "allow": config["allow"]}
+    settings = {"data": config["data"], "weights": config["weights"], "allow": config["allow"]}
     figures = evaluate_run(run, trainer, **settings)
     accuracies = f"top-1 {figures['top1']:.2%}  top-5 {figures['top5']:.2%}"
     console().print(f"{accuracies}  loss {figures['loss']:.4f}  ({figures['weights']} weights)")
@@ -75,3 +75,10 @@ def bench(config: Mapping[str, Any]) -> None:
 
     logging.getLogger("efficientconv").setLevel(logging.WARNING)
     run_bench(config)
+
+
+def predict(config: Mapping[str, Any]) -> None:
+    """Classify the images that the command line names."""
+    from efficientconv.deploy.tool import predict as predict_images
+
+    predict_images(config, config["images"])

@@ -84,7 +84,8 @@ def plain_values(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
     words = [str(word) for word in config.hydra.overrides.task]
     own = _without_hydra(config)
     values = cast("dict[str, Any]", OmegaConf.to_container(own, resolve=resolve, throw_on_missing=True))
-    return values | {"choices": choices, "overrides": words}
+    empty = {group: None for group, option in choices.items() if option is None}
+    return empty | values | {"choices": choices, "overrides": words}
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

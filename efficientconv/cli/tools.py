@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
-from efficientconv.cli.words import eval_words, first_word, plain_words, tables_words
+from efficientconv.cli.words import data_additions, first_word, leading_words, plain_words, report_words, tables_words
 from efficientconv.runs.names import composable
 
 
@@ -59,7 +59,7 @@ _ALL = (
             "python eval.py run=outputs/sweeps/first/conv-bsconv_u_model-resnet20_seed-0 data.root=/elsewhere",
         ),
         "efficientconv.cli.calls:evaluate",
-        words=eval_words,
+        words=data_additions,
         resolve=False,  # the data's interpolations are of the run's configuration
     ),
     Tool(
@@ -93,6 +93,40 @@ _ALL = (
         ),
         "efficientconv.cli.calls:bench",
         words=first_word("action"),
+    ),
+    Tool(
+        "report",
+        "Makes one table of many runs: a row for each configuration, mean ± standard deviation over seeds.",
+        (
+            "efficientconv report outputs/sweeps/first",
+            "efficientconv report outputs/sweeps/first format=html",
+            "efficientconv report outputs/runs outputs/sweeps group_by=conv,model baseline=standard",
+        ),
+        "efficientconv.report.tool:run",
+        words=report_words,
+    ),
+    Tool(
+        "export",
+        "Folds a finished run's network and writes it with a model card.",
+        (
+            "efficientconv export run=outputs/runs/digits/resnet56-bdrconv/20261120-101500-3f2a",
+            "efficientconv export run=outputs/sweeps/first/conv-bsconv_u_model-resnet20_seed-0 preprocessing=true",
+            "efficientconv export run=outputs/sweeps/first/conv-bsconv_u_model-resnet20_seed-0 quantize=int8",
+        ),
+        "efficientconv.deploy.tool:export_run",
+        words=data_additions,
+        resolve=False,
+    ),
+    Tool(
+        "predict",
+        "Names the classes of images, with a run's network or an exported one.",
+        (
+            "efficientconv predict run=outputs/runs/digits/resnet56-bdrconv/20261120-101500-3f2a photo.jpg",
+            "efficientconv predict model.onnx photographs sheet=sheet.png",
+            "efficientconv predict model.onnx photographs top=1 csv=classes.csv",
+        ),
+        "efficientconv.cli.calls:predict",
+        words=leading_words("images"),
     ),
 )
 TOOLS = {tool.name: tool for tool in _ALL}

@@ -32,9 +32,16 @@ def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:
     return words_of
 
 
-def eval_words(words: Sequence[str]) -> list[str]:
+def data_additions(words: Sequence[str]) -> list[str]:
     """Make a key of the data an addition: the run's own data is the default, which is an empty group here."""
     return [f"++{word}" if word.startswith("data.") else word for word in words]
+
+
+def report_words(words: Sequence[str]) -> list[str]:
+    """Gather the directories, and write lists and paths so that Hydra reads them as they are."""
+    from efficientconv.report.words import hydra_words
+
+    return hydra_words(words)
 
 
 def tables_words(words: Sequence[str]) -> list[str]:

@@ -36,11 +36,21 @@ def _own_word(key: str, value: str) -> str:
 
     ``table=`` becomes ``tables=``: there is a folder of that name in ``configs``, for which Hydra would take it.
     """
-    if key in ("table", "results") and not _is_quoted(value, '"', "'", "["):
-        value = f"[{','.join(map(quoted, value.split(',')))}]"
-    if key in ("row", "save") and not _is_quoted(value, '"', "'"):
-        value = quoted(value)
+    if key in ("table", "results"):
+        value = list_value(value)
+    if key in ("row", "save"):
+        value = text_value(value)
     return f"{'tables' if key == 'table' else key}={value}"
+
+
+def list_value(text: str) -> str:
+    """Write texts with commas between them as Hydra's list of texts, unless that is what they are."""
+    return text if _is_quoted(text, '"', "'", "[") else f"[{','.join(map(quoted, text.split(',')))}]"
+
+
+def text_value(text: str) -> str:
+    """Write a text as Hydra's quoted text, unless that is what it is."""
+    return text if _is_quoted(text, '"', "'") else quoted(text)
 
 
 def _is_quoted(value: str, *quotes: str) -> bool:

@@ -55,7 +55,7 @@ def test_the_list_of_tools(words, status, capsys, monkeypatch):
     assert end.value.code == status
     told = capsys.readouterr().out
     for name, tool in TOOLS.items():
-        assert f"  {name:7}  {tool.summary}\n" in told
+        assert f"  {name:{max(map(len, TOOLS))}}  {tool.summary}\n" in told
 
 
 def test_an_unknown_tool(capsys, monkeypatch):

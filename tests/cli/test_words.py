@@ -1,4 +1,4 @@
-from efficientconv.cli.words import eval_words, first_word, leading_words, tables_words
+from efficientconv.cli.words import data_additions, first_word, leading_words, tables_words
 
 
 def test_a_first_word_is_the_value_of_a_key():
@@ -13,7 +13,7 @@ def test_leading_words_are_a_list():
 
 
 def test_keys_of_the_data_are_additions_to_the_runs_own():
-    assert eval_words(["run=a", "data.root=b", "data=digits"]) == ["run=a", "++data.root=b", "data=digits"]
+    assert data_additions(["run=a", "data.root=b", "data=digits"]) == ["run=a", "++data.root=b", "data=digits"]
 
 
 def test_words_for_training_are_kept_as_they_are():
