@@ -8,7 +8,7 @@ from efficientconv.tables.words import list_value, text_value
 
 
 def hydra_words(words: Sequence[str]) -> list[str]:
-    """Write directories, the words without ``=``, as one list, and other values so that Hydra reads them as they are."""
+    """Write directories, the words without ``=``, as one list, and other values as Hydra reads texts."""
     found: list[str] = []
     places: list[str] = []
     for word in words:
