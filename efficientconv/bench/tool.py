@@ -87,6 +87,9 @@ def step_table(found: Steps) -> Table:
         memory = "" if bytes_ is None else f"{bytes_ / 2**20:,.0f} MiB"
         row = (f"{rounds.ratio(name):.3f}", f"{rounds.rate(name):,.0f}", spread(rounds.rates[name]), memory)
         table.add_row(name, *row)
+    if median(found.overheads) < 0:
+        table.caption = f"overhead of {REAL}: lost in the noise of {found.steps} steps; more steps= or rounds= show it"
+        return table
     table.caption = (
         f"overhead of {REAL}: {median(found.overheads):,.0f} µs a step over {found.steps} steps, "
         f"of which {median(found.epoch_ends):,.1f} ms once, at the end of the epoch"

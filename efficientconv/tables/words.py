@@ -5,32 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from efficientconv.errors import UserError
 from efficientconv.runs.names import split_override
 
 OWN_KEYS = ("table", "row", "format", "results", "save", "run")
-_FLAGS = ("--cfg", "--config-dir", "--config-name", "--config-path", "--info", "--package")
-FLAGS_WITH_VALUE = (*_FLAGS, "-c", "-cd", "-cn", "-cp", "-i", "-p")
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part the command line into the words of which Hydra composes this tool's configuration, and those for training.
 
-    Words without ``=`` are tables' names, unless they are the values of flags before them.
-
-    Raises:
-        UserError: Hydra's flag for several jobs.
+    Words without ``=`` are tables' names.
     """
-    for word in words:
-        if word == "-m" or (len(word) > 2 and "--multirun".startswith(word)):  # Hydra's flags may be cut short
-            several = "several rows are a glob pattern, row='*ResNet*', and several tables stand between commas"
-            raise UserError(f"{word}: efficientconv tables is one job; {several}")
     own: list[str] = []
     others: list[str] = []
     tables: list[str] = []
-    for before, word in zip(["", *words], words, strict=False):
+    for word in words:
         key, value = split_override(word)
-        if word.startswith("-") or before in FLAGS_WITH_VALUE or key.startswith("hydra"):
+        if key.startswith("hydra"):
             own.append(word)
         elif "=" not in word:
             tables.append(word)
@@ -46,11 +36,21 @@ def _own_word(key: str, value: str) -> str:
 
     ``table=`` becomes ``tables=``: there is a folder of that name in ``configs``, for which Hydra would take it.
     """
-    if key in ("table", "results") and not _is_quoted(value, '"', "'", "["):
-        value = f"[{','.join(map(_quoted, value.split(',')))}]"
-    if key in ("row", "save") and not _is_quoted(value, '"', "'"):
-        value = _quoted(value)
+    if key in ("table", "results"):
+        value = list_value(value)
+    if key in ("row", "save"):
+        value = text_value(value)
     return f"{'tables' if key == 'table' else key}={value}"
+
+
+def list_value(text: str) -> str:
+    """Write texts with commas between them as Hydra's list of texts, unless that is what they are."""
+    return text if _is_quoted(text, '"', "'", "[") else f"[{','.join(map(quoted, text.split(',')))}]"
+
+
+def text_value(text: str) -> str:
+    """Write a text as Hydra's quoted text, unless that is what it is."""
+    return text if _is_quoted(text, '"', "'") else quoted(text)
 
 
 def _is_quoted(value: str, *quotes: str) -> bool:
@@ -58,7 +58,7 @@ def _is_quoted(value: str, *quotes: str) -> bool:
     return len(value) > 1 and value[0] in quotes and value[-1] == value[0].replace("[", "]")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Put a text in double quotes; backslashes count there only before a quote."""
     escaped = re.sub(r'(\\+)("|$)', r"\1\1\2", text).replace('"', '\\"')
     return f'"{escaped}"'

@@ -52,7 +52,7 @@ def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, 
         return json.loads(_training(words))
     except (HydraException, OmegaConfBaseException) as error:
         if overrides:
-            raise UserError(one_line(error, "train")) from error
+            raise UserError(one_line(error, "train", words)) from error
         raise UserError(f"{TABLES / table.name}.yaml: overrides: {_reason(words, error, 'train')}") from error
 
 
@@ -89,7 +89,7 @@ def _training_words(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _reason(words: Sequence[str], error: Exception, tool: str) -> str:
-    return f"{list(words)} does not compose: {one_line(error, tool)}"
+    return f"{list(words)} does not compose: {one_line(error, tool, words)}"
 
 
 @cache
