@@ -242,9 +242,7 @@ class OrthonormalConv2d(nn.Conv2d):
 
 def _distance_from_orthonormal(weight: Tensor) -> Tensor:
     """Return ‖W·Wᵀ − I‖_F for W of (rows, columns, 1, 1), in float32 at least: under bf16 the unit diagonal drowns."""
-    device = weight.device.type
-    autocast_off = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-    with autocast_off:
+    with nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False):  # meta has none
         rows = weight.flatten(1).to(torch.promote_types(weight.dtype, torch.float32))
         gram = rows @ rows.T
         return torch.linalg.matrix_norm(gram - torch.eye(len(rows), device=gram.device, dtype=gram.dtype))

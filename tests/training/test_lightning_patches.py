@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from torch.utils._pytree import LeafSpec
 
 from efficientconv.training.lightning_patches import NOT_FOR_THE_USER, skip_sigterm_broadcast
 
@@ -33,5 +34,7 @@ def test_the_loop_asks_for_a_sigterm_in_the_one_place_that_is_patched():
 
 @pytest.mark.parametrize(("pattern", "file"), list(zip(NOT_FOR_THE_USER, WARNING_FILES, strict=True)))
 def test_each_warning_that_is_silenced_still_reads_so(pattern, file):
+    if file.name == "_pytree.py" and not hasattr(LeafSpec, "__deprecated__"):
+        pytest.skip("this torch, older than 2.10, does not warn of LeafSpec")
     source = re.sub(r"\{[^}]*\}", "x", file.read_text())  # x for what an f-string puts in
     assert re.search(pattern, source), pattern
