@@ -32,7 +32,7 @@ from efficientconv.errors import UserError, nearest_first
 from efficientconv.layers import penalized_layers
 from efficientconv.profiling import Profile, complexity
 
-_CONV_KEYS = ("layer", "where", "instead", "regularization_weight")
+_CONV_KEYS = ("layer", "where", "units", "regularization_weight")
 
 
 def create_model(
@@ -42,7 +42,7 @@ def create_model(
 
     Args:
         backbone: called as ``backbone(num_classes=…)``.
-        conv: ``layer``, ``where`` and ``instead`` as :func:`replace_convs` takes them (where both layers are None, the
+        conv: ``layer``, ``where`` and ``units`` as :func:`replace_convs` takes them (where both layers are None, the
             network stays as it is), and ``regularization_weight``, which training reads.
         num_classes: number of logits.
         input_size: channels, height and width of the images, for counting MACs.
@@ -55,7 +55,7 @@ def create_model(
             raise UserError(f"conv.{key}: there is no such key; nearest first: {nearest_first(str(key), _CONV_KEYS)}")
     where = conv.get("where") or Where()
     model = backbone(num_classes=num_classes)
-    return replace_convs(model, conv.get("layer"), where, instead=conv.get("instead"), input_size=input_size)
+    return replace_convs(model, conv.get("layer"), where, units=conv.get("units"), input_size=input_size)
 
 
 def replace_convs(
@@ -63,7 +63,7 @@ def replace_convs(
     layer: Factory | None,
     where: Where = Where(),  # noqa: B008  # frozen
     *,
-    instead: Mapping[str, Factory] | None = None,
+    units: Mapping[str, Factory] | None = None,
     input_size: tuple[int, int, int] | None = None,
 ) -> tuple[nn.Module, ReplacementReport]:
     """Return a copy of ``model`` in which ``layer`` stands wherever ``where`` selects a convolution.
@@ -75,7 +75,7 @@ def replace_convs(
         model: any network.
         layer: takes ``nn.Conv2d``'s arguments and returns a ``ConvVariant`` or an ``nn.Conv2d``; None for no layer.
         where: which convolutions.
-        instead: a layer for each of the units ``depthwise_separable`` and ``projection``. In a model that has such a
+        units: a layer for each of the units ``depthwise_separable`` and ``projection``. In a model that has such a
             unit it applies, and ``layer`` does not; of ``where`` only names and ``min_channels`` do. A layer for
             ``first`` and ``last`` stands where no other selected convolution comes before, or after; ``layer`` stands
             in the rest.
@@ -84,15 +84,15 @@ def replace_convs(
     Raises:
         UserError: nothing is selected, or nothing that is selected can be represented; or an argument is of no use.
     """
-    instead = instead or {}
-    _check(layer, where, instead)
+    units = units or {}
+    _check(layer, where, units)
     before = _profile(model, input_size)
     new = copy.deepcopy(model)
     graph = Graph(new)
     places = find_places(new, graph)
-    jobs = with_ends(assign(places, layer, instead, where), graph, instead)
-    if not jobs and (layer is not None or instead):
-        raise nothing_selected(new, places, where, partial(assign, places, layer, instead))
+    jobs = with_ends(assign(places, layer, units, where), graph, units)
+    if not jobs and (layer is not None or units):
+        raise nothing_selected(new, places, where, partial(assign, places, layer, units))
     swaps, kept = _replace_all(new, graph, jobs)
     penalized = set(penalized_layers(new))
     after = _profile(new, input_size)
@@ -123,14 +123,14 @@ class _Swap:
     rewiring: Rewiring
 
 
-def _check(layer: Factory | None, where: Where, instead: Mapping[str, Factory]) -> None:
+def _check(layer: Factory | None, where: Where, units: Mapping[str, Factory]) -> None:
     if not isinstance(where, Where):
         raise UserError(f"conv.where={where!r}: an efficientconv.compose.Where is needed")
-    for unit in instead:
+    for unit in units:
         if unit not in (*UNIT_KINDS, *END_KINDS):
             near = nearest_first(unit, (*UNIT_KINDS, *END_KINDS))
-            raise UserError(f"conv.instead.{unit}: no such unit; nearest first: {near}")
-    factories = {f"instead.{unit}": factory for unit, factory in instead.items()}
+            raise UserError(f"conv.units.{unit}: no such unit; nearest first: {near}")
+    factories = {f"units.{unit}": factory for unit, factory in units.items()}
     for key, factory in (factories if layer is None else factories | {"layer": layer}).items():
         if isinstance(factory, nn.Module) or not callable(factory):
             needed = "something to call with nn.Conv2d's arguments is needed (in a config: _partial_: true)"

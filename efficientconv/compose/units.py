@@ -66,30 +66,30 @@ class Job:
 Assignment = Callable[[Where], list[Job]]
 
 
-def assign(places: list[Place], layer: Factory | None, instead: Mapping[str, Factory], where: Where) -> list[Job]:
-    """Give each unit that ``where`` selects its layer: of ``instead`` in a model that has such units, else ``layer``.
+def assign(places: list[Place], layer: Factory | None, units: Mapping[str, Factory], where: Where) -> list[Job]:
+    """Give each unit that ``where`` selects its layer: of ``units`` in a model that has such units, else ``layer``.
 
-    Names and ``min_channels`` of ``where`` speak of the units of ``instead`` too, the rest of convolutions alone.
+    Names and ``min_channels`` of ``where`` speak of the units of ``units`` too, the rest of convolutions alone.
     """
-    kinds = [kind for kind in instead if kind in UNIT_KINDS]
-    special = [Job(place, instead[kind], kind) for place in places for kind in kinds if place.is_a(kind)]
+    kinds = [kind for kind in units if kind in UNIT_KINDS]
+    special = [Job(place, units[kind], kind) for place in places for kind in kinds if place.is_a(kind)]
     if special:
         return [job for job in special if where.selects_place(job.place.unit, job.place.names)]
     return [Job(place, layer, "convolution") for place in places if layer is not None and place.is_selected(where)]
 
 
-def with_ends(jobs: list[Job], graph: Graph, instead: Mapping[str, Factory]) -> list[Job]:
+def with_ends(jobs: list[Job], graph: Graph, units: Mapping[str, Factory]) -> list[Job]:
     """Give those of the selected convolutions that no other one feeds, and those that feed no other, their own layer.
 
-    ``instead`` has it, as ``first`` and ``last``; the others keep theirs.
+    ``units`` has it, as ``first`` and ``last``; the others keep theirs.
     """
     names = {job.place.name for job in jobs if job.selected_as == "convolution"}
     end_of = {name: end for end, found in zip(END_KINDS, graph.ends(names), strict=True) for name in found}
-    return [_at_end(job, end_of.get(job.place.name, ""), instead) for job in jobs]
+    return [_at_end(job, end_of.get(job.place.name, ""), units) for job in jobs]
 
 
-def _at_end(job: Job, end: str, instead: Mapping[str, Factory]) -> Job:
-    return Job(job.place, instead[end], end) if end in instead else job
+def _at_end(job: Job, end: str, units: Mapping[str, Factory]) -> Job:
+    return Job(job.place, units[end], end) if end in units else job
 
 
 def find_places(model: nn.Module, graph: Graph) -> list[Place]:

@@ -89,10 +89,10 @@ def replace_in(model: nn.Module, conv: Mapping[str, Any]) -> tuple[nn.Module, Re
         UserError: the convolution fits nowhere in it.
     """
     conv = instantiate(conv, _convert_="all")
-    if conv["layer"] is None and not conv["instead"]:
+    if conv["layer"] is None and not conv["units"]:
         return model, None
     with QuickMeta():
-        return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])
+        return replace_convs(model, conv["layer"], conv["where"], units=conv["units"])
 
 
 def fold_network(model: nn.Module) -> nn.Module:

@@ -67,7 +67,7 @@ def test_where_nothing_helps_it_says_so():
 
 def test_names_that_leave_out_all_units_of_instead():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1))
-    message = refusal(model, BSConvS, Where(exclude=("*",)), instead={"projection": OrthonormalConv2d})
+    message = refusal(model, BSConvS, Where(exclude=("*",)), units={"projection": OrthonormalConv2d})
     assert "names unlike *" in message
     assert "What would select some: conv.where.exclude=[] (1 dense 1×1)." in message
 
@@ -78,7 +78,7 @@ def test_a_model_without_convolutions():
 
 
 def test_instead_alone_in_a_model_without_such_a_unit():
-    message = refusal(resnext_like(), None, instead={"depthwise_separable": BSConvU})
+    message = refusal(resnext_like(), None, units={"depthwise_separable": BSConvU})
     assert message.startswith("conv.where selects nothing in Sequential")
     assert message.endswith("No other conv.where would help. ") or message.endswith("No other conv.where would help.")
 

@@ -51,7 +51,7 @@ def test_without_a_size_there_are_no_macs():
 
 def test_penalties_without_a_change_are_told_in_words():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 4, 1))
-    _, report = replace_convs(model, BSConvS, RULE, instead={"projection": OrthonormalConv2d}, input_size=(3, 8, 8))
+    _, report = replace_convs(model, BSConvS, RULE, units={"projection": OrthonormalConv2d}, input_size=(3, 8, 8))
     text = " ".join(rendered(report).split())
     assert "Sequential: OrthonormalConv2d for each projection" in text
     assert "The architecture stays as it was, and so do parameters, MACs and outputs" in text

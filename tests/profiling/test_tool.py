@@ -99,7 +99,7 @@ def test_a_network_that_reads_its_weights_is_built_for_real():
         "_partial_": True,
         "name": "regnet_y_400mf",
     }
-    standard = {"layer": None, "where": None, "instead": None}
+    standard = {"layer": None, "where": None, "units": None}
     model = build_network({"model": node, "conv": standard}, 10)
     assert fold_network(model).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
