@@ -88,8 +88,8 @@ def test_all_kept_names_the_first_reasons_that_differ():
         nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3), nn.Conv2d(32, 64, 3), nn.Conv2d(64, 8, 3)
     )
     assert refusal(model, SlimConv2d) == (
-        "SlimConv2d can replace none of the 4 that conv.where selects: "
-        "1 (3×3 32→32): SlimConv2d puts out 24 of 32 channels, and its output goes into 2 (Conv2d), not into dense 1×1 "
+        "SlimConv2d can replace none of the 4 convolutions that conv.where selects: "
+        "1 (3×3 32→32): SlimConv2d outputs 24 of 32 channels, and its output goes into 2 (Conv2d), not into dense 1×1 "
         "convolutions alone; conv.layer.restore_width=true brings the others back; "
         "3 (3×3 32→64): out_channels=64: must equal in_channels=32, since SlimConv2d folds one width"
     )
@@ -103,7 +103,7 @@ def test_all_kept_counts_the_reasons_that_it_does_not_show():
 
     message = refusal(nn.Sequential(*(nn.Conv2d(8, 8, 3) for _ in range(5))), stubborn)
     assert message == (
-        "stubborn can replace none of the 4 that conv.where selects: 1 (3×3 8→8): one; 2 (3×3 8→8): two; "
+        "stubborn can replace none of the 4 convolutions that conv.where selects: 1 (3×3 8→8): one; 2 (3×3 8→8): two; "
         "3 (3×3 8→8): three; other reasons: 1"
     )
 

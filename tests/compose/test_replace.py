@@ -121,7 +121,7 @@ def test_a_narrower_layer_is_kept_out_where_the_width_is_needed():
     (kept,) = report.kept
     assert (kept.name, kept.before) == ("conv1", "3×3 32→32")
     assert kept.reason == (
-        "SlimConv2d puts out 24 of 32 channels, and its output goes into 'add', not into dense 1×1 convolutions alone; "
+        "SlimConv2d outputs 24 of 32 channels, and its output goes into 'add', not into dense 1×1 convolutions alone; "
         "conv.layer.restore_width=true brings the others back"
     )
 
@@ -258,7 +258,7 @@ def test_the_result_is_pickled_and_copied():
         ),
         (
             {"layer": None, "units": {"projektion": BSConvU}},
-            r"conv\.units\.projektion: no such unit; .*: projection, d",
+            r"conv\.units\.projektion: there is no such unit; .*: projection, d",
         ),
         ({"layer": None, "units": {"projection": None}}, r"conv\.units\.projection: a NoneType; something to call"),
     ],
