@@ -1,7 +1,7 @@
-"""How published counts were counted: each convention by name, as a function over what one forward pass recorded.
+"""The conventions of published counts: each a function, by name, of one recorded forward pass.
 
 Papers print "FLOPs", but each count came from some tool with rules of its own, and they differ by up to 42% on the same
-network. A convention counts what its tool counted and no more; 1 is one multiply-add.
+network. A convention counts the operations that its tool counted, and no others; 1 is one multiply-add.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from efficientconv.profiling.trace import Operator, Trace
 
 Convention = Callable[[Trace], Iterator[tuple[str, int]]]
 
-_LAYERS = ("convolution", "mm", "addmm")  # what nn.Conv2d and nn.Linear come down to
+_LAYERS = ("convolution", "mm", "addmm")  # the operators of nn.Conv2d and nn.Linear
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _ADAPTIVE_AVERAGE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -26,12 +26,12 @@ _POOLS = (*_AVERAGE_POOLS, *_ADAPTIVE_AVERAGE_POOLS, *_MAX_POOLS, *_ADAPTIVE_MAX
 
 
 def layer_operators(trace: Trace) -> Iterator[Operator]:
-    """Go through the convolutions and linear layers that work on the image, not on weights alone."""
+    """Yield the convolutions and linear layers that work on the image, not on weights alone."""
     return (op for op in trace.operators if op.name in _LAYERS and op.of_image)
 
 
 def weight_operators(trace: Trace) -> Iterator[Operator]:
-    """Go through the ``layer_operators`` and other products of the image with weights, such as ``torch.einsum``."""
+    """Yield the ``layer_operators`` and other products of the image with weights, such as ``torch.einsum``."""
     for op in trace.operators:
         is_einsum = op.name == "bmm" and not op.of_image_alone
         if op.of_image and (op.name in _LAYERS or is_einsum):
@@ -39,10 +39,10 @@ def weight_operators(trace: Trace) -> Iterator[Operator]:
 
 
 def macs(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Count the multiply-adds of the image with weights, however they are written, without biases.
+    """Count the multiply-adds of the image with weights, whatever the code that computes them, without biases.
 
     Products of weights alone (a kernel that is composed before it is used) cost nothing per image and are not counted;
-    nor are products of two activations (attention). So count SlimConv's README and the tables of timm's networks.
+    nor are products of two activations (attention). SlimConv's README and the tables of timm's networks count so.
     """
     for op in weight_operators(trace):
         yield op.module, op.macs
@@ -107,7 +107,7 @@ def hetconv(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as the VGG-16 tables of HetConv do, by formula.
 
     Linear layers, and convolutions with one for each output, biased or not. A layer that runs as a dense convolution
-    with zeros in its kernel counts by the part that is none, 1/P + (1 − 1/P)/k², its ``effective_macs_ratio``.
+    with zeros in its kernel counts by its non-zero part, 1/P + (1 − 1/P)/k², its ``effective_macs_ratio``.
     """
     for op in layer_operators(trace):
         dense = op.macs + (prod(op.output) if op.name == "convolution" else 0)
@@ -115,7 +115,7 @@ def hetconv(trace: Trace) -> Iterator[tuple[str, int]]:
 
 
 def hetconv_unbiased(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Count as ``hetconv`` does, but no biases: HetConv's ResNet-50, whose convolutions have none."""
+    """Count as ``hetconv`` does, without biases: for HetConv's ResNet-50, whose convolutions have none."""
     for op in layer_operators(trace):
         yield op.module, _effective(op.macs, op)
 
@@ -123,8 +123,8 @@ def hetconv_unbiased(trace: Trace) -> Iterator[tuple[str, int]]:
 def mmcls2021(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as MMClassification did in 2021, hence RepVGG's table there: ``ptflops2020`` without the classifier.
 
-    Its tool ran ``extract_feat``, which ends with the global pool. Its squeeze-excitations pool with a module, which
-    counts; those of the networks here take a mean, which counts the same.
+    The tool ran ``extract_feat``, which ends with the global pool. MMClassification's squeeze-excitations pool with a
+    module, which the tool counted; those of the networks here take a mean, which counts the same.
     """
     classifier = _classifier(trace)
     yield from ((name, count) for name, count in ptflops2020(trace) if name != classifier)
@@ -142,8 +142,8 @@ def mmpretrain(trace: Trace) -> Iterator[tuple[str, int]]:
 def fvcore(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as fvcore does in eval mode where there is no attention, hence FasterNet's table.
 
-    As ``macs``, and 2 for each input of a batch norm (1 without affine); 1 for each input of an adaptive average pool.
-    Activations and sums: nothing.
+    The counts of ``macs``, 2 for each input of a batch norm (1 without affine), and 1 for each input of an adaptive
+    average pool. Activations and sums: nothing.
     """
     yield from macs(trace)
     for call in trace.calls:
@@ -170,12 +170,12 @@ CONVENTIONS: dict[str, Convention] = {convention.__name__: convention for conven
 
 
 def _classifier(trace: Trace) -> str:
-    """Return the name of the module that computes the logits: the last that multiplies, if any does."""
+    """Return the name of the module that computes the logits: the last convolution or linear layer, if any."""
     return next((op.module for op in reversed(list(layer_operators(trace)))), "")
 
 
 def _adaptive_average_pools(trace: Trace) -> Iterator[Operator]:
-    """Go through the adaptive average pools, written as modules, functions or means over all pixels."""
+    """Yield the adaptive average pools, whether they are modules, functions or means over all pixels."""
     for op in trace.operators:
         is_mean_of_pixels = op.name == "mean" and len(op.inputs[0]) == 4 and prod(op.output) == prod(op.inputs[0][:2])
         if op.of_image and (op.name == "_adaptive_avg_pool2d" or is_mean_of_pixels):
