@@ -209,8 +209,8 @@ def _remark(graph: Graph) -> str:
     if graph.untraceable is None:
         return ""
     return (
-        f"The model cannot be traced ({graph.untraceable}): the stem is told by its shape, projections are not found, "
-        "and no layer can be narrower"
+        f"The model cannot be traced ({graph.untraceable}): the stem is chosen by its shape, "
+        "projections are not known, and no layer can be narrower"
     )
 
 
