@@ -68,10 +68,10 @@ def profile() -> None:
 def tables() -> None:
     """Print published tables beside computed and measured figures: ``efficientconv tables table=slimconv/imagenet``."""
     from efficientconv.tables import tool
-    from efficientconv.tables.words import split_words
+    from efficientconv.tables.arguments import split_arguments
 
     with _one_line_errors("tables"):
-        own, overrides = split_words(sys.argv[1:])
+        own, overrides = split_arguments(sys.argv[1:])
     sweeps: list[list[str]] | None = None
 
     def print_or_plan(config: DictConfig) -> None:
