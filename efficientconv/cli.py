@@ -35,6 +35,9 @@ def main() -> None:
         "profile": profile,
         "tables": tables,
         "bench": bench,
+        "report": report,
+        "export": export,
+        "predict": predict,
     }
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
@@ -93,6 +96,29 @@ def bench() -> None:
     if words and words[0].isalpha():
         sys.argv[1:] = [f"action={words[0]}", *words[1:]]
     _run("bench", _bench_job)
+
+
+def report() -> None:
+    """Make one table of many runs: ``efficientconv report outputs/sweeps/first``."""
+    from efficientconv.report import tool
+    from efficientconv.report.words import hydra_words
+
+    with _one_line_errors("report"):
+        sys.argv[1:] = hydra_words(sys.argv[1:])
+    _run("report", lambda config: tool.run(_plain(config, resolve=False)))
+
+
+def export() -> None:
+    """Fold a finished run's network and write it: ``efficientconv export run=outputs/runs/... format=onnx``."""
+    sys.argv[1:] = [f"++{word}" if word.startswith("data.") else word for word in sys.argv[1:]]
+    _run("export", _export_job)
+
+
+def predict() -> None:
+    """Name the classes of images: ``efficientconv predict run=outputs/runs/... photo.jpg folder``."""
+    paths = [word for word in sys.argv[1:] if "=" not in word and not word.startswith("-")]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in paths]
+    _run("predict", lambda config: _predict_job(config, paths))
 
 
 def _trained(words: list[str]) -> bool:
@@ -215,3 +241,18 @@ def _bench_job(config: DictConfig) -> None:
 
     logging.getLogger("efficientconv").setLevel(logging.WARNING)  # what training says of an epoch is not for here
     run_bench(_plain(config, resolve=True))
+
+
+def _export_job(config: DictConfig) -> None:
+    from efficientconv.deploy.tool import export_run
+
+    if OmegaConf.is_missing(config, "run"):
+        raise UserError("run is missing: efficientconv export run=outputs/runs/<data>/<model>-<conv>/<time>")
+    data = _plain(config.pop("data"), resolve=False) if config.get("data") else None
+    export_run(_plain(config, resolve=True) | {"data": data})
+
+
+def _predict_job(config: DictConfig, paths: list[str]) -> None:
+    from efficientconv.deploy.tool import predict as predict_images
+
+    predict_images(_plain(config, resolve=True), paths)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import cached_property
 from typing import Any, TypeGuard
 
@@ -29,16 +29,20 @@ _PRODUCTS = ("mul", "imul", "mul_")
 class Graph:
     """The operations of a model's forward pass and their connections.
 
+    Args:
+        model: any network; edits of it that keep the names of modules may follow.
+        is_leaf: which modules are one operation; the calls inside the others are operations of the graph.
+
     Attributes:
         untraceable: why ``torch.fx`` cannot trace the model; None where it can.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, is_leaf: Callable[[nn.Module], bool] | None = None) -> None:
         self._model = model
         self._modules = dict(model.named_modules())
         self.untraceable: str | None = None
         try:
-            self._nodes = list(_Tracer().trace(meta_copy(model), _defaults(model)).nodes)
+            self._nodes = list(_Tracer(is_leaf or is_unit).trace(meta_copy(model), _defaults(model)).nodes)
         except Exception as error:  # a forward pass may raise anything; names and shapes then stand in for the graph
             self._nodes = []
             self.untraceable = str(error).partition("\n")[0]
@@ -46,6 +50,11 @@ class Graph:
         for node in self._nodes:
             if node.op == "call_module":
                 self._calls[str(node.target)].append(node)
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """The operations, in the order in which they run."""
+        return self._nodes
 
     def calls(self, name: str) -> list[Node]:
         """Return the calls of the module ``name`` in their order; an empty list where there is no graph."""
@@ -158,10 +167,24 @@ def _not_behind_others(names: Set[str], nodes: Iterable[Node], before: Callable[
 
 
 class _Tracer(torch.fx.Tracer):
+    def __init__(self, is_leaf: Callable[[nn.Module], bool]) -> None:
+        super().__init__()
+        self._is_leaf = is_leaf
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, DepthwiseSeparableConv2d):
-            return False
-        return isinstance(m, (nn.Conv2d, ConvVariant)) or is_norm(m) or next(m.children(), None) is None
+        return self._is_leaf(m)
+
+
+def is_unit(module: nn.Module) -> bool:
+    """Tell whether ``module`` is a convolution, a variant or a norm, or has no children."""
+    if isinstance(module, ConvVariant) and not isinstance(module, DepthwiseSeparableConv2d):
+        return True
+    return is_part(module)
+
+
+def is_part(module: nn.Module) -> bool:
+    """Tell whether ``module`` is a convolution or a norm, or has no children; a variant is what it is made of."""
+    return isinstance(module, nn.Conv2d) or is_norm(module) or next(module.children(), None) is None
 
 
 def is_norm(module: nn.Module | None) -> bool:

@@ -47,9 +47,9 @@ def plan_rewiring(graph: Graph, name: str) -> Rewiring:
 def carry_out(model: nn.Module, rewiring: Rewiring, channels: int) -> None:
     """Remove the norms from ``model`` and rebuild the consumers for ``channels`` input channels."""
     for name in rewiring.norms:
-        _exchange(model, name, _without_norm(model.get_submodule(name)))
+        exchange(model, name, without_norm(model.get_submodule(name)))
     for name in rewiring.consumers:
-        _exchange(model, name, _narrowed(model.get_submodule(name), channels))
+        exchange(model, name, _narrowed(model.get_submodule(name), channels))
 
 
 def _followers(graph: Graph, call: Node) -> Iterator[Node]:
@@ -92,14 +92,15 @@ def _describe(node: Node, module: nn.Module | None) -> str:
     return "the model's output" if node.op == "output" else f"'{node.name.rstrip('_0123456789')}'"
 
 
-def _exchange(model: nn.Module, name: str, new: nn.Module) -> None:
+def exchange(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Put ``new`` in the place of the module ``name``, by every name that leads to it."""
     old = model.get_submodule(name)
     for alias, module in list(model.named_modules(remove_duplicate=False)):
         if module is old:
             model.set_submodule(alias, new)
 
 
-def _without_norm(norm: nn.Module) -> nn.Module:
+def without_norm(norm: nn.Module) -> nn.Module:
     """Return the activation inside a norm to remove (timm's ``BatchNormAct2d``), or the identity."""
     inside = list(norm.children())
     return nn.Sequential(*inside) if inside else nn.Identity()

@@ -238,6 +238,13 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         assert self._test is not None
         return self._loader(self._test, self.eval_batch_size, training=False)
 
+    def test_sample(self, most: int) -> EpochLoader:
+        """Batches of ``most`` test images at even distances, in order; of all where there are fewer."""
+        self.setup("test")
+        assert self._test is not None
+        positions = torch.linspace(0, len(self._test) - 1, min(most, len(self._test))).round().long()
+        return self._loader(self._test.subset(positions), self.eval_batch_size, training=False)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the training data and the bad images met, for checkpoints.
 

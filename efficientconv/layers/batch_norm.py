@@ -53,6 +53,27 @@ def folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
     return rescaled(conv, *scale_and_shift(norm))
 
 
+def folded_behind(norm: nn.Module, conv: nn.Conv2d) -> nn.Conv2d:
+    """Return a new convolution that computes ``conv(norm(x))`` as in eval mode.
+
+    Args:
+        norm: a batch norm.
+        conv: a convolution without padding, whose zeros the norm would not have shifted; it stays as it is.
+
+    Raises:
+        ValueError: ``conv`` pads.
+    """
+    if conv.padding not in ((0, 0), "valid"):
+        raise ValueError(f"padding={conv.padding}: a batch norm in front goes into a convolution without padding only")
+    scale, shift = (value.view(conv.groups, -1, 1, 1) for value in scale_and_shift(norm))
+    weight = conv.weight.detach().unflatten(0, (conv.groups, -1))  # (g, o/g, i/g, k, k)
+    result = copy.deepcopy(conv)
+    result.weight = nn.Parameter((weight * scale.unsqueeze(1)).flatten(0, 1))
+    bias = (weight * shift.unsqueeze(1)).sum((2, 3, 4)).flatten()
+    result.bias = nn.Parameter(bias if conv.bias is None else bias + conv.bias.detach())
+    return result
+
+
 def folded_sequence(path: nn.Sequential) -> nn.Sequential:
     """Return a sequence that computes the same with each batch norm folded into the convolution in front of it."""
     modules: list[Any] = []

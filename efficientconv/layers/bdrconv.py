@@ -24,8 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.affine import gated_norm
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole, whole_pair
 from efficientconv.layers.batch_norm import ScaleShift, rescaled, scale_and_shift
+from efficientconv.layers.cpu_forms import grouped, pointwise
 from efficientconv.layers.pooling import stride_pooling
 from efficientconv.layers.squeeze_excitation import SqueezeExcitation
 
@@ -168,10 +170,12 @@ class BDRConv2d(ConvVariant):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
         main, other = x.split(self.split, 1)
-        intrinsic = self.main_conv(main)  # (N, a, H', W')
-        expanded = self.expand(self.pool(other))  # (N, o, H', W')
-        diverse = self.diversity_conv(self.bn1(torch.cat((self.pool(main), expanded), 1)))  # (N, o − a, H', W')
-        return self.se(self.bn2(torch.cat((intrinsic, diverse), 1))) + expanded
+        intrinsic = pointwise(self.main_conv, main)  # (N, a, H', W')
+        expanded = pointwise(self.expand, self.pool(other))  # (N, o, H', W')
+        features = self.bn1(torch.cat((self.pool(main), expanded), 1))  # (N, m + o, H', W')
+        diverse = grouped(self.diversity_conv, features)  # (N, o − a, H', W')
+        y = torch.cat((intrinsic, diverse), 1)
+        return gated_norm(y, self.bn2, self.se.weights).add_(expanded)
 
     def _fold_batch_norms(self) -> None:
         scales, shifts = (

@@ -10,7 +10,7 @@ code has n = 2 alone; the other n are what reproduces the paper's parameter coun
 - i/n channels on the first path and i/2n on the second, whatever n; where n does not divide i, the remainder of the
   channels is left out.
 - In a grouped convolution the second path has half the groups (Sc-ResNeXt-101 32×3d, k = 2: 32 and 16). The code gives
-  both paths all of them, which for that network it cannot build.
+  both paths all of them, which for that network it cannot build; ``second_path_groups=groups`` is its layer.
 
 ``restore_width`` is not the paper's: the paper uses the layer only where a 1×1 convolution follows.
 """
@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
+from efficientconv.layers.affine import sum_of_parts
+from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor, require_whole
 from efficientconv.layers.batch_norm import folded_sequence
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
 
@@ -48,17 +49,18 @@ class SlimConv2d(ConvVariant):
         stride: of the two k×k convolutions, in pixels.
         padding: of the two k×k convolutions, in pixels.
         dilation: of the two k×k convolutions, in pixels.
-        groups: of the k×k convolution on the first path; the second has half of them.
+        groups: of the k×k convolution on the first path.
         bias: accepted and without effect, since the output carries batch norms' shifts; ``self.bias`` is None.
         padding_mode: of the two k×k convolutions.
         device: of the parameters.
         dtype: of the parameters.
         num_splits: n, at least 2; the paper's k is 2n/3.
+        second_path_groups: of the k×k convolution on the second path; None for half of ``groups``, at least 1.
         restore_width: a ReLU and a 1×1 convolution without bias at the end, back to the width asked for.
 
     Raises:
-        ValueError: in and out differ, i is below 32 or 2n, ``groups`` does not divide the paths' widths, or the
-            geometry is none.
+        ValueError: in and out differ, i is below 32 or 2n, ``groups`` or ``second_path_groups`` does not divide its
+            path's width, or the geometry is none.
 
     In training the gate's batch norm sees one pixel an image, so that a batch needs at least two.
     """
@@ -78,13 +80,15 @@ class SlimConv2d(ConvVariant):
         dtype: torch.dtype | None = None,
         *,
         num_splits: int = 2,
+        second_path_groups: int | None = None,
         restore_width: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
         self._check_widths(num_splits)
         self.num_splits = num_splits
         first, second = in_channels // num_splits, in_channels // (2 * num_splits)
-        self._check_groups()
+        self._check_groups(second_path_groups)
+        second_groups = second_path_groups or max(1, groups // 2)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.gate = _gate(in_channels, **factory)
         self.path1 = nn.Sequential(
@@ -94,7 +98,7 @@ class SlimConv2d(ConvVariant):
             nn.Conv2d(first, second, 1, bias=False, **factory),
             nn.BatchNorm2d(second, **factory),
             nn.ReLU(inplace=True),
-            self._convolution(second, second, max(1, groups // 2), False, **factory),
+            self._convolution(second, second, second_groups, False, **factory),
             nn.BatchNorm2d(second, **factory),
         )
         self.restore: nn.Module = nn.Identity()
@@ -117,18 +121,20 @@ class SlimConv2d(ConvVariant):
         if 2 * num_splits > self.in_channels:
             raise ValueError(f"num_splits={num_splits}: must be at most in_channels/2 = {self.in_channels // 2}")
 
-    def _check_groups(self) -> None:
-        if self._groups_fit(self.num_splits):
-            return
-        fitting = [str(n) for n in range(2, self.in_channels // 2 + 1) if self._groups_fit(n)]
-        advice = f"num_splits={' or '.join(fitting)}" if fitting else "groups=1"
-        raise ValueError(
-            f"groups={self.groups}: must divide the first path's in_channels//num_splits = "
-            f"{self.in_channels // self.num_splits} channels, and half of them the second path's "
-            f"{self.in_channels // (2 * self.num_splits)}; {advice} would fit"
-        )
+    def _check_groups(self, second_path_groups: int | None) -> None:
+        first, second = self.in_channels // self.num_splits, self.in_channels // (2 * self.num_splits)
+        if second_path_groups is not None:
+            require_divisor("groups", self.groups, first_path_channels=first)
+            require_divisor("second_path_groups", second_path_groups, second_path_channels=second)
+        elif not self._halved_groups_fit(self.num_splits):
+            fitting = [str(n) for n in range(2, self.in_channels // 2 + 1) if self._halved_groups_fit(n)]
+            advice = f"num_splits={' or '.join(fitting)}" if fitting else "groups=1"
+            raise ValueError(
+                f"groups={self.groups}: must divide the first path's in_channels//num_splits = {first} channels, and "
+                f"half of them the second path's {second}; {advice} would fit"
+            )
 
-    def _groups_fit(self, num_splits: int) -> bool:
+    def _halved_groups_fit(self, num_splits: int) -> bool:
         first, second = self.in_channels // num_splits, self.in_channels // (2 * num_splits)
         return first % self.groups == 0 and second % max(1, self.groups // 2) == 0
 
@@ -138,15 +144,10 @@ class SlimConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        weights = self.gate(x.mean((2, 3), keepdim=True))  # (N, i, 1, 1)
-        y1 = self.path1(self._sum_parts(x * weights))
-        y2 = self.path2(self._sum_parts(x * weights.flip(1)))
+        weights = self.gate(x.mean((2, 3), keepdim=True))[:, :, 0, 0]  # (N, i)
+        y1 = self.path1(sum_of_parts(x, weights, self.num_splits))
+        y2 = self.path2(sum_of_parts(x, weights.flip(1), self.num_splits))
         return self.restore(torch.cat((y1, y2), 1))
-
-    def _sum_parts(self, x: Tensor) -> Tensor:
-        """Add the n parts of ⌊i/n⌋ channels up: (N, i, H, W) → (N, ⌊i/n⌋, H, W)."""
-        width = self.in_channels // self.num_splits
-        return x.narrow(1, 0, self.num_splits * width).unflatten(1, (self.num_splits, width)).sum(1)
 
     def _fold_batch_norms(self) -> None:
         self.gate, self.path1, self.path2 = (folded_sequence(path) for path in (self.gate, self.path1, self.path2))

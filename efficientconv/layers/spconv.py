@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 from efficientconv.layers.batch_norm import folded, rescaled, scale_and_shift
-from efficientconv.layers.fusion import softmax_fusion
+from efficientconv.layers.cpu_forms import pointwise
+from efficientconv.layers.fusion import softmax_fusion_of_norms
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
 from efficientconv.layers.pooling import stride_pooling
 
@@ -114,9 +115,9 @@ class SPConv2d(ConvVariant):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
         representative, redundant = x.split(self.split, 1)
-        y1 = self.bn1(self.gwc(representative) + self.pwc(self.pool(representative)))
-        y2 = self.bn2(self.conv1x1(self.pool(redundant)))
-        return softmax_fusion(y1, y2)
+        y1 = self.gwc(representative).add_(pointwise(self.pwc, self.pool(representative)))
+        y2 = pointwise(self.conv1x1, self.pool(redundant))
+        return softmax_fusion_of_norms(y1, self.bn1, y2, self.bn2)
 
     def _fold_batch_norms(self) -> None:
         scale, shift = scale_and_shift(self.bn1)

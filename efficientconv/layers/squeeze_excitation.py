@@ -24,8 +24,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        return x * self.weights(x.mean((2, 3)))
+        return x * self.weights(x.mean((2, 3)))[:, :, None, None]
 
     def weights(self, means: Tensor) -> Tensor:
-        """Map what describes the channels, (N, C), to their weights between 0 and 1, (N, C, 1, 1)."""
-        return torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))[:, :, None, None]
+        """Map what describes the channels, (N, C), to their weights between 0 and 1, (N, C)."""
+        return torch.sigmoid(self.fc2(torch.relu(self.fc1(means))))

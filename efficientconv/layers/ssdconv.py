@@ -144,8 +144,8 @@ class SSDConv2d(ConvVariant):
         expanded = self.expand(self.pool(other))  # (N, e, H', W')
         diverse = self.diversity_conv(self.bn1(torch.cat((self.pool(main), expanded), 1)))  # (N, d, H', W')
         y = self.bn2(torch.cat((base, diverse), 1))
-        attention = self.se.weights(_dissimilarity(y) * y.mean((2, 3)))  # (N, o, 1, 1)
-        return y * attention + self.down(expanded)
+        attention = self.se.weights(_dissimilarity(y) * y.mean((2, 3)))  # (N, o)
+        return y * attention[:, :, None, None] + self.down(expanded)
 
     def _fold_batch_norms(self) -> None:
         scales, shifts = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +13,9 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from efficientconv.compose import ReplacementReport, replace_convs
+from efficientconv.compose import ReplacementReport, fold_layers, replace_convs
 from efficientconv.console import console, figures_table
 from efficientconv.errors import UserError
-from efficientconv.layers import ConvVariant
 from efficientconv.profiling import Profile, complexity
 from efficientconv.profiling.meta import QuickMeta
 
@@ -57,7 +55,7 @@ def _counts(plain: nn.Module, network: nn.Module, size: tuple[int, int, int]) ->
     counts = {"trained": complexity(network, size)}
     if network is not plain:
         counts = {"plain": complexity(plain, size)} | counts
-    folded = complexity(fold_network(network), size)
+    folded = complexity(fold_layers(network), size)
     if (folded.totals, folded.params) != (counts["trained"].totals, counts["trained"].params):
         counts["folded"] = folded
     return counts
@@ -93,26 +91,6 @@ def replace_in(model: nn.Module, conv: Mapping[str, Any]) -> tuple[nn.Module, Re
         return model, None
     with QuickMeta():
         return replace_convs(model, conv["layer"], conv["where"], units=conv["units"])
-
-
-def fold_network(model: nn.Module) -> nn.Module:
-    """Return a copy of a network folded for inference: this project's layers, and timm's own."""
-    with next(model.parameters()).device, QuickMeta():
-        folded = _folded_by_timm(model) if _is_of_timm(model) else copy.deepcopy(model)
-        for name, module in list(folded.named_modules()):
-            if isinstance(module, ConvVariant):
-                folded.set_submodule(name, module.fold())
-    return folded
-
-
-def _is_of_timm(model: nn.Module) -> bool:
-    return any(type(module).__module__.startswith("timm.") for module in model.modules())
-
-
-def _folded_by_timm(model: nn.Module) -> nn.Module:
-    from timm.utils import reparameterize_model  # takes seconds, which other networks do not need
-
-    return reparameterize_model(model)  # a copy
 
 
 def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | None]:

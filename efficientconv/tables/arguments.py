@@ -46,11 +46,21 @@ def _own_override(key: str, value: str) -> str:
 
     ``table=`` becomes ``tables=``, since Hydra would take the former for an option of the group ``configs/table``.
     """
-    if key in ("table", "results") and not _is_quoted(value, '"', "'", "["):
-        value = f"[{','.join(map(_quoted, value.split(',')))}]"
-    if key in ("row", "save") and not _is_quoted(value, '"', "'"):
-        value = _quoted(value)
+    if key in ("table", "results"):
+        value = list_value(value)
+    if key in ("row", "save"):
+        value = text_value(value)
     return f"{'tables' if key == 'table' else key}={value}"
+
+
+def list_value(text: str) -> str:
+    """Write texts separated by commas as a list in Hydra's grammar; return a list as it is."""
+    return text if _is_quoted(text, '"', "'", "[") else f"[{','.join(map(_quoted, text.split(',')))}]"
+
+
+def text_value(text: str) -> str:
+    """Write a text as a quoted text in Hydra's grammar; return a quoted text as it is."""
+    return text if _is_quoted(text, '"', "'") else _quoted(text)
 
 
 def _is_quoted(value: str, *quotes: str) -> bool:

@@ -173,7 +173,7 @@ def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         UserError: see `run`; or no run to save.
     """
     from efficientconv.tables.entries import entries_of_tables
-    from efficientconv.tables.render import formats, page
+    from efficientconv.tables.render import atlas, formats, page
 
     chosen = choose(config["tables"], config["row"])
     measurements = Measurements(places(config, overrides), overrides)
@@ -184,7 +184,8 @@ def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
             screen.print(formats.as_rich(section, screen.width), crop=False)
     else:
         is_page = config["format"] == "markdown" and "all" in config["tables"] and config["row"] == "*"
-        sys.stdout.write((page.page if is_page else formats.FORMATS[config["format"]])(sections))
+        writers = formats.FORMATS | {"html": atlas.as_html}
+        sys.stdout.write((page.page if is_page else writers[config["format"]])(sections))
     if config["run"]:
         _report_other_classes(measurements, chosen)
     if config["save"] is not None:

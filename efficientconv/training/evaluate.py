@@ -47,21 +47,9 @@ def evaluate(
         UserError: not a run directory, an untrusted target, a damaged checkpoint, data of other classes, …
     """
     silence_lightning()
-    config = run.read_config()
-    config |= safe_config({group: config[group] for group in ("model", "conv", "data")}, allow, str(run.config_file))
-    node = as_trained(data_config(config, data), run)
-    dataset = instantiate(safe_config(node, allow, "data"), _convert_="all")
-    dataset.prepare_test()
-    dataset.setup("test")
-    require_same_classes(run, dataset.class_names)
-    model, _ = create_model(
-        instantiate(config["model"], _convert_="all"),
-        instantiate(config["conv"], _convert_="all"),
-        dataset.num_classes,
-        dataset.input_size,
-    )
-    chosen, state = choose_weights(run, weights)
-    load_weights(model, state, run)
+    config = trusted_config(run, allow)
+    node, dataset = open_data(run, config, data, allow)
+    model, chosen = restore(run, config, dataset.num_classes, dataset.input_size, weights)
     result = _score(model, dataset.num_classes, dataset, trainer)
     evaluated_on = run.read_summary().get("evaluated_on", dataset.evaluated_on)
     return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, evaluated_on)}
@@ -72,6 +60,59 @@ def note(weights: str, evaluated_on: str) -> str | None:
     if weights == "best" and evaluated_on == "test":
         return "the best epoch was chosen on this same test set (data.val_split=0), so this figure is optimistic"
     return None
+
+
+def trusted_config(run: RunDirectory, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a run's configuration; what builds its network and its data is trusted in it, see ``safe_config``."""
+    config = run.read_config()
+    groups = {group: config[group] for group in ("model", "conv", "data")}
+    return config | safe_config(groups, allow, str(run.config_file))
+
+
+def open_data(
+    run: RunDirectory, config: Mapping[str, Any], changes: Mapping[str, Any] | None = None, allow: Sequence[str] = ()
+) -> tuple[dict[str, Any], Any]:
+    """Return the data configuration to use, see ``data_config``, and the data set, ready for its test images.
+
+    Raises:
+        UserError: the data cannot be read, or has other classes than the run was trained on.
+    """
+    node = as_trained(data_config(config, changes), run)
+    dataset = instantiate(safe_config(node, allow, "data"), _convert_="all")
+    dataset.prepare_test()
+    dataset.setup("test")
+    require_same_classes(run, dataset.class_names)
+    return node, dataset
+
+
+def restore(
+    run: RunDirectory,
+    config: Mapping[str, Any],
+    num_classes: int,
+    input_size: tuple[int, int, int],
+    weights: str | None = None,
+) -> tuple[nn.Module, str]:
+    """Build a run's network with the weights asked for; return it and what they are called.
+
+    Args:
+        run: where the weights are.
+        config: its trusted configuration.
+        num_classes: number of logits.
+        input_size: channels, height and width of an image.
+        weights: as `evaluate` takes them.
+
+    Raises:
+        UserError: there are no such weights, they are damaged, or of another network.
+    """
+    model, _ = create_model(
+        instantiate(config["model"], _convert_="all"),
+        instantiate(config["conv"], _convert_="all"),
+        num_classes,
+        input_size,
+    )
+    chosen, state = choose_weights(run, weights)
+    load_weights(model, state, run)
+    return model, chosen
 
 
 def data_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer, seed_everything
 from efficientconv.compose import ReplacementReport
 from efficientconv.console import console
 from efficientconv.datasets import ImageData
+from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
 from efficientconv.runs.directory import RunDirectory
@@ -136,6 +137,7 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
 
 def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> None:
     """Print what was replaced and what the figures are measured on, and keep it with the run."""
+    image_format = ImageFormat.of(data)
     console().print(report)
     if data.evaluated_on == "test":
         log.info(
@@ -150,6 +152,7 @@ def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> N
         class_names=data.class_names,
         normalization=asdict(data.normalization) if data.normalization else None,
         data_fingerprint=data.fingerprint(),
+        image_format=image_format.to_dict() if image_format else None,
         evaluated_on=data.evaluated_on,
     )
 

@@ -19,14 +19,16 @@ def read(path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_output_is_the_authors(path):
+def test_output_is_the_authors(path, memory_format):
     golden = read(path)
     arguments = json.loads(str(golden["arguments"]))
     layer = getattr(layers, str(golden["layer"]))(**arguments, dtype=torch.float64)
     state = {name.removeprefix("state/"): torch.from_numpy(value) for name, value in golden.items() if "/" in name}
     layer.load_state_dict(layer.from_authors(state))
-    x = torch.from_numpy(golden["input"])
+    layer = layer.to(memory_format=memory_format)
+    x = torch.from_numpy(golden["input"]).contiguous(memory_format=memory_format)
     for mode in ("eval", "train"):
         y = layer.train(mode == "train")(x)
         torch.testing.assert_close(y, torch.from_numpy(golden[mode]), rtol=0, atol=1e-6)

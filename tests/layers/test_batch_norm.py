@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from efficientconv.layers.batch_norm import ScaleShift, folded, folded_sequence, rescaled, scale_and_shift
+from efficientconv.layers.batch_norm import (
+    ScaleShift,
+    folded,
+    folded_behind,
+    folded_sequence,
+    rescaled,
+    scale_and_shift,
+)
 
 
 def norm(channels: int = 1, **kwargs) -> nn.BatchNorm2d:
@@ -54,3 +61,8 @@ def test_folded_sequence_keeps_the_rest():
     result, x = folded_sequence(path), torch.randn(2, 1, 5, 5)
     assert [type(module) for module in result] == [nn.Conv2d, nn.ReLU, nn.Conv2d]
     torch.testing.assert_close(result(x), path(x), rtol=1e-5, atol=1e-4)
+
+
+def test_a_norm_in_front_of_a_padded_convolution_does_not_fold():
+    with pytest.raises(ValueError, match=r"padding=\(1, 1\): a batch norm in front goes into a convolution without"):
+        folded_behind(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1))

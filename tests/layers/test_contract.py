@@ -316,8 +316,8 @@ def test_export_with_dynamic_batch(case):
 
 
 def test_compiles_without_graph_breaks(case):
-    layer = case.build(stride=case.stride)
-    compiled, x = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager"), case.input()
+    layer, x = case.build(stride=case.stride, dtype=torch.float64), case.input(dtype=torch.float64)
+    compiled = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
     y, expected = compiled(x), layer(x)
     torch.testing.assert_close(y, expected)
     y.sum().backward()

@@ -70,6 +70,11 @@ def test_second_path_has_half_the_groups():
     assert (layer.path1[0].groups, layer.path2[3].groups) == (32, 16)
 
 
+def test_second_path_may_have_all_groups_as_in_the_authors_code():
+    layer = SlimConv2d(128, 128, 3, padding=1, groups=32, second_path_groups=32)
+    assert (layer.path1[0].groups, layer.path2[3].groups) == (32, 32)
+
+
 @pytest.mark.parametrize(("channels", "num_splits"), [(64, 2), (256, 4), (96, 3)])
 def test_parameter_count(channels, num_splits):
     a, b, hidden = channels // num_splits, channels // (2 * num_splits), channels // 32
@@ -90,6 +95,14 @@ def test_parameter_count(channels, num_splits):
         (
             {"in_channels": 96, "out_channels": 96, "groups": 32},
             "groups=32: must divide the first path's .* = 48 channels, .* 24; num_splits=3 would fit",
+        ),
+        (
+            {"in_channels": 96, "out_channels": 96, "groups": 32, "second_path_groups": 8},
+            "groups=32: must divide first_path_channels=48; 1 or .* or 48 would fit",
+        ),
+        (
+            {"groups": 32, "second_path_groups": 32},
+            "second_path_groups=32: must divide second_path_channels=16; 1 or .* or 16 would fit",
         ),
     ],
 )

@@ -8,10 +8,11 @@ import yaml
 from rich.console import Console, Group
 from torch import nn
 
+from efficientconv.compose import fold_layers
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.profiling import CONVENTIONS, complexity
-from efficientconv.profiling.tool import build_network, fold_network, profile, totals, tree
+from efficientconv.profiling.tool import build_network, profile, totals, tree
 from efficientconv.tables.count.configurations import composed_network
 from efficientconv.tables.load.files import load_table
 
@@ -101,12 +102,12 @@ def test_a_network_that_reads_its_weights_is_built_for_real():
     }
     standard = {"layer": None, "where": None, "units": None}
     model = build_network({"model": node, "conv": standard}, 10)
-    assert fold_network(model).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    assert fold_layers(model).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
 def test_folding_leaves_the_network_as_it_is(networks):
     model = build_network(networks["DO-Conv"], 10)
-    fold_network(model)
+    fold_layers(model)
     assert type(model.conv1).__name__ == "DOConv2d"
 
 

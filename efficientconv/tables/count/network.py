@@ -11,9 +11,10 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from efficientconv.compose import fold_layers
 from efficientconv.messages import one_line
 from efficientconv.profiling import complexity
-from efficientconv.profiling.tool import build_network, fold_network
+from efficientconv.profiling.tool import build_network
 from efficientconv.tables.count.configurations import composed_network, row_error
 from efficientconv.tables.load.table import COUNTED, Row, Table
 
@@ -90,7 +91,7 @@ def _counts(table: Table, row: Row) -> Counts:
 @cache
 def _counts_of(network: str, classes: int, input_size: tuple[int, int, int], folded: bool) -> Counts:
     model = build_network(json.loads(network), classes)
-    model = fold_network(model) if folded else model
+    model = fold_layers(model) if folded else model
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     profile = complexity(model, input_size)
     return Counts(profile.params, sum(p.numel() for norm in norms for p in norm.parameters()), profile.totals)

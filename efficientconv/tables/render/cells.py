@@ -55,7 +55,7 @@ def cells(entry: Entry) -> dict[str, Cell]:
         if name in COUNTED:
             found[_computed_header(entry.table, name, f", {column.unit}")] = _computed(entry, name, figure, column.unit)
         elif name in ("top1", "top5"):
-            found[f"measured\n{TITLES[name]}, {column.unit}"] = Cell(_measured(entry, name))
+            found[f"measured\n{TITLES[name]}, {column.unit}"] = Cell(measured_text(entry, name))
     for name in ("params", "flops"):
         if name not in entry.table.columns and name in entry.computed:
             found[_computed_header(entry.table, name)] = _marked(entry, name, f"{entry.computed[name]:,}")
@@ -78,7 +78,8 @@ def _marked(entry: Entry, name: str, text: str) -> Cell:
     return Cell(text, differs=not entry.agreement.get(name, True))
 
 
-def _measured(entry: Entry, name: str) -> str:
+def measured_text(entry: Entry, name: str) -> str:
+    """Return a measured accuracy with its standard deviation, marked where the training was another one."""
     measured = entry.measured
     if name not in measured:
         return ""

@@ -1,4 +1,4 @@
-"""Tables as text for a terminal, Markdown, CSV, JSON and HTML: the same figures in all of them."""
+"""Tables as text for a terminal, Markdown, CSV and JSON: the same figures in all of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from efficientconv.tables.render.cells import Grid, grid, remark, remarks_on_all
 from efficientconv.tables.render.markup import (
     Cell,
     csv_text,
-    html_element,
-    html_page,
-    html_table,
     json_text,
     markdown_table,
 )
@@ -114,20 +111,8 @@ def as_json(sections: Iterable[Section]) -> str:
     return json_text([entry.to_dict() for section in sections for entry in section])
 
 
-def as_html(sections: Iterable[Section]) -> str:
-    """Write one page that needs nothing else."""
-    return html_page("\n".join(map(_html_section, sections)))
-
-
-def _html_section(section: Section) -> str:
-    table = section[0].table
-    paragraphs = (html_element("p", text) for text in (table.paper, *about(section)))
-    return "\n".join([html_element("h2", heading(table)), *paragraphs, html_table(*_with_remarks(grid(section)))])
-
-
 FORMATS: dict[str, Callable[[Sequence[Section]], str]] = {
     "markdown": as_markdown,
     "csv": as_csv,
     "json": as_json,
-    "html": as_html,
 }

@@ -55,22 +55,21 @@ def html_page(body: str) -> str:
     return f"<!DOCTYPE html>\n<html>{head}<body>\n{body}\n</body></html>\n"
 
 
-def html_element(tag: str, text: str) -> str:
-    """Write text as an element, with its line breaks."""
-    return f"<{tag}>{_html_text(text)}</{tag}>"
-
-
 def html_table(headers: Sequence[str], rows: Iterable[Iterable[Cell]]) -> str:
     """Write a table; cells that differ are bold."""
     lines = [
-        "".join(html_element("th", header) for header in headers),
+        "".join(_html_element("th", header) for header in headers),
         *("".join(map(_html_cell, row)) for row in rows),
     ]
     return "\n".join(["<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>"])
 
 
 def _html_cell(cell: Cell) -> str:
-    return f"<td><b>{_html_text(cell.text)}</b></td>" if cell.differs else html_element("td", cell.text)
+    return f"<td><b>{_html_text(cell.text)}</b></td>" if cell.differs else _html_element("td", cell.text)
+
+
+def _html_element(tag: str, text: str) -> str:
+    return f"<{tag}>{_html_text(text)}</{tag}>"
 
 
 def _html_text(text: str) -> str:

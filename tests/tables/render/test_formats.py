@@ -41,7 +41,6 @@ def test_markdown_has_names_and_remarks_at_the_left(section):
 def test_stars_that_were_published_are_no_markup(write, entries_of):
     section = entries_of(write(rows=[{"row": "**a**", "overrides": []}]))
     assert "\n**a** " in shown(section, 80)
-    assert "<td>**a**</td>" in FORMATS["html"]([section])
 
 
 def test_without_remarks_there_is_no_column_of_them(write, entries_of):
@@ -55,15 +54,6 @@ def test_markdown_escapes_the_bar(section):
     assert text.startswith("### paper/small: T\n\n4 rows: 1 agrees, 2 with an erratum, 1 external · S\n\n| row |")
     assert "| computed FLOPs, M (macs) |" in text
     assert "| wrong / not right | 9.9 | **7.1** |" in text
-
-
-def test_html_escapes_and_stands_alone(section):
-    text = FORMATS["html"]([section])
-    assert text.startswith("<!DOCTYPE html>")
-    assert "<h2>paper/small: T</h2>" in text
-    assert "<th>computed<br>FLOPs, M<br>(macs)</th>" in text
-    assert "<td><b>7.1</b></td>" in text
-    assert "7 &lt;k&gt; is right" in text
 
 
 def test_a_terminal_has_remarks_source_and_notes_below(write, entries_of, section):
