@@ -31,7 +31,7 @@ class Graph:
 
     Args:
         model: any network; edits of it that keep the names of modules may follow.
-        is_leaf: which modules are one operation; the calls inside the others are operations of the graph.
+        is_leaf: tells whether a module is one operation of the graph; the calls inside other modules are operations.
 
     Attributes:
         untraceable: why ``torch.fx`` cannot trace the model; None where it can.
@@ -183,7 +183,7 @@ def is_unit(module: nn.Module) -> bool:
 
 
 def is_part(module: nn.Module) -> bool:
-    """Tell whether ``module`` is a convolution or a norm, or has no children; a variant is what it is made of."""
+    """Tell whether ``module`` is a convolution or a norm, or has no children; a variant is several parts."""
     return isinstance(module, nn.Conv2d) or is_norm(module) or next(module.children(), None) is None
 
 

@@ -39,10 +39,10 @@ def weight_operators(trace: Trace) -> Iterator[Operator]:
 
 
 def macs(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Count the multiply-adds of the image with weights, whatever the code that computes them, without biases.
+    """Count the multiply-adds of the image with weights, however they are written, without biases.
 
     Products of weights alone (a kernel that is composed before it is used) cost nothing per image and are not counted;
-    nor are products of two activations (attention). SlimConv's README and the tables of timm's networks count so.
+    nor are products of two activations (attention). So count SlimConv's README and the tables of timm's networks.
     """
     for op in weight_operators(trace):
         yield op.module, op.macs
@@ -107,7 +107,7 @@ def hetconv(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as the VGG-16 tables of HetConv do, by formula.
 
     Linear layers, and convolutions with one for each output, biased or not. A layer that runs as a dense convolution
-    with zeros in its kernel counts by its non-zero part, 1/P + (1 − 1/P)/k², its ``effective_macs_ratio``.
+    with zeros in its kernel counts by the part that is none, 1/P + (1 − 1/P)/k², its ``effective_macs_ratio``.
     """
     for op in layer_operators(trace):
         dense = op.macs + (prod(op.output) if op.name == "convolution" else 0)
@@ -115,7 +115,7 @@ def hetconv(trace: Trace) -> Iterator[tuple[str, int]]:
 
 
 def hetconv_unbiased(trace: Trace) -> Iterator[tuple[str, int]]:
-    """Count as ``hetconv`` does, without biases: for HetConv's ResNet-50, whose convolutions have none."""
+    """Count as ``hetconv`` does, but no biases: HetConv's ResNet-50, whose convolutions have none."""
     for op in layer_operators(trace):
         yield op.module, _effective(op.macs, op)
 
@@ -123,8 +123,8 @@ def hetconv_unbiased(trace: Trace) -> Iterator[tuple[str, int]]:
 def mmcls2021(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as MMClassification did in 2021, hence RepVGG's table there: ``ptflops2020`` without the classifier.
 
-    The tool ran ``extract_feat``, which ends with the global pool. MMClassification's squeeze-excitations pool with a
-    module, which the tool counted; those of the networks here take a mean, which counts the same.
+    Its tool ran ``extract_feat``, which ends with the global pool. Its squeeze-excitations pool with a module, which
+    counts; those of the networks here take a mean, which counts the same.
     """
     classifier = _classifier(trace)
     yield from ((name, count) for name, count in ptflops2020(trace) if name != classifier)
@@ -142,8 +142,8 @@ def mmpretrain(trace: Trace) -> Iterator[tuple[str, int]]:
 def fvcore(trace: Trace) -> Iterator[tuple[str, int]]:
     """Count as fvcore does in eval mode where there is no attention, hence FasterNet's table.
 
-    The counts of ``macs``, 2 for each input of a batch norm (1 without affine), and 1 for each input of an adaptive
-    average pool. Activations and sums: nothing.
+    As ``macs``, and 2 for each input of a batch norm (1 without affine); 1 for each input of an adaptive average pool.
+    Activations and sums: nothing.
     """
     yield from macs(trace)
     for call in trace.calls:
