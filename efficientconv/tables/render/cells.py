@@ -80,7 +80,7 @@ def _marked(entry: Entry, name: str, text: str) -> Cell:
 
 
 def measured_text(entry: Entry, name: str) -> str:
-    """Return a measured accuracy with its standard deviation, with a star where the training differs from the published."""
+    """Return a measured accuracy with its standard deviation, starred where the training is not the published one."""
     measured = entry.measured
     if name not in measured:
         return ""
