@@ -115,7 +115,7 @@ def test_folding_leaves_the_network_as_it_is(networks):
     ("changes", "message"),
     [
         ({"input_size": [3, 32]}, r"^input_size=\[3, 32\]: must be channels, height and width, as in input_size="),
-        ({"input_size": [3, 0, 32]}, r"^input_size=\[3, 0, 32\]: channels, height and width are needed"),
+        ({"input_size": [3, 0, 32]}, r"^input_size=\[3, 0, 32\]: must be channels, height and width"),
         ({"depth": -1}, r"^depth=-1: must be a whole number of at least 0, or null for all levels$"),
         ({"input_size": [1, 32, 32]}, r"does not run on an image of 1×32×32"),
     ],
