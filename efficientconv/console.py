@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,8 +19,9 @@ NAME_WIDTH = 12
 
 
 def console() -> Console:
-    """Return a console on standard output."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES, highlight=False)
+    """Return a console on standard output, as wide as the terminal or as COLUMNS says."""
+    is_told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(width=None if is_told else WIDTH_OF_FILES, highlight=False)
 
 
 def figures_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> Table:

@@ -1,5 +1,8 @@
+import shlex
+
 import pytest
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException, OverrideParseException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -42,3 +45,38 @@ def test_nearest_first():
     assert nearest_first("depth", ("dense", "depthwise", "grouped")) == "depthwise, dense, grouped"
     assert nearest_first("depth", ("dense", "depthwise", "grouped"), most=1) == "depthwise"
     assert nearest_first("x", []) == ""
+
+
+def test_a_word_without_a_value_says_how_values_are_given():
+    with pytest.raises(OverrideParseException) as caught:
+        OverridesParser.create().parse_overrides(["resnet56"])
+    assert one_line(caught.value) == "resnet56: values are given as key=value; --help lists the keys"
+
+
+@pytest.mark.parametrize("value", ['a (1)/b "c"', "my runs (old)", "a,b(", "[1"])
+def test_a_word_that_is_not_of_hydras_grammar_is_shown_as_it_would_be_read(value):
+    with pytest.raises(OverrideParseException) as caught:
+        OverridesParser.create().parse_overrides([f"run={value}"])
+    told = one_line(caught.value)
+    assert told.startswith(f"run={value}: cannot be read; a text with spaces or brackets needs quotes: 'run=")
+    (word,) = shlex.split(told.rpartition("needs quotes: ")[2])
+    assert OverridesParser.create().parse_overrides([word])[0].value() == value
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "torch.optim.Adm",
+            "recipe.optimizer._target_=torch.optim.Adm: there is no Adm in torch.optim; nearest first: Ad",
+        ),
+        (
+            "separable.Conv",
+            "recipe.optimizer._target_=separable.Conv: No module named 'separable'; a module of your own",
+        ),
+    ],
+)
+def test_a_target_that_is_not_there(target, message):
+    with pytest.raises(InstantiationException) as caught:
+        instantiate({"recipe": {"optimizer": {"_target_": target, "_partial_": True}}})
+    assert one_line(caught.value).startswith(message)

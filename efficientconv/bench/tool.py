@@ -88,6 +88,10 @@ def step_table(measured: Steps) -> Table:
         memory = "" if bytes_ is None else f"{bytes_ / 2**20:,.0f} MiB"
         row = (f"{rounds.ratio(name):.3f}", f"{rounds.rate(name):,.0f}", spread(rounds.rates[name]), memory)
         table.add_row(name, *row)
+    if median(measured.overheads) < 0:
+        noise = f"lost in the noise of {measured.steps} steps; more steps= or rounds= show it"
+        table.caption = f"overhead of {REAL}: {noise}"
+        return table
     table.caption = (
         f"overhead of {REAL}: {median(measured.overheads):,.0f} µs a step over {measured.steps} steps, "
         f"of which {median(measured.epoch_ends):,.1f} ms once, at the end of the epoch"

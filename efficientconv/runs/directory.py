@@ -20,7 +20,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,9 @@ class RunDirectory:
             RunIsBusyError: another process is training here; says which one.
             UserError: the directory cannot be written.
         """
+        if not self.writable:  # the first rank holds it
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -143,6 +146,24 @@ class RunDirectory:
                 for file, text in zip(files, before, strict=True):
                     self._write_atomically(file, text)
             raise
+
+    def remove_if_empty(self, outputs: str | os.PathLike[str]) -> None:
+        """Remove the directory where nothing but a log has been written, and the folders that this leaves empty.
+
+        Args:
+            outputs: the folder that runs are in, the last one to be removed.
+        """
+        if not self.writable or not self.path.is_dir():
+            return
+        files = set(self.path.iterdir())
+        if {file.name for file in files} - {self.log_file.name, ".lock"}:
+            return
+        above = [folder for folder in self.path.parents if folder.is_relative_to(Path(outputs).resolve())]
+        with suppress(OSError):  # a folder that holds other runs, or that cannot be written to
+            for file in files:
+                file.unlink()
+            for folder in (self.path, *above):
+                folder.rmdir()
 
     # -- configuration -------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
+from efficientconv.processes import agreed
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.same_result import name_in_job
 
@@ -33,8 +34,11 @@ def register_resolvers() -> None:
 
 
 def run_stamp() -> str:
-    """Return the time and four hexadecimal digits, so that runs started in one second differ too."""
-    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """Return the time and four hexadecimal digits, so that runs started in one second differ too.
+
+    The processes of one run return the same.
+    """
+    return agreed(f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
 
 
 def run_directory(stamp: str, *, _root_: DictConfig) -> str:

@@ -10,7 +10,6 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.datasets import ImageData
@@ -18,6 +17,7 @@ from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import RandomState
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.cuda_graphs import require_graphs_possible
+from efficientconv.training.ddp import cluster_environment
 from efficientconv.training.lightning_patches import skip_sigterm_broadcast
 from efficientconv.training.malloc import keep_freed_memory
 from efficientconv.training.memory_format import use_channels_last
@@ -45,7 +45,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
     on_cuda = uses_cuda(config["trainer"]["accelerator"])
     if config["cuda_graphs"]:
         require_graphs_possible(config["trainer"], on_cuda)
-    recipe = instantiate({name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}, _convert_="all")
+    node = {"recipe": {name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}}  # so that errors name its keys
     classifier = Classifier(
         model,
         data.num_classes,
@@ -53,7 +53,7 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
         channels_last=use_channels_last(config["channels_last"], config["conv"], on_cuda),
         compile=config["compile"],
         cuda_graphs=config["cuda_graphs"],
-        **recipe,
+        **instantiate(node, _convert_="all")["recipe"],
     )
     return classifier, report
 
@@ -94,7 +94,7 @@ def build_trainer(
     keep_freed_memory()
     trainer = Trainer(
         **settings,
-        plugins=[LightningEnvironment()],  # ranks are started here, by no cluster manager
+        plugins=[cluster_environment()],
         callbacks=callbacks,
         logger=list(loggers) or False,
         enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),  # no other than these

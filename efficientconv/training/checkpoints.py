@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,11 +157,19 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(
             f"{file} is cut off, or holds more than tensors and plain values, and was not loaded "
-            f"({first_line(error)}){_instead(file)}"
+            f"({_reason(error)}){_instead(file)}"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{file} is not a checkpoint of this program: it has no state_dict")
     return checkpoint
+
+
+def _reason(error: Exception) -> str:
+    """Say why a checkpoint was not read, without torch's advice to read it unsafely."""
+    found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class) (\S+)", str(error))
+    if found:
+        return f"it names {found[1]}"
+    return "it is no file of tensors" if "Weights only load failed" in str(error) else first_line(error)
 
 
 def _instead(damaged: Path) -> str:

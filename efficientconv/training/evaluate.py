@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from efficientconv.compose import create_model
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, require_whole
 from efficientconv.runs.directory import RunDirectory, first_line
 from efficientconv.runs.safe_config import safe_config
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.precision import resolve_precision
+from efficientconv.training.settings import require_device
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = ("last", "best", "ema")
 
@@ -188,17 +193,48 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], run: RunDirector
     try:
         model.load_state_dict(own)
     except RuntimeError as error:
-        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        difference = _difference(model, own, error)
         raise UserError(
-            f"the weights in {run.path} are not those of the network in its config.yaml: {detail}"
+            f"the weights in {run.path} are not those of the network in its config.yaml: {difference}"
         ) from error
 
 
+def _difference(model: nn.Module, state: Mapping[str, Tensor], error: Exception) -> str:
+    """Say in one line which keys only one of them has, else what torch says of shapes."""
+    expected = model.state_dict().keys()
+    lists = {
+        "the weights lack": [key for key in expected if key not in state],
+        "the network lacks": [key for key in state if key not in expected],
+    }
+    more = {who: f" and {len(keys) - 1} more" if keys[1:] else "" for who, keys in lists.items()}
+    told = [f"{who} {keys[0]}{more[who]}" for who, keys in lists.items() if keys]
+    return "; ".join(told) or str(error).splitlines()[-1].strip()
+
+
+def one_device(settings: Mapping[str, Any]) -> Any:
+    """Return what to give Lightning as ``devices``: evaluation runs on one, whatever training ran on.
+
+    Raises:
+        UserError: ``trainer.devices`` or ``trainer.num_nodes`` is no number of them.
+    """
+    devices, nodes = settings["devices"], settings.get("num_nodes", 1)
+    require_whole("trainer.num_nodes", nodes, least=1)
+    if isinstance(devices, list) and len(devices) == 1:
+        return devices  # which one
+    if not isinstance(devices, list) and devices != "auto":
+        require_whole("trainer.devices", devices, least=1)
+    if (devices, nodes) != (1, 1):
+        log.info("evaluating on one device; more of them are for training")
+    return 1
+
+
 def _score(model: nn.Module, num_classes: int, dataset: Any, trainer: Mapping[str, Any]) -> dict[str, float]:
+    require_device(trainer["accelerator"])
     classifier = Classifier(model, num_classes)
     runner = Trainer(
         accelerator=trainer["accelerator"],
-        devices=trainer["devices"],
+        devices=one_device(trainer),
+        plugins=[LightningEnvironment()],  # one process, whoever has started it
         precision=resolve_precision(trainer["precision"], trainer["accelerator"]),
         logger=False,
         enable_checkpointing=False,

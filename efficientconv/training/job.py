@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError
+from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory, RunIsBusyError
 from efficientconv.runs.same_result import changes
 from efficientconv.training.resume import resumed_config
@@ -33,12 +34,14 @@ def train_job(
     Raises:
         UserError: see `train`; or the directory holds another run.
     """
-    run = RunDirectory(directory)
+    if not isinstance(config.resume, bool):
+        raise UserError(f"resume={config.resume}: must be true or false")
+    run = RunDirectory(directory, writable=global_rank() == 0)
     if config.resume and is_sweep:
         raise UserError("resume=true goes on with one run; a sweep goes on where its own command line is given again")
     if config.resume:
         return resume(config, run, overrides)
-    if config.run is not None and not is_sweep and run.config_file.exists():
+    if config.run is not None and not is_sweep and run.writable and run.config_file.exists():
         raise UserError(f"{run.path} holds a run already; resume=true goes on with it")
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from hydra.utils import instantiate
@@ -78,6 +79,8 @@ def wandb_logger(run: RunDirectory, project: str, group: str | None, entity: str
 
 def tensorboard_logger(run: RunDirectory) -> TensorBoardLogger:
     """Build a TensorBoard logger that writes into the run directory."""
+    if find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        raise UserError('logger=tensorboard: TensorBoard is not installed; pip install "efficientconv[tensorboard]"')
     return TensorBoardLogger(save_dir=run.path, name="", version="tensorboard", default_hp_metric=False)
 
 

@@ -54,7 +54,7 @@ class Recorder(Callback):
         self.device = trainer.strategy.root_device
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.run.update_summary(device=device_name(self.device), devices=trainer.num_devices)
+        self.run.update_summary(device=device_name(self.device), devices=trainer.world_size)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Drop the rows that a run killed after its last checkpoint had written, and write again from there."""

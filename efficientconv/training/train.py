@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from filelock import FileLock
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
 
@@ -18,12 +19,13 @@ from efficientconv.datasets import ImageData
 from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
+from efficientconv.processes import started_outside
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.safe_config import without_loading
 from efficientconv.training.build import build_callbacks, build_classifier, build_trainer, open_data
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
-from efficientconv.training.launch import device_count, run_ranks
+from efficientconv.training.ddp import as_started, device_count, run_ranks
 from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.loggers import open_loggers
 from efficientconv.training.memory_format import use_channels_last
@@ -64,6 +66,8 @@ def train(config: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]
             begin(run, config)
             run.update_summary(overrides=list(overrides))
         with bad_end_recorded(run, config):
+            if started_outside():
+                return fit_as_started(config, run, stop)
             count = device_count(config["trainer"])
             return fit(config, run, stop) if count == 1 else fit_on_ranks(count, config, run, stop)
 
@@ -109,6 +113,13 @@ def fit_on_ranks(count: int, config: Mapping[str, Any], run: RunDirectory, stop:
     instantiate(config["data"], _convert_="all").prepare_data()  # once, before all ranks want to
     run_ranks(run, count, stop)
     return run.read_summary()["best"].get("top1")
+
+
+def fit_as_started(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
+    """Train as one of the processes that torchrun or srun has started, each of which calls this."""
+    with FileLock(run.path / ".data.lock"):  # one at a time, so that the first one fetches what is missing
+        instantiate(config["data"], _convert_="all").prepare_data()
+    return fit(as_started(config), run, stop)
 
 
 def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:

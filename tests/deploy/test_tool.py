@@ -68,7 +68,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(own_run, tmp_path):
     assert not (own_run.path / "export").exists()
     done = efficientconv("export", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "run is missing: efficientconv export run=outputs/runs/" in done.stderr
+    assert "run is missing: give it as run=<value>" in done.stderr
 
 
 def test_predictions_on_the_screen(run_path, photographs, tmp_path, capsys, monkeypatch):

@@ -1,7 +1,6 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from efficientconv.errors import UserError
 from efficientconv.tables.arguments import split_arguments
 from efficientconv.tables.load.files import load_table, table_names
 
@@ -21,20 +20,8 @@ def test_words_are_parted():
 
 
 def test_words_without_a_key_are_tables():
-    assert split_arguments(["spconv/cifar10_vgg16", "--help"]) == (["--help", 'tables=["spconv/cifar10_vgg16"]'], [])
+    assert split_arguments(["spconv/cifar10_vgg16"]) == (['tables=["spconv/cifar10_vgg16"]'], [])
     assert split_arguments(["spconv", "run=true", "bsconv"])[0] == ["run=true", 'tables=["spconv","bsconv"]']
-
-
-@pytest.mark.parametrize("flag", ["--cfg", "-c", "--package", "--config-dir"])
-def test_the_value_of_a_flag_is_left_alone(flag):
-    assert split_arguments([flag, "job", "spconv"]) == ([flag, "job", 'tables=["spconv"]'], [])
-
-
-@pytest.mark.parametrize("flag", ["-m", "--multirun", "--multi"])
-def test_several_jobs_are_refused(flag):
-    message = rf"^{flag}: efficientconv tables is one job; several rows are a glob pattern, row='\*ResNet\*'"
-    with pytest.raises(UserError, match=message):
-        split_arguments(["spconv", flag, "row=a,b"])
 
 
 def test_several_tables_stand_between_commas():

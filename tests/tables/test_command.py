@@ -40,7 +40,7 @@ def test_a_mistake_is_one_line(tmp_path):
 def test_several_jobs_are_refused_and_leave_nothing_behind(tmp_path):
     wrong = run("tables", "doconv", "-m", "row=a,b", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert wrong.stderr.startswith("-m: efficientconv tables is one job; several rows are a glob pattern")
+    assert wrong.stderr.startswith("-m: efficientconv tables is one job; sweeps are for train")
     assert wrong.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

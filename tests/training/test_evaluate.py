@@ -1,3 +1,4 @@
+import pathlib
 import pickle
 import subprocess
 
@@ -100,7 +101,7 @@ def test_the_test_images_suffice_and_are_normalized_as_the_run_was(tmp_path):
 
 def test_a_run_directory_of_another_model_is_refused(trained):
     change_config(trained, model=trained.read_config()["model"] | {"depth": 14})
-    with pytest.raises(UserError, match=r"are not those of the network in its config\.yaml: Missing key"):
+    with pytest.raises(UserError, match=r"are not those of the network in its config\.yaml: the weights lack"):
         evaluate(trained, TRAINER)
 
 
@@ -158,3 +159,50 @@ def test_a_stored_configuration_runs_nothing_of_a_strangers(trained, tmp_path, m
     with pytest.raises(UserError, match=r"not run from a stored configuration|holds an interpolation, \${\.\.\.}"):
         evaluate(trained, TRAINER)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (0, "trainer.devices=0: must be a whole number of at least 1"),
+        ("x", "trainer.devices=x: must be a whole number of at least 1"),
+    ],
+)
+def test_refuses_what_is_no_number_of_devices(trained, devices, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        evaluate(trained, TRAINER | {"devices": devices})
+
+
+@pytest.mark.parametrize("changes", [{"devices": 2}, {"devices": "auto"}, {"num_nodes": 2}], ids=str)
+def test_runs_on_one_device_and_says_so(trained, changes, caplog):
+    caplog.set_level("INFO")
+    figures = evaluate(trained, TRAINER | changes)
+    assert figures["top1"] == trained.read_summary()["last"]["top1"]
+    assert "evaluating on one device; more of them are for training" in caplog.text
+
+
+def test_another_accelerator_than_there_is(trained):
+    with pytest.raises(
+        UserError, match=r"^trainer\.accelerator=tpu: there is no such device here; this machine has auto"
+    ):
+        evaluate(trained, TRAINER | {"accelerator": "tpu"})
+
+
+def test_weights_of_another_depth_are_told_in_a_line(trained):
+    config = trained.read_config()
+    change_config(trained, model=config["model"] | {"depth": 20})
+    with pytest.raises(
+        UserError, match=r"are not those of the network in its config\.yaml: the weights lack "
+    ) as caught:
+        evaluate(trained, TRAINER)
+    assert len(str(caught.value)) < 300
+    assert " more" in str(caught.value)
+
+
+def test_a_pickled_checkpoint_is_refused_without_advice_to_load_it(trained):
+    file = trained.checkpoint("last")
+    torch.save({"state_dict": {}, "object": pathlib.Path("a")}, file)
+    with pytest.raises(UserError, match="more than tensors and plain values") as caught:
+        evaluate(trained, TRAINER)
+    assert "option" not in str(caught.value)
+    assert "pathlib" in str(caught.value)

@@ -1,7 +1,7 @@
 import pytest
 
 from efficientconv.errors import UserError
-from efficientconv.training.settings import require_sensible
+from efficientconv.training.settings import require_device, require_sensible
 from tests.training.conftest import resolved
 
 
@@ -17,7 +17,20 @@ from tests.training.conftest import resolved
         ("channels_last=1", "channels_last=1: must be true, false or auto"),
         ("recipe.label_smoothing=2", "recipe.label_smoothing=2: must be a number from 0 to 1"),
         ("recipe.label_smoothing=x", "recipe.label_smoothing=x: must be a number from 0 to 1"),
-        ("recipe.optimizer.lr=abc", "recipe.optimizer.lr=abc: must be a number"),
+        ("recipe.optimizer.lr=abc", "recipe.optimizer.lr=abc: must be a number of at least 0"),
+        ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1: must be a number of at least 0"),
+        ("conv.regularization_weight=abc", "conv.regularization_weight=abc: must be a number of at least 0"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1: must be a number of at least 0"),
+        ("trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1: must be a number of at least 0"),
+        ("trainer.limit_val_batches=1.5", "trainer.limit_val_batches=1.5: must be a number from 0 to 1"),
+        (
+            "callbacks.checkpoints.every_n_minutes=-5",
+            "callbacks.checkpoints.every_n_minutes=-5: must be a number of at least 0",
+        ),
+        (
+            "callbacks.checkpoints.every_n_steps=0",
+            "callbacks.checkpoints.every_n_steps=0: must be a whole number of at least 1",
+        ),
     ],
 )
 def test_refuses(override, message):
@@ -29,3 +42,31 @@ def test_refuses(override, message):
 def test_takes_the_recipes_as_they_are():
     for recipe in ("bsconv_cifar", "cosine_cifar"):
         require_sensible(resolved(f"recipe={recipe}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0: nothing would be trained; a fraction"),
+        ("+trainer.foo=1", "trainer.foo: lightning.pytorch.Trainer has no such argument; nearest: "),
+        ("+foo=1", "foo: there is no such key; nearest: "),
+        (
+            "trainer.accelerator=tpu",
+            "trainer.accelerator=tpu: there is no such device here; this machine has auto",
+        ),
+    ],
+)
+def test_refuses_and_says_what_there_is(override, message):
+    with pytest.raises(UserError) as caught:
+        require_sensible(resolved(override))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_gpu_is_one_where_there_is_one():
+    import torch
+
+    if torch.cuda.is_available():
+        require_device("gpu")
+    else:
+        with pytest.raises(UserError, match=r"^trainer\.accelerator=gpu: there is no such device here"):
+            require_device("gpu")

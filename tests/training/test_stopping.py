@@ -1,4 +1,4 @@
-"""Signals in one process; two processes that only agree. Whole runs are in test_launch.py."""
+"""Signals in one process; two processes that only agree. Whole runs are in test_ddp.py."""
 
 import os
 import signal

@@ -52,7 +52,7 @@ def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, 
         return json.loads(_training(all_overrides))
     except (HydraException, OmegaConfBaseException) as error:
         if overrides:
-            raise UserError(one_line(error, "train")) from error
+            raise UserError(one_line(error, "train", all_overrides)) from error
         raise UserError(f"{TABLES / table.name}.yaml: overrides: {_reason(all_overrides, error, 'train')}") from error
 
 
@@ -89,7 +89,7 @@ def _training_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _reason(overrides: Sequence[str], error: Exception, tool: str) -> str:
-    return f"{list(overrides)} does not compose: {one_line(error, tool)}"
+    return f"{list(overrides)} does not compose: {one_line(error, tool, overrides)}"
 
 
 @cache

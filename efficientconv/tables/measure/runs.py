@@ -213,7 +213,7 @@ class Measurements:
 
     def _wanted(self, table: Table) -> set[tuple[str, str]]:
         """Return the seed and the ``differs`` of each training."""
-        from efficientconv.training.launch import device_count  # imports torch, which the list of tables does without
+        from efficientconv.training.ddp import device_count  # imports torch, which the list of tables does without
 
         wanted = trainings(table, self._overrides)
         devices = ((seed, training, device_count(training["trainer"])) for seed, training in wanted)

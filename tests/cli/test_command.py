@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(program, *overrides, cwd, **environment):
@@ -62,32 +62,57 @@ MISTAKES = {
     "model=timm": "model.name is missing: give it as model.name=<value>",
     "data=image_folder": "data.root is missing: give it as data.root=<value>",
     "model.depth=57": "depth=57: must be 6n+2; the nearest are 56 and 62",
-    "seed=[1": "no viable alternative at input '[1'",
+    "seed=[1": "seed=[1: cannot be read; a text with spaces or brackets needs quotes: 'seed=",
+    "resume=maybe": "resume=maybe: must be true or false",
+    "outputs=/proc/nowhere": "/proc/nowhere: No such file or directory; outputs=<folder>, or run=<folder> for one",
+    "conv.layer={_target_: mine.Conv}": "mine.Conv: No module named 'mine'; a module of your own is found with PYTHON",
     "resume=true": "resume=true needs the run directory: run=outputs/runs/",
 }
 
 
 @pytest.mark.parametrize(("override", "message"), MISTAKES.items(), ids=MISTAKES.keys())
-def test_a_mistake_gets_one_line(override, message, tmp_path):
-    found = run("train", "data=digits", override, cwd=tmp_path)
-    assert found.returncode == 1
-    assert found.stderr.count("\n") == 1, found.stderr
-    assert message in found.stderr
+def test_a_mistake_gets_one_line(override, message, command, tmp_path):
+    ended = command("train", "data=digits", override)
+    assert ended.status == 1
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert message in ended.stderr
 
 
-@pytest.mark.parametrize("override", ["data=cifar10", "recipe=x"])
-def test_a_group_of_another_tool_gets_one_line(override, tmp_path):
-    found = run("profile", override, cwd=tmp_path)
-    assert (found.returncode, found.stderr.count("\n")) == (1, 1), found.stderr
-    assert f"{override.partition('=')[0]}: there is no such key; nearest: " in found.stderr
+def test_a_log_that_cannot_be_written(command, tmp_path):
+    (tmp_path / "mine" / "train.log").mkdir(parents=True)
+    ended = command("train", "data=digits", "run=mine")
+    assert (ended.status, ended.stderr.count("\n")) == (1, 1)
+    assert "mine/train.log: Is a directory; outputs=<folder>, or run=<folder> for one run, says where" in ended.stderr
 
 
-def test_profile_calls_the_network_by_the_words_that_build_it(tmp_path):
-    found = run("profile", "conv=spconv", "input_size=[3,16,16]", "conv.layer.alpha=0.25", "depth=0", cwd=tmp_path)
-    assert found.stdout.splitlines()[0] == "model=resnet20 conv=spconv conv.layer.alpha=0.25"
+def test_a_file_where_runs_should_go(command, tmp_path):
+    (tmp_path / "outputs").touch()
+    ended = command("train", "data=digits")
+    assert (ended.status, ended.stderr.count("\n")) == (1, 1)
+    assert "outputs" in ended.stderr
+    assert "; outputs=<folder>, or run=<folder> for one run, says where runs go" in ended.stderr
 
 
-def test_unknown_tool_and_no_tool(tmp_path):
-    found = run("trian", cwd=tmp_path)
-    assert found.returncode == 2
-    assert found.stderr.startswith("efficientconv: there is no tool 'trian'; the tools are train, eval")
+def test_bad_input_leaves_no_directory_behind(command, tmp_path):
+    assert command("train", "data=digits", "recipe.optimizer.lr=-1").status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_control_c_right_at_the_start(command, monkeypatch):
+    def interrupt(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("efficientconv.cli.training.run_training", interrupt)
+    assert command("train") == (130, "", "interrupted (SIGINT)\n")
+
+
+def test_eval_of_nothing(command):
+    assert command("eval", "run=").stderr.startswith("run is empty: give a run directory, run=outputs/runs/")
+
+
+def test_a_real_process_ends_with_one_line_and_status_1(tmp_path):
+    ended = run("train", "data=digits", "traner.max_epochs=1", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("traner.max_epochs: there is no such key; nearest: trainer.max_epochs")
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,8 @@ import torch
 
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.training import launch
-from efficientconv.training.launch import device_count, started, wait
+from efficientconv.training import ddp
+from efficientconv.training.ddp import as_started, device_count, started, wait
 from efficientconv.training.stopping import StopRequest
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_the_first_rank_prints_where_this_process_does(run, tmp_path):
 
 
 def test_a_rank_that_hangs_after_another_has_failed_is_not_waited_for(run, monkeypatch):
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(ddp, "GRACE_SECONDS", 0.2)
     assert statuses(run, "time.sleep(600) if rank == '0' else os._exit(3)") == [None, 3]
 
 
@@ -57,7 +57,7 @@ def test_signals_are_passed_on(run):
 def test_no_rank_outlives_its_parent(tmp_path):
     code = f"""
 import os, sys, time
-from efficientconv.training.launch import started
+from efficientconv.training.ddp import started
 from efficientconv.runs.directory import RunDirectory
 child = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
 with started([sys.executable, "-S", "-c", child], 1, RunDirectory({str(tmp_path)!r})):
@@ -95,17 +95,31 @@ def test_the_reason_is_the_first_ranks_to_fail(tmp_path, found, text, reason):
     failure = tmp_path / "failure"
     if text:
         failure.write_text(text)
-    assert launch._reason(found, failure) == reason
+    assert ddp._reason(found, failure) == reason
 
 
 def test_counts_devices(monkeypatch):
     assert device_count({"accelerator": "auto", "devices": 1}) == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(3)))
     assert device_count({"accelerator": "cpu", "devices": 3}) == 3
     with pytest.raises(UserError, match=r"trainer\.accelerator=cpu trainer\.devices=-2: "):
         device_count({"accelerator": "cpu", "devices": -2})
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    with pytest.raises(UserError, match="LOCAL_RANK is set, as torchrun does"):
-        device_count({"accelerator": "cpu", "devices": 3})
+
+
+def test_refuses_more_processes_than_cores_and_several_machines(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    with pytest.raises(UserError, match=r"^trainer\.accelerator=cpu trainer\.devices=99: this machine has 2 CPU cores"):
+        device_count({"accelerator": "cpu", "devices": 99})
+    with pytest.raises(UserError, match=r"^trainer\.num_nodes=2: one command starts .* torchrun --nnodes="):
+        device_count({"accelerator": "cpu", "devices": 1, "num_nodes": 2})
+
+
+def test_the_devices_are_those_that_torchrun_has_started_processes_for(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert as_started({"trainer": {"devices": 1}, "seed": 0}) == {"trainer": {"devices": 2, "num_nodes": 2}, "seed": 0}
+    with pytest.raises(UserError, match=r"^trainer\.devices=3: 2 were started; leave trainer\.devices out$"):
+        as_started({"trainer": {"devices": 3}})
 
 
 # -- whole runs: a network without batch norms, whose statistics would be each rank's own ------------------------------
@@ -144,7 +158,7 @@ def test_a_rank_that_fails_ends_its_run_and_says_why(sweep):
     result, failed, _ = sweep
     message = "rank 1 of 2: ArithmeticError: as the test wants it (HYDRA_FULL_ERROR=1 shows where)"
     assert result.returncode == 1
-    assert message in result.stderr.splitlines()
+    assert result.stderr.splitlines() == [f"{failed.path.name}: {message}", f"1 of 2 jobs failed: {failed.path.name}"]
     summary = failed.read_summary()
     assert (summary["status"], summary["error"]) == ("failed", message)
     assert len(failed.read_metrics()) == 1
@@ -167,6 +181,7 @@ def test_two_ranks_train_as_one_with_the_batches_of_both(sweep, tmp_path):
     assert found.read_summary()["devices"] == 2
 
 
+@pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 def test_each_validation_image_is_counted_once(sweep):
     from efficientconv.training.evaluate import evaluate
 
@@ -182,7 +197,8 @@ def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
     words = [*RUN, *TWO, *STOPPING, "seed=1", f"run={stopped.path}"]
     result = start("train.py", *words, cwd=tmp_path, STOP="1")
     assert result.returncode == 143, result.stderr
-    assert result.stderr.splitlines()[-1] == "interrupted (SIGTERM)"
+    going_on = "python train.py resume=true run=stopped 'allow=[fail_at]'"
+    assert result.stderr.splitlines()[-1] == f"interrupted (SIGTERM); {going_on}"
     assert stopped.read_summary()["status"] == "interrupted"
     assert torch.load(stopped.checkpoint("last"), weights_only=True)["global_step"] == 31  # one after it was asked for
     resumed = start("train.py", "resume=true", f"run={stopped.path}", "allow=[fail_at]", cwd=tmp_path)
@@ -192,3 +208,47 @@ def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
         torch.testing.assert_close(weights["state_dict"][name], value, rtol=0, atol=0)
     rows, undisturbed_rows = stopped.read_metrics(), undisturbed.read_metrics()
     assert [row["train/loss"] for row in rows] == [row["train/loss"] for row in undisturbed_rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("override", ["seed=0", "model=cifar_resnet"], ids=["done", "failed"])
+def test_under_torchrun_there_is_one_run_and_one_line(tmp_path, override):
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--no-python", sys.executable]
+    command = [sys.executable, *words, str(ROOT / "train.py"), *RUN, "trainer.max_epochs=1", override]
+    failed = override != "seed=0"
+    command += ["model.depth=9"] if failed else []
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
+    (run,) = (RunDirectory(path.parent) for path in tmp_path.rglob("config.yaml"))
+    if failed:
+        assert done.returncode != 0
+        assert done.stderr.count("depth=9: must be 6n+2; the nearest are 8 and 14\n") == 1
+    else:
+        assert done.returncode == 0, done.stderr
+        assert run.read_summary()["devices"] == 2
+        assert run.read_summary()["status"] == "done"
+        assert done.stdout.count("python eval.py run=") == 1
+
+
+@pytest.mark.slow
+def test_tasks_of_a_step_of_slurm_are_ranks_of_one_run(tmp_path):
+    step = {"SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "mine", "SLURM_NODELIST": "127.0.0.1"}
+    counts = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_STEP_NUM_TASKS")
+    step |= dict.fromkeys(counts, "2") | {"SLURM_NNODES": "1", "SLURM_STEP_NUM_NODES": "1", "SLURM_NODEID": "0"}
+    command = [sys.executable, str(ROOT / "train.py"), *RUN, "trainer.max_epochs=1"]
+    tasks = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | step | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    printed = [task.communicate(timeout=300)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0]
+    assert printed[1] == ""
+    (run,) = (RunDirectory(path.parent) for path in tmp_path.rglob("config.yaml"))
+    assert run.path.name == "slurm-4711-0"
+    assert (run.read_summary()["devices"], run.read_summary()["status"]) == (2, "done")

@@ -1,0 +1,59 @@
+"""From the words of a command line to overrides of Hydra's grammar: leading words without ``=`` are a key's value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+
+def plain_words(words: Sequence[str]) -> list[str]:
+    """Return the words as they are."""
+    return list(words)
+
+
+def first_word(key: str) -> Callable[[Sequence[str]], list[str]]:
+    """Let a first word without ``=`` stand for ``key=word``: ``bench step`` → ``action=step``."""
+
+    def words_of(words: Sequence[str]) -> list[str]:
+        if words and "=" not in words[0]:
+            return [f"{key}={quoted(words[0])}", *words[1:]]
+        return list(words)
+
+    return words_of
+
+
+def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:
+    """Let words without ``=`` be the list ``key``: ``report one two`` → ``runs=["one","two"]``."""
+
+    def words_of(words: Sequence[str]) -> list[str]:
+        found = [quoted(word) for word in words if "=" not in word]
+        own = [word for word in words if "=" in word]
+        return [*own, f"{key}=[{','.join(found)}]"] if found else own
+
+    return words_of
+
+
+def data_additions(words: Sequence[str]) -> list[str]:
+    """Make a key of the data an addition: the run's own data is the default, which is an empty group here."""
+    return [f"++{word}" if word.startswith("data.") else word for word in words]
+
+
+def report_words(words: Sequence[str]) -> list[str]:
+    """Gather the directories, and write lists and paths so that Hydra reads them as they are."""
+    from efficientconv.report.words import hydra_words
+
+    return hydra_words(words)
+
+
+def tables_words(words: Sequence[str]) -> list[str]:
+    """Keep the words that are for training as a list in ``training``."""
+    from efficientconv.tables.arguments import split_arguments
+
+    own, training = split_arguments(words)
+    return [*own, f"training=[{','.join(map(quoted, training))}]"]
+
+
+def quoted(text: str) -> str:
+    """Write a text so that Hydra reads it as it is."""
+    from efficientconv.tables.arguments import quoted as in_double_quotes
+
+    return in_double_quotes(text)
