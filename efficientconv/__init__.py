@@ -1,4 +1,4 @@
-"""Efficient convolutions, trained, measured and compared from one command line.
+"""Efficient convolutions, trained, measured, compared and deployed from one command line.
 
 ::
 
@@ -10,17 +10,19 @@
                               training: Classifier, ImageData and Lightning's Trainer
                                            │
                                            ▼
-                              runs: the run directory ──► evaluation, tables, bench
+                              runs: the run directory ──► evaluation, report, tables, deploy
 
     layers/        one paper, one file; ConvVariant is the contract
     backbones/     plain networks, which know nothing of variants
-    compose/       selection, replacement, rewiring, report
+    compose/       selection, replacement, rewiring, report of what was replaced
     profiling/     params and MACs, by every paper's convention
     datasets/      which images there are        loaders/     batches of them, exact over a restart
     transforms/    augmentation                  training/    fit, checkpoints, signals, several devices
     runs/          names, files and configurations of runs; imports no torch
+    report/        many runs: one table, its statistics and plots; imports no torch
     tables/        published figures: load · count · measure · render
-    bench/         speed, side by side
+    deploy/        fold, export, predict         bench/       speed, side by side
+    cli/           every tool's front door: one entry a tool, one line an error
 
 An import goes to the left or up, never back. Importing the package imports nothing heavy: torch comes with the first
 submodule that needs it.

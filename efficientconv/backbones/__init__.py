@@ -1,7 +1,7 @@
 """Plain networks, free of any convolution variant: ``backbone(num_classes) -> nn.Module``, images to logits.
 
-``configs/model`` is their catalogue. A network is imported when it is asked for, so that only who asks for one of
-torchvision or timm waits for that library.
+``configs/model`` is their catalogue. A network's module is imported on first use, so that torchvision and timm are
+imported only for networks that need them.
 """
 
 import lazy_loader

@@ -30,15 +30,15 @@ RESERVED = (
     "checkpoint_path",
     "cache_dir",
 )
-"""Arguments that are no part of the architecture, or would change what the network returns."""
+"""Arguments that are not part of the architecture, or that change the network's output."""
 
 WITH_AUX = ("googlenet", "inception_v3")
 """Networks of torchvision that also return auxiliary logits while training, unless told not to."""
 
 TAKEN_BY_BUILDER = {"MobileNetV3": {"reduced_tail", "dilated", "width_mult"}}
-"""Arguments that torchvision's functions use up before they call the class."""
+"""Arguments that torchvision's functions take for themselves, by the class that they build."""
 
-PATIENCE = 5  # seconds for a server to answer
+PATIENCE = 5  # seconds to wait for a server
 
 
 def torchvision_model(
@@ -53,8 +53,8 @@ def torchvision_model(
         kwargs: further arguments of the network's constructor.
 
     Raises:
-        UserError: no such name, an argument that the network does not know, or pretrained weights that are for other
-            classes or cannot be had.
+        UserError: an unknown name or argument, or pretrained weights that are for another number of classes or not
+            available.
     """
     from torchvision import models
 
@@ -89,7 +89,7 @@ def timm_model(
         kwargs: further arguments of the network's constructor.
 
     Raises:
-        UserError: no such name, an argument that the network does not know, or pretrained weights that cannot be had.
+        UserError: an unknown name or argument, or pretrained weights that are not available.
     """
     import timm
 
@@ -131,7 +131,7 @@ def _known_arguments(name: str, given: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _weights_from(source: str | None) -> Iterator[None]:
-    """Ask a server of weights once before a library asks it many times over; None where nothing need be fetched."""
+    """Check once that the server of the weights answers, before a library retries many times; None needs no server."""
     try:
         if source is not None and not _is_fetched(source):
             _require_answer(source)
@@ -146,10 +146,10 @@ def _weights_from(source: str | None) -> Iterator[None]:
 
 
 def _timm_source(name: str) -> str:
-    """Return where timm fetches the weights of a network: a page of the Hugging Face hub, or a file.
+    """Return the address of timm's weights of a network: a page of the Hugging Face hub, or a file.
 
     Raises:
-        UserError: there are no weights.
+        UserError: timm has no weights of this network.
     """
     from huggingface_hub import constants
     from timm.models import get_pretrained_cfg
@@ -161,12 +161,12 @@ def _timm_source(name: str) -> str:
 
 
 def _is_fetched(source: str) -> bool:
-    """Say whether an earlier run left these weights on disk, where torch or the hub's library keeps them."""
+    """Tell whether these weights are in the cache of torch or of the hub's library."""
     if (Path(torch.hub.get_dir()) / "checkpoints" / source.rpartition("/")[2]).is_file():
         return True
     try:
         from huggingface_hub import constants, try_to_load_from_cache
-    except ImportError:  # torchvision does without it
+    except ImportError:  # torchvision does not need it
         return False
     name = source.removeprefix(f"{constants.ENDPOINT}/")
     files = ("model.safetensors", "pytorch_model.bin")
@@ -174,7 +174,7 @@ def _is_fetched(source: str) -> bool:
 
 
 def _require_answer(source: str) -> None:
-    """Refuse a server that says nothing at all; what it says, the library will read itself.
+    """Refuse a server that does not answer at all; the library handles every answer, errors included.
 
     Raises:
         OSError: the server cannot be reached.
@@ -188,7 +188,7 @@ def _require_answer(source: str) -> None:
 
 
 def _check_not_swallowed(name: str, model: nn.Module, given: Mapping[str, Any]) -> None:
-    """Refuse what ConvNeXt and MobileNetV3, whose constructors end in a sink for keywords, take without complaint."""
+    """Refuse unknown arguments that the ``**kwargs`` of ConvNeXt's and MobileNetV3's constructors accept silently."""
     known = {*inspect.signature(type(model).__init__).parameters, *TAKEN_BY_BUILDER.get(type(model).__name__, ())}
     unknown = sorted(set(given) - known)
     if unknown:

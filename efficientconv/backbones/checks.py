@@ -1,4 +1,4 @@
-"""Refusals shared by the backbones: each message names the argument, its value, the rule and what would fit."""
+"""Checks shared by the backbones: each message names the argument, its value and the rule."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_layers(layers: Sequence[int], stages: int) -> None:
 
 
 def scale_channels(channels: int, width: float) -> int:
-    """Return ``channels`` times ``width``, rounded down; raise ``ValueError`` where none would be left."""
+    """Return ``channels`` times ``width``, rounded down; raise ``ValueError`` where the result is 0."""
     if not isinstance(width, (int, float)) or isinstance(width, bool) or not 0 < width < math.inf:
         raise ValueError(f"width={width!r}: must be a multiplier above 0")
     scaled = int(channels * width)

@@ -29,10 +29,10 @@ def cifar_resnet(
         depth: layers with weights, 6n+2 (n units a stage).
         width: multiplies the channels of the stages.
         shortcut: where the shape changes, ``B`` (1×1 convolution and norm) or ``A`` (padded with zeros).
-        data_norm: whether a batch norm sees the image first, as in BSConv.
+        data_norm: whether the network begins with a batch norm on the image, as in BSConv.
 
     Raises:
-        ValueError: a depth, width, shortcut or number of classes that no such net has.
+        ValueError: invalid ``depth``, ``width``, ``shortcut`` or ``num_classes``.
     """
     check_choice("shortcut", shortcut, tuple(SHORTCUTS))
     stages, channels = _stages(SHORTCUTS[shortcut], units_per_stage(depth, 2), width)
@@ -53,10 +53,10 @@ def cifar_preresnet(num_classes: int, *, depth: int = 20, width: float = 1, data
         num_classes: number of logits.
         depth: layers with weights, 6n+2 (n units a stage).
         width: multiplies the channels of the stages.
-        data_norm: whether a batch norm sees the image first, as in BSConv.
+        data_norm: whether the network begins with a batch norm on the image, as in BSConv.
 
     Raises:
-        ValueError: a depth, width or number of classes that no such net has.
+        ValueError: invalid ``depth``, ``width`` or ``num_classes``.
     """
     return _preactivated(num_classes, units_per_stage(depth, 2), width, data_norm)
 
@@ -68,16 +68,16 @@ def wrn(num_classes: int, *, depth: int = 16, width: float = 1, data_norm: bool 
         num_classes: number of logits.
         depth: layers with weights, 6n+4 (n units a stage).
         width: multiplies the channels of the stages, 10 in WRN-28-10.
-        data_norm: whether a batch norm sees the image first, as in BSConv.
+        data_norm: whether the network begins with a batch norm on the image, as in BSConv.
 
     Raises:
-        ValueError: a depth, width or number of classes that no such net has.
+        ValueError: invalid ``depth``, ``width`` or ``num_classes``.
     """
     return _preactivated(num_classes, units_per_stage(depth, 4), width, data_norm)
 
 
 def units_per_stage(depth: int, others: int) -> int:
-    """Return n where ``depth`` = 6n + ``others``: three stages of n units of two convolutions, and the other layers.
+    """Return n of ``depth`` = 6n + ``others``: three stages of n units of two convolutions, and the other layers.
 
     Raises:
         ValueError: there is no such n ≥ 1; the message names the depths next to it.

@@ -2,7 +2,7 @@
 
 As GluonCV, and with it DO-Conv's tables, define them under the name v2: a batch norm without scale and shift on the
 image, then batch norm, ReLU and pool behind the first convolution as in a ResNet. BSConv's code (v0.4.0) has the same
-nets but for the scale and shift. They start with BSConv's initialisation, as all nets of this skeleton.
+nets but for the scale and shift. The initialisation is BSConv's, as for all networks of ``staged``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def basic_preresnet(num_classes: int, *, layers: Sequence[int], stem: str = "ima
         stem: ``imagenet`` (7×7 convolution of stride 2, pool of stride 2) or ``cifar`` (3×3 convolution of stride 1).
 
     Raises:
-        ValueError: layers, a stem or a number of classes that no such net has.
+        ValueError: invalid ``layers``, ``stem`` or ``num_classes``.
     """
     return _preresnet(preact_basic_unit, BASIC_CHANNELS, num_classes, layers, stem)
 
@@ -45,7 +45,7 @@ def basic_preresnet(num_classes: int, *, layers: Sequence[int], stem: str = "ima
 def bottleneck_preresnet(num_classes: int, *, layers: Sequence[int], stem: str = "imagenet") -> StagedNet:
     """Return a pre-activation ResNet of bottlenecks; its stages have 256, 512, 1024 and 2048 channels.
 
-    Args and errors are those of ``basic_preresnet``.
+    The arguments and errors are those of ``basic_preresnet``.
     """
     return _preresnet(preact_bottleneck, BOTTLENECK_CHANNELS, num_classes, layers, stem)
 

@@ -1,4 +1,4 @@
-"""ResNets, ResNeXts and plain nets for images of about 224×224: torchvision's class, and what it lacks.
+"""ResNets, ResNeXts and plain nets for images of about 224×224: torchvision's class, and variants that it lacks.
 
 K. He et al.: Deep Residual Learning, CVPR 2016, arXiv 1512.03385; S. Xie et al.: ResNeXt, CVPR 2017, arXiv 1611.05431.
 
@@ -42,13 +42,13 @@ def basic_resnet(num_classes: int, *, layers: Sequence[int], stem: str = "imagen
         stem: ``imagenet`` (7×7 convolution of stride 2, pool of stride 2) or ``cifar`` (3×3 convolution of stride 1).
 
     Raises:
-        ValueError: layers, a stem or a number of classes that no such net has.
+        ValueError: invalid ``layers``, ``stem`` or ``num_classes``.
     """
     return _resnet(BasicBlock, num_classes, layers, stem)
 
 
 def plain_net(num_classes: int, *, layers: Sequence[int], stem: str = "imagenet") -> ResNet:
-    """Return what ``basic_resnet`` returns, without the shortcuts."""
+    """Return the network of ``basic_resnet`` without its shortcuts."""
     return _resnet(PlainBlock, num_classes, layers, stem)
 
 
@@ -65,7 +65,7 @@ def bottleneck_resnet(
         stem: ``imagenet`` (7×7 convolution of stride 2, pool of stride 2) or ``cifar`` (3×3 convolution of stride 1).
 
     Raises:
-        ValueError: layers, groups, a stem or a number of classes that no such net has.
+        ValueError: invalid ``layers``, ``groups``, ``width_per_group``, ``stem`` or ``num_classes``.
     """
     check_count("groups", groups)
     check_count("width_per_group", width_per_group)
@@ -84,7 +84,7 @@ def bottleneck_resnet_v1(
         stem: ``imagenet`` (7×7 convolution of stride 2, pool of stride 2) or ``cifar`` (3×3 convolution of stride 1).
 
     Raises:
-        ValueError: layers, a stem or a number of classes that no such net has.
+        ValueError: invalid ``layers``, ``stem`` or ``num_classes``.
     """
     model = _resnet(Bottleneck, num_classes, layers, stem)
     for block in model.modules():

@@ -2,7 +2,7 @@
 
 A. Howard et al.: MobileNets, 2017, arXiv 1704.04861; M. Sandler et al.: MobileNetV2, CVPR 2018, arXiv 1801.04381;
 A. Howard et al.: Searching for MobileNetV3, ICCV 2019, arXiv 1905.02244. BSConv (D. Haase, M. Amthor, CVPR 2020, arXiv
-2003.13549) differs from these papers, and from torchvision's networks, in this:
+2003.13549) differs from these papers and from torchvision's networks:
 
 - a batch norm on the image, a 1×1 convolution as the classifier, and its own initialisation;
 - channels times ``width`` are rounded down, not to multiples of 8; the last convolution never narrows;
@@ -154,10 +154,10 @@ def mobilenetv1(num_classes: int, *, width: float = 1, stem: str = "imagenet") -
     Args:
         num_classes: number of logits.
         width: multiplies all channels.
-        stem: ``imagenet``, or ``cifar``: the stem and the first stage of stride 2 keep the size instead.
+        stem: ``imagenet``, or ``cifar``, where the stem and the first stage of stride 2 keep the size.
 
     Raises:
-        ValueError: a width, stem or number of classes that no such net has.
+        ValueError: invalid ``width``, ``stem`` or ``num_classes``.
     """
     stem_channels = scale_channels(32, width)
     widths = [[scale_channels(channels, width) for channels in stage] for stage in V1_STAGES]
@@ -174,7 +174,7 @@ def mobilenetv1(num_classes: int, *, width: float = 1, stem: str = "imagenet") -
 def mobilenetv2(num_classes: int, *, width: float = 1, stem: str = "imagenet") -> StagedNet:
     """Return MobileNetV2: seventeen inverted residual units and a 1×1 convolution to 1280 channels.
 
-    Args and errors are those of ``mobilenetv1``.
+    The arguments and errors are those of ``mobilenetv1``.
     """
     return _inverted(V2, num_classes, width, stem)
 
@@ -182,7 +182,7 @@ def mobilenetv2(num_classes: int, *, width: float = 1, stem: str = "imagenet") -
 def mobilenetv3_small(num_classes: int, *, width: float = 1, stem: str = "imagenet") -> StagedNet:
     """Return MobileNetV3-Small: eleven inverted residual units, a 1×1 convolution to 576 channels and its excitation.
 
-    Args and errors are those of ``mobilenetv1``.
+    The arguments and errors are those of ``mobilenetv1``.
     """
     return _inverted(V3_SMALL, num_classes, width, stem)
 
@@ -190,7 +190,7 @@ def mobilenetv3_small(num_classes: int, *, width: float = 1, stem: str = "imagen
 def mobilenetv3_large(num_classes: int, *, width: float = 1, stem: str = "imagenet") -> StagedNet:
     """Return MobileNetV3-Large: fifteen inverted residual units and a 1×1 convolution to 960 channels.
 
-    Args and errors are those of ``mobilenetv1``.
+    The arguments and errors are those of ``mobilenetv1``.
     """
     return _inverted(V3_LARGE, num_classes, width, stem)
 
@@ -236,7 +236,7 @@ def _stem(stem: str, channels: int, activation: Callable[..., nn.Module]) -> nn.
 
 
 def _strides(stem: str, strides: Sequence[int]) -> list[int]:
-    """For small images, the first reduction behind the stem is left out as well."""
+    """Return the strides of the units; for small images the first reduction behind the stem is left out as well."""
     small = list(strides)
     if stem == "cifar":
         small[small.index(2)] = 1

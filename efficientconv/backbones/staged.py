@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from efficientconv.backbones.checks import check_choice, check_count
 
 STEMS = ("imagenet", "cifar")
-"""For images of about 224 pixels a side, and of about 32."""
+"""The stems for images of about 224 and of about 32 pixels a side."""
 
 Unit = Callable[[int, int, int], nn.Module]
 """Builds one unit from its input channels, output channels and stride."""
@@ -27,10 +27,10 @@ class StagedNet(nn.Module):
     Maps ``(N, 3, H, W)`` to ``(N, num_classes)`` logits. Use ``nn.Identity()`` for a part that a network lacks.
 
     Args:
-        data_norm: on the image.
-        stem: the first convolution and what belongs to it.
+        data_norm: the norm on the image.
+        stem: the first convolution with its norm, activation and pool, if any.
         stages: the units.
-        neck: between the last stage and the pool, with ``channels`` output channels.
+        neck: the layers between the last stage and the pool, with ``channels`` output channels.
         channels: input channels of the classifier.
         num_classes: output channels of the classifier.
 

@@ -1,8 +1,8 @@
 """VGG-16 for images of about 32×32, as the CIFAR-10 tables of SPConv, HetConv and GhostNet count it.
 
 K. Simonyan, A. Zisserman: Very Deep Convolutional Networks, ICLR 2015, arXiv 1409.1556. Thirteen 3×3 convolutions,
-each with a batch norm; the first alone has a bias, which with the batch norm in the head is what makes SPConv's FLOPs
-come out to the last digit (its code for CIFAR was not published).
+each with a batch norm. Only the first has a bias: with this bias and the batch norm in the head, the FLOPs equal
+SPConv's to the last digit (its code for CIFAR was not published).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class VGG16(nn.Module):
 
     Args:
         num_classes: number of logits.
-        hidden_units: of the head: 512 makes it 512-512-classes with a batch norm and ReLU between; None leaves the
-            single layer 512-classes.
+        hidden_units: width of the head's hidden layer: 512 makes the head 512-512-classes, with a batch norm and a
+            ReLU between; None makes it a single layer, 512-classes.
 
     Raises:
         ValueError: ``num_classes`` or ``hidden_units`` is no whole number of at least 1.

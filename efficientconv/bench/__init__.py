@@ -1,1 +1,1 @@
-"""Speed, side by side in one run: loaders with what they stand in for, the training loop with a bare one."""
+"""Speed, side by side in one process: loaders beside plain ones, the training loop beside a bare one."""

@@ -1,8 +1,8 @@
-"""``efficientconv bench loader``: how fast batches come, by each loader and by what people write otherwise.
+"""``efficientconv bench loader``: the speed of each loader beside that of a plain PyTorch ``DataLoader``.
 
 Photographs: DALI's loader, torch's, and a plain ``DataLoader`` as torchvision's reference script sets it up, all with
-the same files, crop and number of threads or processes; beside them decoding alone. Small images: the loader in memory,
-and a plain ``DataLoader``.
+the same files, crop and number of threads or processes; beside them, decoding alone. Small images: the in-memory
+loader and a plain ``DataLoader``.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def measure_loaders(data: ImageData, device: torch.device, *, images: int, rounds: int, seconds: float) -> Rounds:
-    """Measure every loader that can read the data set, against the plain one.
+    """Measure every loader that can read the data set, relative to the plain one.
 
     Args:
         data: the data set, set up.
-        device: where the batches are wanted.
-        images: photographs in one pass.
-        rounds: how often each loader is measured.
-        seconds: the least time for that.
+        device: destination of the batches.
+        images: number of photographs in one pass.
+        rounds: number of measurements of each loader.
+        seconds: shortest time of one measurement.
 
     Raises:
-        UserError: a crop or colours that the plain loader does not have.
+        UserError: the recipe has a crop or colour changes that the plain loader does not have.
     """
     template = data.train_dataloader()
     if isinstance(data, InMemoryData):
@@ -53,7 +53,7 @@ def measure_loaders(data: ImageData, device: torch.device, *, images: int, round
 
 
 def one_pass(loader: Batches, device: torch.device) -> Callable[[], int]:
-    """Return a function that takes every batch to the device and returns the number of images."""
+    """Return a function that copies every batch to the device and returns the number of images."""
 
     def run() -> int:
         count = 0
@@ -66,7 +66,7 @@ def one_pass(loader: Batches, device: torch.device) -> Callable[[], int]:
 
 
 def sample(listing: Listing, count: int) -> Listing:
-    """Choose ``count`` files, the same each time; all of them more than once where there are fewer."""
+    """Choose ``count`` files, the same each time; a listing with fewer files is repeated."""
     order = torch.randperm(len(listing), generator=torch.Generator().manual_seed(0))
     return listing.subset(order[torch.arange(count) % len(listing)])
 
@@ -75,7 +75,7 @@ def photo_loaders(template: StreamLoader, listing: Listing, device: torch.device
     """Return the loaders of photographs by name.
 
     Raises:
-        UserError: the plain loader cannot do what the template does.
+        UserError: the plain loader lacks the template's crop or transforms.
     """
     from efficientconv.loaders.dali_loader import DaliLoader
     from efficientconv.loaders.torch_loader import TorchLoader
@@ -102,7 +102,7 @@ def _like(template: StreamLoader, kind: type[StreamLoader], listing: Listing, de
 
 
 def memory_loaders(data: InMemoryData, template: InMemoryLoader, device: torch.device) -> dict[str, Batches]:
-    """Return the loader in memory, and the one that everybody writes for CIFAR."""
+    """Return the in-memory loader and the usual ``DataLoader`` for CIFAR, by name."""
     memory = InMemoryLoader(
         template.data.to(device),
         template.batch_size,
@@ -115,11 +115,11 @@ def memory_loaders(data: InMemoryData, template: InMemoryLoader, device: torch.d
 
 
 class Decoding:
-    """Decoding alone: whole images, by Pillow in threads.
+    """Decodes whole images with Pillow in threads, without crop or batches.
 
     Args:
         listing: the files.
-        threads: that decode; Pillow lets go of the interpreter while it does.
+        threads: number of threads; Pillow releases the interpreter's lock while it decodes.
     """
 
     def __init__(self, listing: Listing, threads: int) -> None:

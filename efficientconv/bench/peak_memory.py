@@ -1,4 +1,4 @@
-"""The most memory that was in use since the last look."""
+"""The peak memory since the last reset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROCESS = Path("/proc/self")
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin to look: at the CUDA device, else at this process, which only Linux lets itself be asked."""
+    """Reset the peak of the CUDA device, else that of this process, which only Linux reports."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (file := PROCESS / "clear_refs").exists():
@@ -19,7 +19,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak(device: torch.device) -> int | None:
-    """Return the most bytes in use since ``reset_peak``; ``None`` where the system does not say."""
+    """Return the peak in bytes since ``reset_peak``; None where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if not (PROCESS / "clear_refs").exists():

@@ -1,4 +1,4 @@
-"""What people write where there is no loader of ours: a ``DataLoader`` that decodes and transforms image by image."""
+"""The usual PyTorch loaders, for comparison: a ``DataLoader`` that decodes and transforms image by image."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def plain_photographs(template: StreamLoader, listing: Listing, device: torch.de
     """Load photographs as torchvision's reference script for classification does.
 
     Args:
-        template: says which crop, how many in a batch, and how many processes.
+        template: has the crop, the batch size and the number of processes.
         listing: the files.
-        device: where the batches will go.
+        device: destination of the batches.
 
     Raises:
-        UserError: the template's crop or transforms are not those of that script.
+        UserError: the template's crop or transforms differ from the script's.
     """
     from torchvision.transforms import v2
 
@@ -48,13 +48,13 @@ def plain_photographs(template: StreamLoader, listing: Listing, device: torch.de
 
 
 def plain_small_images(data: InMemoryData, part: LabeledImages, workers: int, device: torch.device) -> DataLoader:
-    """Load small images as with torchvision's ``CIFAR10`` and its usual transforms.
+    """Load small images as torchvision's ``CIFAR10`` does with its usual transforms.
 
     Args:
-        data: says what is done to the images, and how many are in a batch.
+        data: has the augmentation and the batch size.
         part: the images.
-        workers: processes.
-        device: where the batches will go.
+        workers: number of processes.
+        device: destination of the batches.
     """
     from torchvision import transforms
 
@@ -74,7 +74,7 @@ def _normalize(normalization: Normalization | None) -> list[Any]:
 
 
 def _loader(dataset: Dataset, batch_size: int, workers: int, device: torch.device) -> DataLoader:
-    """Set up the loader as the script does, but that its workers stay from pass to pass, to its advantage."""
+    """Set up the loader as the script does, except that its workers persist between passes, which makes it faster."""
     return DataLoader(
         dataset,
         batch_size,
@@ -86,11 +86,11 @@ def _loader(dataset: Dataset, batch_size: int, workers: int, device: torch.devic
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
-    """What torchvision's ``ImageFolder`` does with one file, for any listing.
+    """Loads one file as torchvision's ``ImageFolder`` does, for any listing.
 
     Args:
         listing: the files.
-        transform: of a Pillow image.
+        transform: maps a Pillow image to a tensor.
     """
 
     def __init__(self, listing: Listing, transform: Callable[[Image.Image], Tensor]) -> None:
@@ -106,11 +106,11 @@ class Photographs(Dataset[tuple[Tensor, int]]):
 
 
 class SmallImages(Dataset[tuple[Tensor, int]]):
-    """What torchvision's ``CIFAR10`` does with one image.
+    """Returns one image as torchvision's ``CIFAR10`` does.
 
     Args:
         part: the images.
-        transform: of a Pillow image.
+        transform: maps a Pillow image to a tensor.
     """
 
     def __init__(self, part: LabeledImages, transform: Callable[[Image.Image], Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Measuring several ways of doing the same in turn, so that what else the machine does meets all of them."""
+"""Measuring several contenders in turn, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Rounds:
     """Images per second of each contender, round by round.
 
     Args:
-        reference: the contender that the others are compared with.
-        rates: of each contender, one for each round.
+        reference: name of the contender to compare the others with.
+        rates: images per second of each contender, one value for each round.
     """
 
     reference: str
@@ -31,7 +31,7 @@ class Rounds:
         return median(self.rates[contender])
 
     def ratio(self, contender: str) -> float:
-        """Return how many times faster than the reference: the median of the ratios within each round."""
+        """Return the speed relative to the reference: the median of the ratios within each round."""
         pairs = zip(self.rates[contender], self.rates[self.reference], strict=True)
         return median(rate / reference for rate, reference in pairs)
 
@@ -49,24 +49,24 @@ def interleave(
     """Measure whole passes of each contender in turn, every second round in the opposite order.
 
     Args:
-        contenders: by name, a pass, which returns the number of images it took.
-        reference: the name of the one to compare with.
-        rounds: how many; before the first, each contender makes one pass that does not count.
-        seconds: in each round a contender makes passes until this time is over.
-        device: whose work is waited for before the clock is read.
+        contenders: functions that make one pass and return its number of images, by name.
+        reference: name of the contender to compare the others with.
+        rounds: number of rounds; before the first, each contender makes one pass that does not count.
+        seconds: shortest time of a contender's passes in a round.
+        device: synchronised before the clock is read.
     """
     names = list(contenders)
     for name in names:
         contenders[name]()
-    found = Rounds(reference, {name: [] for name in names})
+    measured = Rounds(reference, {name: [] for name in names})
     for i in range(rounds):
         for name in names[:: -1 if i % 2 else 1]:
-            found.add(name, *timed(contenders[name], seconds, device))
-    return found
+            measured.add(name, *timed(contenders[name], seconds, device))
+    return measured
 
 
 def timed(run: Callable[[], int], seconds: float, device: torch.device) -> tuple[int, float]:
-    """Repeat a pass until ``seconds`` are over; return how many images that were, in how many seconds."""
+    """Repeat a pass until ``seconds`` are over; return the number of images and the time in seconds."""
     images = 0
     start = now(device)
     while (elapsed := now(device) - start) < seconds or not images:
@@ -75,12 +75,12 @@ def timed(run: Callable[[], int], seconds: float, device: torch.device) -> tuple
 
 
 def now(device: torch.device) -> float:
-    """Read the clock in seconds, once the device has done what it was told."""
+    """Read the clock in seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write the smallest and the largest, of images per second."""
+    """Write the smallest and the largest of several rates: ``1,200 to 1,350``."""
     return f"{min(values):,.0f} to {max(values):,.0f}"

@@ -1,8 +1,8 @@
-"""``efficientconv bench step``: train.py's own loop beside a bare PyTorch loop, in one process and in turn.
+"""``efficientconv bench step``: train.py's loop beside a bare PyTorch loop, in one process and in turn.
 
-The real loop is Lightning's Trainer with every callback that train.py gives it, writing a run directory; one of its
-epochs is a round. Between two of its epochs the bare loop takes as many steps: the same network, loss, optimizer,
-schedule, precision, and loader, and no bookkeeping.
+The real loop is Lightning's Trainer with all callbacks of train.py, writing a run directory; one of its epochs is a
+round. Between two of these epochs the bare loop takes as many steps, with the same network, loss, optimizer, schedule,
+precision and loader, and without bookkeeping.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.flo
 
 @dataclass
 class Steps:
-    """What `measure_steps` found.
+    """The measurements of both loops.
 
     Args:
-        steps: of the optimizer, in a round.
+        steps: number of optimizer steps in a round.
         rounds: images per second of both loops.
-        overheads: microseconds that a step of the real loop took longer, in each round.
-        epoch_ends: milliseconds of that loop's bookkeeping at the end of an epoch, in each round.
-        peaks: bytes, the most that was in use during each loop's rounds.
+        overheads: microseconds by which a step of the real loop is slower, in each round.
+        epoch_ends: milliseconds of the real loop's bookkeeping at the end of an epoch, in each round.
+        peaks: peak memory of each loop, in bytes; None where the system does not report it.
     """
 
     steps: int
@@ -72,11 +72,11 @@ def measure_steps(config: Mapping[str, Any], data: ImageData, *, steps: int, rou
     Args:
         config: as for training.
         data: the data set, set up.
-        steps: of the optimizer in a round, at most those of an epoch.
-        rounds: how many, after one that does not count.
+        steps: number of optimizer steps in a round, at most an epoch's.
+        rounds: number of rounds, after one that does not count.
 
     Raises:
-        UserError: a precision that the bare loop does not have.
+        UserError: the bare loop does not have this precision.
     """
     settings = _settings(config["trainer"], steps, rounds)
     if settings["precision"] not in AUTOCAST:
@@ -89,38 +89,38 @@ def measure_steps(config: Mapping[str, Any], data: ImageData, *, steps: int, rou
         callbacks = [turns, *build_callbacks(config, run, stop, Recorder(run))]
         seed_everything(config["seed"], verbose=False)
         build_trainer(config, callbacks, loggers=[]).fit(classifier, datamodule=data)
-    return turns.found
+    return turns.measured
 
 
 def _settings(trainer: Mapping[str, Any], steps: int, rounds: int) -> dict[str, Any]:
-    """Return the trainer's settings without what the bare loop does not do."""
+    """Return the trainer's settings without the features that the bare loop lacks."""
     plain = {"devices": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None, "limit_val_batches": 0}
     precision = resolve_precision(trainer["precision"], trainer["accelerator"])
     return dict(trainer) | plain | {"precision": precision, "limit_train_batches": steps, "max_epochs": rounds + 1}
 
 
 class Turns(Callback):
-    """Lets the bare loop take its turn before each epoch of the real one, and keeps the clocks of both.
+    """Runs the bare loop before each epoch of the real one, and times both.
 
-    The real loop's clock stops as its next epoch, or the end, comes up: what is saved and written is in its time.
+    The real loop's time ends where its next epoch begins, or the training ends: it includes saving and writing.
 
     Args:
-        classifier: with the network of the bare loop, and its loss.
-        data: gives the bare loop a loader of its own.
+        classifier: has the network and the loss of the bare loop.
+        data: makes the bare loop's loader.
     """
 
     def __init__(self, classifier: Classifier, data: ImageData) -> None:
         self.classifier, self.data = classifier, data
         self.step: Callable[[Tensor, Tensor], None] | None = None
         self.loader: Iterable[tuple[Tensor, Tensor]] = ()
-        self.found = Steps(steps=0, rounds=Rounds(BARE))
+        self.measured = Steps(steps=0, rounds=Rounds(BARE))
         self.bare = self.begun = self.stepped = 0.0
         self.images = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Build the bare loop on the trainer's device."""
         device = trainer.strategy.root_device
-        self.found.steps = int(trainer.num_training_batches)
+        self.measured.steps = int(trainer.num_training_batches)
         self.step = bare_step(self.classifier.to(device), trainer.precision, int(trainer.estimated_stepping_batches))
         self.loader = self.data.train_dataloader()
 
@@ -139,13 +139,13 @@ class Turns(Callback):
     def _bare_steps(self) -> int:
         assert self.step is not None
         count = 0
-        for images, labels in islice(self.loader, self.found.steps):
+        for images, labels in islice(self.loader, self.measured.steps):
             self.step(images, labels)
             count += len(labels)
         return count
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Note when the steps were over."""
+        """Note the time at which the steps ended."""
         self.stepped = now(trainer.strategy.root_device)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -154,23 +154,23 @@ class Turns(Callback):
 
     def _close(self, trainer: Trainer) -> None:
         end = now(trainer.strategy.root_device)
-        epochs = trainer.current_epoch  # those that are over
-        if epochs < 2:  # none, or the first, which does not count
+        epochs = trainer.current_epoch  # the finished ones
+        if epochs < 2:  # the first does not count
             return
-        real, found = end - self.begun, self.found
+        real, measured = end - self.begun, self.measured
         self._keep_peak(REAL, trainer.strategy.root_device)
-        found.rounds.add(REAL, self.images, real)
-        found.rounds.add(BARE, self.images, self.bare)
-        found.overheads.append(1e6 * (real - self.bare) / found.steps)
-        found.epoch_ends.append(1e3 * (end - self.stepped))
+        measured.rounds.add(REAL, self.images, real)
+        measured.rounds.add(BARE, self.images, self.bare)
+        measured.overheads.append(1e6 * (real - self.bare) / measured.steps)
+        measured.epoch_ends.append(1e3 * (end - self.stepped))
 
     def _keep_peak(self, loop: str, device: torch.device) -> None:
         most = peak(device)
-        self.found.peaks[loop] = None if most is None else max(most, self.found.peaks.get(loop) or 0)
+        self.measured.peaks[loop] = None if most is None else max(most, self.measured.peaks.get(loop) or 0)
 
 
 def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Callable[[Tensor, Tensor], None]:
-    """Return one training step as anybody would write it, of the classifier's network, loss, optimizer and schedule."""
+    """Return one training step in plain PyTorch, with the classifier's network, loss, optimizer and schedule."""
     model, device = classifier.model.train(), classifier.device
     optimizer = classifier.optimizer(parameter_groups(model, classifier.decay_norm_and_bias))
     schedule = ScheduledRate(optimizer, classifier.schedule, total_steps)

@@ -1,4 +1,4 @@
-"""``efficientconv bench``: measures what the first word says, prints it as a table, and keeps it as JSON."""
+"""``efficientconv bench``: measures loaders or training steps, prints a table, and writes JSON."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ACTIONS = ("loader", "step")
 
 
 def bench(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure, print and keep; return the figures as plain values.
+    """Measure, print a table and write the JSON file; return the figures as plain values.
 
     Args:
         config: ``configs/bench.yaml``, resolved.
 
     Raises:
-        UserError: an unknown action, a number that cannot be, or a data set that cannot be read.
+        UserError: an unknown action, an invalid number, or a data set that cannot be read.
     """
     for key in sorted(OmegaConf.missing_keys(OmegaConf.create(dict(config)))):
         raise UserError(f"{key} is missing: give it as {key}=<value>")
@@ -58,40 +58,42 @@ def bench(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loader(config: Mapping[str, Any], data: ImageData, device: torch.device) -> dict[str, Any]:
     numbers = {"images": config["images"], "rounds": config["rounds"], "seconds": config["seconds"]}
-    found = measure_loaders(data, device, **numbers)
-    console().print(loader_table(found, data, device))
-    return {"loaders": found.to_dict()}
+    measured = measure_loaders(data, device, **numbers)
+    console().print(loader_table(measured, data, device))
+    return {"loaders": measured.to_dict()}
 
 
 def _step(config: Mapping[str, Any], data: ImageData) -> dict[str, Any]:
-    found = measure_steps(config, data, steps=config["steps"], rounds=config["rounds"])
-    console().print(step_table(found))
-    return found.to_dict()
+    measured = measure_steps(config, data, steps=config["steps"], rounds=config["rounds"])
+    console().print(step_table(measured))
+    return measured.to_dict()
 
 
-def loader_table(found: Rounds, data: ImageData, device: torch.device) -> Table:
+def loader_table(measured: Rounds, data: ImageData, device: torch.device) -> Table:
     """Lay out the loaders, the fastest first."""
     title = f"{data.title}, {data.input_size[1]} pixels, batches of {data.batch_size} on {device.type}"
-    table = Table("loader", f"times {found.reference}", "images/s", "in all rounds", title=title)
-    for name in sorted(found.rates, key=found.ratio, reverse=True):
-        table.add_row(name, f"{found.ratio(name):.2f}", f"{found.rate(name):,.0f}", spread(found.rates[name]))
+    table = Table("loader", f"times {measured.reference}", "images/s", "in all rounds", title=title)
+    for name in sorted(measured.rates, key=measured.ratio, reverse=True):
+        ratio, rate = f"{measured.ratio(name):.2f}", f"{measured.rate(name):,.0f}"
+        table.add_row(name, ratio, rate, spread(measured.rates[name]))
     return table
 
 
-def step_table(found: Steps) -> Table:
+def step_table(measured: Steps) -> Table:
     """Lay out the two loops."""
-    rounds = found.rounds
+    rounds = measured.rounds
     table = Table("", f"times {rounds.reference}", "images/s", "in all rounds", "peak memory")
     for name in rounds.rates:
-        bytes_ = found.peaks[name]
+        bytes_ = measured.peaks[name]
         memory = "" if bytes_ is None else f"{bytes_ / 2**20:,.0f} MiB"
         row = (f"{rounds.ratio(name):.3f}", f"{rounds.rate(name):,.0f}", spread(rounds.rates[name]), memory)
         table.add_row(name, *row)
-    if median(found.overheads) < 0:
-        table.caption = f"overhead of {REAL}: lost in the noise of {found.steps} steps; more steps= or rounds= show it"
+    if median(measured.overheads) < 0:
+        noise = f"lost in the noise of {measured.steps} steps; more steps= or rounds= show it"
+        table.caption = f"overhead of {REAL}: {noise}"
         return table
     table.caption = (
-        f"overhead of {REAL}: {median(found.overheads):,.0f} µs a step over {found.steps} steps, "
-        f"of which {median(found.epoch_ends):,.1f} ms once, at the end of the epoch"
+        f"overhead of {REAL}: {median(measured.overheads):,.0f} µs a step over {measured.steps} steps, "
+        f"of which {median(measured.epoch_ends):,.1f} ms once, at the end of the epoch"
     )
     return table

@@ -46,14 +46,14 @@ def report_words(words: Sequence[str]) -> list[str]:
 
 def tables_words(words: Sequence[str]) -> list[str]:
     """Keep the words that are for training as a list in ``training``."""
-    from efficientconv.tables.words import split_words
+    from efficientconv.tables.arguments import split_arguments
 
-    own, training = split_words(words)
+    own, training = split_arguments(words)
     return [*own, f"training=[{','.join(map(quoted, training))}]"]
 
 
 def quoted(text: str) -> str:
     """Write a text so that Hydra reads it as it is."""
-    from efficientconv.tables.words import quoted as in_double_quotes
+    from efficientconv.tables.arguments import quoted as in_double_quotes
 
     return in_double_quotes(text)

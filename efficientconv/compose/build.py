@@ -1,4 +1,4 @@
-"""One convolution's successor: the same geometry, the same place, the same device, data type and mode."""
+"""Building the layer that takes a convolution's place, with its geometry, device, data type and mode."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PAD_MODES = {"zeros": "constant"}
 
 
 class SamePad2d(nn.Module):
-    """Pads as TensorFlow's SAME does, so that the convolution behind it puts out ⌈H/stride⌉ rows of any input.
+    """Pads as TensorFlow's SAME does, so that the convolution behind it outputs ⌈H/stride⌉ rows for any input.
 
-    What cannot be shared equally goes to the right and the bottom.
+    An odd margin has its extra pixel on the right and at the bottom.
 
     Args:
         kernel_size: of the convolution behind it, in pixels.
@@ -55,13 +55,13 @@ class SamePad2d(nn.Module):
 
 @dataclass(frozen=True)
 class Successor:
-    """What takes a unit's place.
+    """The replacement of a unit.
 
     Attributes:
-        module: what goes into the model.
-        layer: the layer in it; ``module`` itself, unless something has to stand in front.
-        note: what differs beside the layer, in a few words; empty where nothing does.
-        is_same: whether it computes and stores what the unit did.
+        module: goes into the model in the unit's place.
+        layer: the convolution layer in ``module``; ``module`` itself, unless a padding stands in front.
+        note: any difference beside the layer, in a few words; empty where there is none.
+        is_same: whether ``module`` computes and stores the same as the unit.
     """
 
     module: nn.Module
@@ -71,18 +71,18 @@ class Successor:
 
 
 def build_successor(factory: Factory, unit: Unit, device: torch.device | str | None = None) -> Successor:
-    """Build what takes the place of ``unit``: its geometry, device, data type, mode and frozenness.
+    """Build the replacement of ``unit``, with the same geometry, device, data type and mode, and frozen where it was.
 
-    A layer that is an ``nn.Conv2d`` of the same shape takes over the weights, all others start with their own.
+    An ``nn.Conv2d`` of the same shape takes over the weights of ``unit``; any other layer keeps its initialisation.
 
     Args:
         factory: takes ``nn.Conv2d``'s arguments and returns a ``ConvVariant`` or an ``nn.Conv2d``.
-        unit: the convolution or depthwise-separable unit that it replaces.
-        device: where to build it; by default where the weight of ``unit`` is.
+        unit: the convolution or depthwise-separable unit to replace.
+        device: of the new layer; by default that of the unit's weight.
 
     Raises:
-        ValueError: the layer refuses this geometry, or widens.
-        TypeError: ``factory`` returned something else.
+        ValueError: the layer refuses this geometry, or has more output channels than ``unit``.
+        TypeError: ``factory`` returned neither a ``ConvVariant`` nor an ``nn.Conv2d``.
     """
     weight = next(unit.parameters())
     module, layer, note = _padded_alike(factory, unit, {"device": device or weight.device, "dtype": weight.dtype})
@@ -97,30 +97,31 @@ def build_successor(factory: Factory, unit: Unit, device: torch.device | str | N
 
 
 def adds_to_conv2d(unit: Unit) -> bool:
-    """Tell whether ``unit`` is of a class that does more than ``nn.Conv2d`` and padding: it standardises, say.
+    """Tell whether the class of ``unit`` does more than convolve and pad, such as standardise its weights.
 
-    timm's ``Conv2dSame`` does not. It is told by its name, so that timm need not be imported for it.
+    timm's ``Conv2dSame`` does not; its name is compared, so that timm need not be imported.
     """
     return isinstance(unit, nn.Conv2d) and type(unit) is not nn.Conv2d and type(unit).__name__ != "Conv2dSame"
 
 
 def _pads_by_input(unit: Unit) -> bool:
-    """Tell whether ``unit`` puts out ⌈H/stride⌉ rows where its numbers say otherwise, by trying two sizes.
+    """Tell whether ``unit`` outputs ⌈H/stride⌉ rows although its ``padding`` gives another size, by trying two sizes.
 
     Raises:
-        ValueError: it puts out neither what its numbers say nor ⌈H/stride⌉ rows.
+        ValueError: the output has neither the size that ``padding`` gives nor ⌈H/stride⌉ rows.
     """
     if isinstance(unit.padding, str) or type(unit) is nn.Conv2d or not isinstance(unit, nn.Conv2d):
         return unit.padding == "same"
     spans = [d * (k - 1) + 1 for k, d in zip(unit.kernel_size, unit.dilation, strict=True)]
     sizes = [4 * max(spans), 4 * max(spans) + 1]
     geometry = list(zip(spans, unit.padding, unit.stride, strict=True))
-    told = [tuple((size + 2 * pad - span) // stride + 1 for span, pad, stride in geometry) for size in sizes]
+    declared = [tuple((size + 2 * pad - span) // stride + 1 for span, pad, stride in geometry) for size in sizes]
     same = [tuple(-(-size // stride) for stride in unit.stride) for size in sizes]
-    found = [_output_size(unit, size) for size in sizes]
-    if found not in (told, same):
-        raise ValueError(f"{type(unit).__name__} puts out {found[0]} of {sizes[0], sizes[0]} pixels, not {told[0]}")
-    return found != told
+    actual = [_output_size(unit, size) for size in sizes]
+    if actual not in (declared, same):
+        text = f"outputs {actual[0]} pixels for an input of {sizes[0], sizes[0]}, not {declared[0]}"
+        raise ValueError(f"{type(unit).__name__} {text}")
+    return actual != declared
 
 
 def _output_size(conv: nn.Conv2d, size: int) -> tuple[int, ...]:
@@ -130,7 +131,7 @@ def _output_size(conv: nn.Conv2d, size: int) -> tuple[int, ...]:
 
 
 def _padded_alike(factory: Factory, unit: Unit, place: dict[str, Any]) -> tuple[nn.Module, Layer, str]:
-    """Build the layer, alone or behind a padding, so that it puts out as many pixels as ``unit``; and say how."""
+    """Build a layer whose output has the size of the unit's, behind a padding where needed, and a note on that."""
     if not _pads_by_input(unit):
         layer = _call(factory, unit, (0, 0) if unit.padding == "valid" else unit.padding, place)
         return layer, layer, ""
@@ -166,8 +167,8 @@ def _call(factory: Factory, unit: Unit, padding: Any, place: dict[str, Any]) -> 
     )
     if not isinstance(layer, (nn.Conv2d, ConvVariant)):
         raise TypeError(
-            f"layer: a factory of ConvVariant or nn.Conv2d is needed, this one made a {type(layer).__name__}"
+            f"layer: must be a factory of ConvVariant or nn.Conv2d; this one returned a {type(layer).__name__}"
         )
     if layer.out_channels > unit.out_channels:
-        raise ValueError(f"out_channels={layer.out_channels}: more than the {unit.out_channels} that were asked for")
+        raise ValueError(f"out_channels={layer.out_channels}: more than the {unit.out_channels} of the convolution")
     return layer

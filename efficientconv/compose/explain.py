@@ -1,4 +1,4 @@
-"""Why nothing was replaced, and what to change: the errors for a rule that does not fit the model."""
+"""The errors for a rule that does not fit the model: why nothing was replaced, and what to change."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ _RELAXED: dict[str, Any] = {
 
 
 def name_of(factory: Factory) -> str:
-    """Return the layer's class and what is set on it: ``BSConvS(p=0.25)``."""
+    """Return the layer's class and its settings: ``BSConvS(p=0.25)``."""
     if not isinstance(factory, partial):
         return getattr(factory, "__name__", type(factory).__name__)
-    words = {
-        key: f"{value:.4g}" if isinstance(value, float) else repr(value) for key, value in factory.keywords.items()
-    }
-    settings = ", ".join(f"{key}={word}" for key, word in words.items())
+    settings = ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value!r}"
+        for key, value in factory.keywords.items()
+    )
     return f"{name_of(factory.func)}({settings})" if settings else name_of(factory.func)
 
 
 def in_words(where: Where) -> str:
-    """Return what ``where`` asks for: ``dense 3×3 or 5×5, stem included``."""
+    """Describe the convolutions that ``where`` selects: ``dense 3×3 or 5×5, stem included``."""
     sizes = " or ".join(f"{size}×{size}" for size in where.kernel_sizes or ())
-    words = [" or ".join(where.groups) + (f" {sizes}" if sizes else ", any kernel but 1×1")]
-    words.append("stem included" if where.stem else "without the stem")
+    parts = [" or ".join(where.groups) + (f" {sizes}" if sizes else ", any kernel but 1×1")]
+    parts.append("stem included" if where.stem else "without the stem")
     if where.min_channels > 1:
-        words.append(f"at least {where.min_channels} channels")
+        parts.append(f"at least {where.min_channels} channels")
     if where.include != ("*",):
-        words.append(f"names like {' or '.join(where.include)}")
+        parts.append(f"names like {' or '.join(where.include)}")
     if where.exclude:
-        words.append(f"names unlike {' and '.join(where.exclude)}")
-    return ", ".join(words)
+        parts.append(f"names unlike {' and '.join(where.exclude)}")
+    return ", ".join(parts)
 
 
 def nothing_selected(model: nn.Module, places: Sequence[Place], where: Where, assign: Assignment) -> UserError:
-    """Say what the model has, what was asked for and what to change.
+    """Return the error that says what the model has, what the rule selects and which change would help.
 
     Args:
         model: the network.
-        places: its units.
-        where: the rule, which selects none of them.
-        assign: what any other rule would select.
+        places: the units of ``model``.
+        where: the rule, which selects none of ``places``.
+        assign: returns what another rule would select.
     """
     name = type(model).__name__
     if not places:
@@ -70,7 +70,7 @@ def nothing_selected(model: nn.Module, places: Sequence[Place], where: Where, as
 
 
 def all_kept(jobs: Iterable[Job], kept: Sequence[Kept]) -> UserError:
-    """Say why none of the selected units could be replaced: the first three reasons that differ."""
+    """Return the error for selected units none of which could be replaced, with up to three different reasons."""
     first: dict[str, Kept] = {}
     for unit in kept:
         first.setdefault(numberless(unit.reason), unit)
@@ -78,15 +78,16 @@ def all_kept(jobs: Iterable[Job], kept: Sequence[Kept]) -> UserError:
     more = f"; other reasons: {len(reasons) - 3}" if len(reasons) > 3 else ""
     layers = " or ".join(dict.fromkeys(name_of(job.factory) for job in jobs))
     return UserError(
-        f"{layers} can replace none of the {len(kept)} that conv.where selects: {'; '.join(reasons[:3])}{more}"
+        f"{layers} can replace none of the {len(kept)} convolutions that conv.where selects: "
+        f"{'; '.join(reasons[:3])}{more}"
     )
 
 
 def _advice(where: Where, assign: Assignment) -> str:
     changes = {key: value for key, value in _RELAXED.items() if getattr(where, key) != value}
     options = [_option(where, assign, {key: value}) for key, value in changes.items()]
-    found = list(filter(None, options)) or list(filter(None, [_option(where, assign, changes)]))
-    advice = f"What would select some: {'; '.join(found)}. " if found else "No other conv.where would help. "
+    useful = list(filter(None, options)) or list(filter(None, [_option(where, assign, changes)]))
+    advice = f"What would select some: {'; '.join(useful)}. " if useful else "No other conv.where would help. "
     return advice + _refusals(assign(replace(where, **changes)))
 
 
@@ -102,14 +103,14 @@ def _refusals(jobs: Iterable[Job]) -> str:
 
 
 def _option(where: Where, assign: Assignment, changes: dict[str, Any]) -> str:
-    """Write the changes and what they would bring, or nothing where they bring nothing."""
+    """Write the changes and the units that they would select; return an empty text where there are none."""
     possible = Counter(kind(job.place) for job in assign(replace(where, **changes)) if not _refusal(job))
     settings = " ".join(f"conv.where.{key}={_setting(value)}" for key, value in changes.items())
     return f"{settings} ({counted(possible)})" if possible else ""
 
 
 def _refusal(job: Job) -> str:
-    """Return why the layer cannot represent the unit, or nothing where it can."""
+    """Return why the layer cannot represent the unit; an empty text where it can."""
     try:
         build_successor(job.factory, job.place.unit, device="meta")
     except ValueError as error:
@@ -120,5 +121,5 @@ def _refusal(job: Job) -> str:
 def _setting(value: Any) -> str:
     """Write ``value`` as the command line takes it."""
     if isinstance(value, tuple):
-        return f"[{','.join(repr(word) if '*' in word else word for word in value)}]"
+        return f"[{','.join(repr(text) if '*' in text else text for text in value)}]"
     return "null" if value is None else str(value).lower()

@@ -1,4 +1,4 @@
-"""The layers of a network as they are deployed: ours by their own ``fold()``, timm's by its own function."""
+"""Folding the layers of a network for inference: this project's by their ``fold()``, timm's by timm's function."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from efficientconv.profiling.meta import QuickMeta
 
 
 def fold_layers(model: nn.Module) -> nn.Module:
-    """Return a copy of a network in which every layer that folds for inference is folded, and the host is as it was."""
+    """Return a copy of a network with every layer that folds for inference folded; the rest of it does not change."""
     with next(model.parameters()).device, QuickMeta():
         folded = _folded_by_timm(model) if _is_of_timm(model) else copy.deepcopy(model)
         if isinstance(folded, ConvVariant):
@@ -27,6 +27,6 @@ def _is_of_timm(model: nn.Module) -> bool:
 
 
 def _folded_by_timm(model: nn.Module) -> nn.Module:
-    from timm.utils import reparameterize_model  # seconds that other networks need not wait
+    from timm.utils import reparameterize_model  # takes seconds, which other networks do not need
 
     return reparameterize_model(model)  # a copy

@@ -1,4 +1,4 @@
-"""Who feeds whom: the analysis of a model by ``torch.fx``, for looking only; edits go by module path.
+"""The graph of a model's forward pass by ``torch.fx``, for analysis only: edits address modules by their names.
 
 Convolutions, norms and modules without children are the leaves of the graph.
 """
@@ -27,14 +27,14 @@ _PRODUCTS = ("mul", "imul", "mul_")
 
 
 class Graph:
-    """The operations of a model's forward pass and how they hang together.
+    """The operations of a model's forward pass and their connections.
 
     Args:
         model: any network; edits of it that keep the names of modules may follow.
-        is_leaf: which modules are one operation; the calls inside the others are operations of the graph.
+        is_leaf: tells whether a module is one operation of the graph; the calls inside other modules are operations.
 
     Attributes:
-        untraceable: why there is no graph, or None where there is one.
+        untraceable: why ``torch.fx`` cannot trace the model; None where it can.
     """
 
     def __init__(self, model: nn.Module, is_leaf: Callable[[nn.Module], bool] | None = None) -> None:
@@ -43,7 +43,7 @@ class Graph:
         self.untraceable: str | None = None
         try:
             self._nodes = list(_Tracer(is_leaf or is_unit).trace(meta_copy(model), _defaults(model)).nodes)
-        except Exception as error:  # a forward pass may do anything; without a graph, names and shapes must do
+        except Exception as error:  # a forward pass may raise anything; names and shapes then stand in for the graph
             self._nodes = []
             self.untraceable = str(error).partition("\n")[0]
         self._calls: dict[str, list[Node]] = defaultdict(list)
@@ -57,16 +57,16 @@ class Graph:
         return self._nodes
 
     def calls(self, name: str) -> list[Node]:
-        """Return the calls of the module ``name``, in the order in which they run; none where there is no graph."""
+        """Return the calls of the module ``name`` in their order; an empty list where there is no graph."""
         return self._calls.get(name, [])
 
     def module(self, node: Node) -> nn.Module | None:
-        """Return the module that stands now where ``node`` calls one, or None."""
+        """Return the model's present module of the name that ``node`` calls; None where it calls no module."""
         return self._model.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     @cached_property
     def order(self) -> dict[str, int]:
-        """The modules that run and those around them, each with its place in the forward pass."""
+        """The position in the forward pass of each module that runs and of each module around it, by name."""
         order: dict[str, int] = {}
         for name in self._calls:
             parts = name.split(".")
@@ -76,7 +76,7 @@ class Graph:
 
     @cached_property
     def read_parameters(self) -> set[str]:
-        """Names of the parameters and buffers that the model's own code reads, past their module's forward pass."""
+        """Names of the parameters and buffers that the model's code reads directly, outside their module's forward."""
         return {str(node.target) for node in self._nodes if node.op == "get_attr"}
 
     @cached_property
@@ -94,27 +94,27 @@ class Graph:
 
     @cached_property
     def projections(self) -> set[str]:
-        """Names of the dense 1×1 convolutions that do not widen, behind a depthwise one through norm, activation, SE.
+        """Names of the dense 1×1 convolutions that do not widen, behind a depthwise one, its norm, activation and SE.
 
         Only these can have orthonormal rows: a wider one, such as ConvNeXt's expansion, is no projection.
         """
         return {name for name, module in self._modules.items() if self._is_projection(name, module)}
 
     def ends(self, names: Set[str]) -> tuple[set[str], set[str]]:
-        """Return those of the modules ``names`` that no other of them feeds, and those that feed no other."""
+        """Return the first and the last of the modules ``names``: fed by no other of them, and feeding no other."""
         first = _not_behind_others(names, self._nodes, lambda node: node.all_input_nodes)
         last = _not_behind_others(names, reversed(self._nodes), lambda node: node.users)
         return first, last
 
     def keeps_pixels(self, node: Node) -> bool:
-        """Tell whether ``node`` is a norm or acts on each element of its one input alone."""
+        """Tell whether ``node`` is a norm or an element-wise operation on one input."""
         if is_norm(self.module(node)):
             return True
         operation = self._operation(node)
         return operation is not None and is_elementwise(operation)
 
     def keeps_channels(self, node: Node) -> bool:
-        """Tell whether ``node`` is an activation or a pooling: channel by channel, whatever their number."""
+        """Tell whether ``node`` acts channel by channel on any number of channels, as activations and poolings do."""
         operation = self._operation(node)
         return operation is not None and is_channelwise(operation)
 
@@ -142,7 +142,7 @@ class Graph:
         return passes and any(self._behind_depthwise(source) for source in node.all_input_nodes)
 
     def _operation(self, node: Node) -> Operation | None:
-        """Return what ``node`` does to its one input that is no constant of the model, or None."""
+        """Return the operation of ``node`` as a function of its one non-constant input; None where it has several."""
         module = self.module(node)
         if module is not None:
             return _module_operation(module)
@@ -153,17 +153,17 @@ class Graph:
 
 
 def _not_behind_others(names: Set[str], nodes: Iterable[Node], before: Callable[[Node], Iterable[Node]]) -> set[str]:
-    """Walk ``nodes`` so that each comes after those ``before`` it, and return the modules first met on their way."""
+    """Return the modules of ``names`` that are behind no other; ``nodes`` come in the order that ``before`` defines."""
     behind: set[Node] = set()
-    found: set[str] = set()
+    ends: set[str] = set()
     for node in nodes:
         chosen = node.op == "call_module" and str(node.target) in names
         if not behind.isdisjoint(before(node)):
             behind.add(node)
         elif chosen:
-            found.add(str(node.target))
+            ends.add(str(node.target))
             behind.add(node)
-    return found
+    return ends
 
 
 class _Tracer(torch.fx.Tracer):
@@ -183,12 +183,12 @@ def is_unit(module: nn.Module) -> bool:
 
 
 def is_part(module: nn.Module) -> bool:
-    """Tell whether ``module`` is a convolution or a norm, or has no children; a variant is what it is made of."""
+    """Tell whether ``module`` is a convolution or a norm, or has no children; a variant is several parts."""
     return isinstance(module, nn.Conv2d) or is_norm(module) or next(module.children(), None) is None
 
 
 def is_norm(module: nn.Module | None) -> bool:
-    """Tell whether ``module`` is a norm of torch or derived from one, or a childless module that calls itself one."""
+    """Tell whether ``module`` is one of torch's norms, or a childless module with "norm" in its class name."""
     if module is None or isinstance(module, NORMS):
         return module is not None
     return "norm" in type(module).__name__.lower() and next(module.children(), None) is None
@@ -200,13 +200,13 @@ def is_dense_1x1(module: nn.Module | None) -> TypeGuard[nn.Conv2d]:
 
 
 def _defaults(model: nn.Module) -> dict[str, Any] | None:
-    """Bind what ``forward`` takes beside the image to its defaults, so that branches on it can be followed."""
+    """Return the defaults of the arguments of ``forward`` behind the image, so that branches on them can be traced."""
     _, *others = inspect.signature(model.forward).parameters.values()
     return {p.name: p.default for p in others if p.default is not p.empty} or None
 
 
 def _module_operation(module: nn.Module) -> Operation | None:
-    """Return the module as a function, unless it has a parameter for each channel or is a convolution."""
+    """Return the module as a function; None where it is a convolution or has parameters for each channel."""
     if isinstance(module, (nn.Conv2d, ConvVariant)) or any(p.numel() > 1 for p in module.parameters()):
         return None
     return lambda image: copy.deepcopy(module).cpu().eval()(image)

@@ -1,7 +1,7 @@
-"""What an operation does to an image, found by trying it on a small one.
+"""Classify an operation as element-wise or channel-wise by trying it on a small image.
 
 Models bring activations and poolings of their own, as modules, functions and methods. A list of names would never be
-complete; a change of one element of the input tells at once which elements of the output hang on it.
+complete; a change of one input element shows which output elements depend on it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _BIG = 100.0  # decides every maximum that it takes part in
 
 
 def is_elementwise(operation: Operation) -> bool:
-    """Tell whether each element of the output hangs on the same element of the input alone.
+    """Tell whether each output element depends on the same input element alone.
 
-    An operation on the image itself may know its number of channels, so where 4 are refused, 3 and 1 are tried.
+    An operation on the image may take a fixed number of channels: where it refuses 4, 3 and 1 are tried.
     """
     answers = ((channels, _changed(operation, channels)) for channels in (4, 3, 1))
     for channels, changed in answers:
@@ -32,7 +32,7 @@ def is_elementwise(operation: Operation) -> bool:
 
 
 def is_channelwise(operation: Operation) -> bool:
-    """Tell whether each output channel hangs on the same input channel alone, for any number of channels."""
+    """Tell whether each output channel depends on the same input channel alone, for any number of channels."""
     return all(_is_channelwise(operation, channels) for channels in (4, 6))
 
 
@@ -45,19 +45,19 @@ def _is_channelwise(operation: Operation, channels: int) -> bool:
 
 
 def _place(channels: int) -> tuple[int, int, int, int]:
-    """Return which element is changed: in the second channel, since shuffles leave the first one where it is."""
+    """Return the index of the changed element: in the second channel, since shuffles leave the first one in place."""
     return 0, min(1, channels - 1), 3, 5
 
 
 def _changed(operation: Operation, channels: int) -> Tensor | None:
-    """Return which outputs change with the input at ``_place``, or None where the operation does not take images."""
+    """Return a mask of the outputs that change with the input at ``_place``; None for an operation not on images."""
     shape = (1, channels, _SIDE, _SIDE)
     image = torch.linspace(-2, 2, channels * _SIDE * _SIDE, device="cpu").reshape(shape)
     other = image.clone()
     other[_place(channels)] += _BIG
     try:
         before, after = (_run(operation, x) for x in (image, other))
-    except Exception:  # what it refuses it does not do element by element; only the answer matters here
+    except Exception:  # an operation that refuses the image is not element-wise; why it does so is of no interest
         return None
     if not isinstance(before, Tensor) or not isinstance(after, Tensor) or before.shape != after.shape:
         return None

@@ -1,4 +1,4 @@
-"""The replacement itself: one mechanism for every model and every layer."""
+"""Replacing convolutions: one mechanism for every model and every layer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from efficientconv.errors import UserError, nearest_first
 from efficientconv.layers import penalized_layers
 from efficientconv.profiling import Profile, complexity
 
-_CONV_KEYS = ("layer", "where", "instead", "regularization_weight")
+_CONV_KEYS = ("layer", "where", "units", "regularization_weight")
 
 
 def create_model(
@@ -42,8 +42,8 @@ def create_model(
 
     Args:
         backbone: called as ``backbone(num_classes=…)``.
-        conv: ``layer``, ``where`` and ``instead`` as :func:`replace_convs` takes them (where both layers are None, the
-            network stays as it is), and ``regularization_weight``, which training reads.
+        conv: ``layer``, ``where`` and ``units`` as :func:`replace_convs` takes them (with neither ``layer`` nor
+            ``units`` the network stays as it is), and ``regularization_weight``, which training reads.
         num_classes: number of logits.
         input_size: channels, height and width of the images, for counting MACs.
 
@@ -55,7 +55,7 @@ def create_model(
             raise UserError(f"conv.{key}: there is no such key; nearest first: {nearest_first(str(key), _CONV_KEYS)}")
     where = conv.get("where") or Where()
     model = backbone(num_classes=num_classes)
-    return replace_convs(model, conv.get("layer"), where, instead=conv.get("instead"), input_size=input_size)
+    return replace_convs(model, conv.get("layer"), where, units=conv.get("units"), input_size=input_size)
 
 
 def replace_convs(
@@ -63,36 +63,37 @@ def replace_convs(
     layer: Factory | None,
     where: Where = Where(),  # noqa: B008  # frozen
     *,
-    instead: Mapping[str, Factory] | None = None,
+    units: Mapping[str, Factory] | None = None,
     input_size: tuple[int, int, int] | None = None,
 ) -> tuple[nn.Module, ReplacementReport]:
-    """Return a copy of ``model`` in which ``layer`` stands wherever ``where`` selects a convolution.
+    """Return a copy of ``model`` with ``layer`` in place of each convolution that ``where`` selects, and a report.
 
-    The class of the model and everything else in it stay; so does ``model``. A convolution that the layer cannot
-    represent is kept, and the report says why.
+    The copy keeps the model's class and everything else in it; ``model`` itself does not change. A convolution that the
+    layer cannot represent is kept, and the report says why.
 
     Args:
         model: any network.
         layer: takes ``nn.Conv2d``'s arguments and returns a ``ConvVariant`` or an ``nn.Conv2d``; None for no layer.
-        where: which convolutions.
-        instead: a layer for each of the units ``depthwise_separable`` and ``projection``. In a model that has such a
-            unit it applies, and ``layer`` does not; of ``where`` only names and ``min_channels`` do. A layer for
-            ``first`` and ``last`` stands where no other selected convolution comes before, or after; ``layer`` stands
-            in the rest.
-        input_size: channels, height and width of an image, for counting MACs; None leaves them uncounted.
+        where: selects the convolutions.
+        units: layers for particular units, by kind. In a model with units of the kinds ``depthwise_separable`` or
+            ``projection``, only these units are replaced, each by the layer of its kind; ``layer`` does not apply, and
+            of ``where`` only names and ``min_channels`` do. The layers of the kinds ``first`` and ``last`` replace the
+            selected convolutions that no other selected one precedes, or follows; ``layer`` replaces the rest.
+        input_size: channels, height and width of an image, for counting MACs; None skips the count.
 
     Raises:
-        UserError: nothing is selected, or nothing that is selected can be represented; or an argument is of no use.
+        UserError: ``where`` selects no convolution, the layer can represent none of the selected ones, or an argument
+            is invalid.
     """
-    instead = instead or {}
-    _check(layer, where, instead)
+    units = units or {}
+    _check(layer, where, units)
     before = _profile(model, input_size)
     new = copy.deepcopy(model)
     graph = Graph(new)
     places = find_places(new, graph)
-    jobs = with_ends(assign(places, layer, instead, where), graph, instead)
-    if not jobs and (layer is not None or instead):
-        raise nothing_selected(new, places, where, partial(assign, places, layer, instead))
+    jobs = with_ends(assign(places, layer, units, where), graph, units)
+    if not jobs and (layer is not None or units):
+        raise nothing_selected(new, places, where, partial(assign, places, layer, units))
     swaps, kept = _replace_all(new, graph, jobs)
     penalized = set(penalized_layers(new))
     after = _profile(new, input_size)
@@ -123,14 +124,14 @@ class _Swap:
     rewiring: Rewiring
 
 
-def _check(layer: Factory | None, where: Where, instead: Mapping[str, Factory]) -> None:
+def _check(layer: Factory | None, where: Where, units: Mapping[str, Factory]) -> None:
     if not isinstance(where, Where):
         raise UserError(f"conv.where={where!r}: an efficientconv.compose.Where is needed")
-    for unit in instead:
+    for unit in units:
         if unit not in (*UNIT_KINDS, *END_KINDS):
             near = nearest_first(unit, (*UNIT_KINDS, *END_KINDS))
-            raise UserError(f"conv.instead.{unit}: no such unit; nearest first: {near}")
-    factories = {f"instead.{unit}": factory for unit, factory in instead.items()}
+            raise UserError(f"conv.units.{unit}: there is no such unit; nearest first: {near}")
+    factories = {f"units.{unit}": factory for unit, factory in units.items()}
     for key, factory in (factories if layer is None else factories | {"layer": layer}).items():
         if isinstance(factory, nn.Module) or not callable(factory):
             needed = "something to call with nn.Conv2d's arguments is needed (in a config: _partial_: true)"
@@ -157,7 +158,7 @@ def _replace_all(model: nn.Module, graph: Graph, jobs: Sequence[Job]) -> tuple[l
 
 def _replace(model: nn.Module, graph: Graph, job: Job) -> _Swap | Kept:
     name = job.place.name
-    unit: Any = model.get_submodule(name)  # which a rewiring may have made narrower
+    unit: Any = model.get_submodule(name)  # an earlier rewiring may have narrowed it
     try:
         if job.place.obstacle:
             raise ValueError(job.place.obstacle)
@@ -178,7 +179,7 @@ def _rewire(model: nn.Module, graph: Graph, name: str, successor: Successor, wid
         rewiring = plan_rewiring(graph, name)
     except ValueError as error:
         raise ValueError(
-            f"{type(successor.layer).__name__} puts out {channels} of {width} channels, and {error}; "
+            f"{type(successor.layer).__name__} outputs {channels} of {width} channels, and {error}; "
             "conv.layer.restore_width=true brings the others back"
         ) from error
     carry_out(model, rewiring, channels)
@@ -196,7 +197,7 @@ def _rule(jobs: Sequence[Job], where: Where) -> str:
 
 
 def _others(places: Sequence[Place], jobs: Sequence[Job]) -> dict[str, int]:
-    """Count the convolutions that are no job and no part of a unit that is one."""
+    """Count the convolutions, by kind, that no job replaces, alone or as a part of a unit."""
     taken = tuple(name for job in jobs for name in job.place.names)
     inside = tuple(f"{name}." for name in taken)
     convs = [place for place in places if isinstance(place.unit, nn.Conv2d)]
@@ -208,8 +209,8 @@ def _remark(graph: Graph) -> str:
     if graph.untraceable is None:
         return ""
     return (
-        f"The model cannot be traced ({graph.untraceable}): the stem is told by its shape, projections are not found, "
-        "and no layer can be narrower"
+        f"The model cannot be traced ({graph.untraceable}): the stem is chosen by its shape, "
+        "projections are not known, and no layer can be narrower"
     )
 
 

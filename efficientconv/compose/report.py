@@ -1,4 +1,4 @@
-"""What a replacement did, for people (one table, short at any depth) and for files (plain data)."""
+"""The report of a replacement: a table for people, short at any depth, and plain data for files."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Replaced:
 
     Attributes:
         name: dotted name in the model, the first of them where the unit is shared.
-        before: what stood there, such as ``3×3 64→128 /2``.
-        after: what stands there now.
-        note: what else differs, in a few words; empty where nothing does.
-        dropped: names of the host's norms that went with it.
-        narrowed: names of the 1×1 convolutions behind it that were rebuilt narrower.
-        params_before: parameters of what stood there.
-        params_after: parameters of what stands there now.
-        macs_before: its multiply-adds for one image; None where no ``input_size`` was given.
-        macs_after: the same, after.
+        before: the old unit, such as ``3×3 64→128 /2``.
+        after: the new layer.
+        note: any other difference, in a few words; empty where there is none.
+        dropped: names of the model's norms that were removed with the unit.
+        narrowed: names of the 1×1 convolutions behind the unit that were rebuilt narrower.
+        params_before: parameters of the old unit.
+        params_after: parameters of the new layer.
+        macs_before: multiply-adds of the old unit for one image; None where no ``input_size`` was given.
+        macs_after: multiply-adds of the new layer, likewise.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Kept:
-    """One unit that was asked for and stayed as it was, and why."""
+    """One unit that the rule selects and that stayed as it was, and the reason."""
 
     name: str
     before: str
@@ -67,21 +67,21 @@ class Kept:
 
 @dataclass(frozen=True)
 class ReplacementReport:
-    """What was replaced in a model, what was kept and why, and what that changed in all.
+    """The units of a model that were replaced, those that were kept and why, and the model's costs before and after.
 
     Attributes:
         model: name of the model's class.
-        rule: what was asked for, in words.
+        rule: the layers and the convolutions that they are for, in words.
         replaced: the units that were replaced, in the order of the forward pass.
         kept: the units that the rule selects and that the layer cannot represent.
         others: the units that the rule does not select, counted by kind, such as ``{"dense 1×1": 36}``.
         penalties: names of the layers that add a penalty to the training loss.
-        remark: what could not be found out about the model; empty where all could.
-        same_architecture: whether everything that was replaced computes and stores what it did before.
+        remark: the limits of the analysis of this model; empty where there are none.
+        same_architecture: whether every new layer computes and stores the same as the unit before it.
         params_before: parameters of the whole model.
-        params_after: the same, after.
+        params_after: parameters of the new model.
         macs_before: multiply-adds of the whole model for one image; None where no ``input_size`` was given.
-        macs_after: the same, after.
+        macs_after: multiply-adds of the new model, likewise.
     """
 
     model: str
@@ -106,11 +106,11 @@ class ReplacementReport:
         return plain | {"kept": list(plain["kept"]), "penalties": list(plain["penalties"])}
 
     def summary(self) -> list[str]:
-        """Say in one line what was replaced by what, and in one for each reason what was kept."""
+        """Return a line on what was replaced by what, and a line on the kept units for each reason."""
         return [f"{self.rule}: {len(self.replaced)} replaced, {len(self.kept)} kept", *_kept_lines(self.kept)]
 
     def __rich__(self) -> RenderableType:
-        """Show one table, with one line for all units that differ in nothing but the numbers in their names."""
+        """Lay out one table, with one line for all units that differ only in the numbers in their names."""
         return Group(
             Text(f"{self.model}: {self.rule}", style="bold"),
             *([_table(self.replaced)] if self.replaced else []),
@@ -124,7 +124,7 @@ def counted(units: dict[str, int]) -> str:
 
 
 def numberless(text: str) -> str:
-    """Return ``text`` with a star for each number, which is the same for units that differ in nothing else."""
+    """Replace each number in ``text`` by a star, so that names and reasons that differ only in numbers become equal."""
     return _NUMBERS.sub("*", text)
 
 
@@ -188,10 +188,7 @@ def _by_note(replaced: Iterable[Replaced]) -> dict[str, list[str]]:
 
 
 def _alike(rows: Iterable[T], key: Callable[[T], tuple[str, ...]]) -> list[list[T]]:
-    """Put rows together whose keys differ in numbers alone, where the first word of the key is the name.
-
-    The other words must be equal.
-    """
+    """Group rows by their keys: a name, in which numbers may differ, and further texts, which must be equal."""
     groups: dict[tuple[str, ...], list[T]] = defaultdict(list)
     for row in rows:
         name, *rest = key(row)
@@ -200,7 +197,7 @@ def _alike(rows: Iterable[T], key: Callable[[T], tuple[str, ...]]) -> list[list[
 
 
 def _pattern(names: Sequence[str]) -> str:
-    """Return what names that differ in their numbers alone have in common: ``layer1.*.conv*``."""
+    """Return the common pattern of names that differ only in numbers: ``layer1.*.conv*``."""
     columns = zip(*(_NUMBERS.split(name) for name in names), strict=True)
     return "".join(column[0] if len(set(column)) == 1 else "*" for column in columns)
 

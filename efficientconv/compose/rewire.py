@@ -1,7 +1,7 @@
-"""What has to change around a layer that puts out fewer channels than the convolution it replaces.
+"""Changing a model around a layer that outputs fewer channels than the convolution it replaces.
 
-The host's norm behind it goes, because such a layer ends in its own, and the dense 1×1 convolutions that take its
-output are rebuilt narrower. Anything else that takes the output stops the rewiring.
+The model's norm behind the layer is removed, because such a layer ends in its own, and the dense 1×1 convolutions that
+take its output are rebuilt narrower. Any other consumer of the output makes the rewiring impossible.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from efficientconv.compose.graph import NORMS, Graph, is_dense_1x1, is_norm
 
 @dataclass(frozen=True)
 class Rewiring:
-    """Names of the norms that go and of the 1×1 convolutions that become narrower."""
+    """Names of the norms to remove and of the 1×1 convolutions to narrow."""
 
     norms: tuple[str, ...]
     consumers: tuple[str, ...]
 
 
 def plan_rewiring(graph: Graph, name: str) -> Rewiring:
-    """Find what takes the output of the convolution ``name``.
+    """Find the norms and the 1×1 convolutions that take the output of the convolution ``name``.
 
     Raises:
         ValueError: not every consumer, through norm, activation and pooling, is a dense 1×1 convolution.
@@ -45,7 +45,7 @@ def plan_rewiring(graph: Graph, name: str) -> Rewiring:
 
 
 def carry_out(model: nn.Module, rewiring: Rewiring, channels: int) -> None:
-    """Take the norms out of ``model`` and rebuild the consumers for ``channels`` input channels."""
+    """Remove the norms from ``model`` and rebuild the consumers for ``channels`` input channels."""
     for name in rewiring.norms:
         exchange(model, name, without_norm(model.get_submodule(name)))
     for name in rewiring.consumers:
@@ -53,7 +53,7 @@ def carry_out(model: nn.Module, rewiring: Rewiring, channels: int) -> None:
 
 
 def _followers(graph: Graph, call: Node) -> Iterator[Node]:
-    """Go along the paths behind ``call`` and yield the norms right behind it and the 1×1 convolutions at the ends."""
+    """Follow the paths behind ``call``; yield the norms directly behind it and the 1×1 convolutions at the ends."""
     for user in call.users:
         if isinstance(graph.module(user), NORMS):
             _require_one_call(graph, user)
@@ -101,7 +101,7 @@ def exchange(model: nn.Module, name: str, new: nn.Module) -> None:
 
 
 def without_norm(norm: nn.Module) -> nn.Module:
-    """Return what stays of a norm that goes: the activation inside it (timm's ``BatchNormAct2d``), else nothing."""
+    """Return the activation inside a norm to remove (timm's ``BatchNormAct2d``), or the identity."""
     inside = list(norm.children())
     return nn.Sequential(*inside) if inside else nn.Identity()
 

@@ -21,14 +21,14 @@ END_KINDS = ("first", "last")
 
 @dataclass(frozen=True)
 class Place:
-    """A unit in a model: the module, every dotted name that leads to it, and what the graph says of it.
+    """A unit in a model: the module, its dotted names, and its role in the graph.
 
     Attributes:
-        names: dotted names, more than one where the module is shared.
+        names: dotted names of the module, several where it is shared.
         unit: the module.
         is_stem: whether it sees the image through nothing but norms and element-wise operations.
         is_projection: whether it is the dense 1×1 behind a depthwise convolution.
-        obstacle: why it cannot be replaced by anything, or empty.
+        obstacle: why no layer can replace the unit; empty where one can.
     """
 
     names: tuple[str, ...]
@@ -53,9 +53,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Job:
-    """A unit, what builds its successor, and as what it was selected.
+    """A unit to replace, and the factory of the new layer.
 
-    That is ``convolution``, one of ``END_KINDS``, or one of ``UNIT_KINDS``.
+    Attributes:
+        place: the unit.
+        factory: builds the new layer.
+        selected_as: ``convolution``, one of ``END_KINDS`` or one of ``UNIT_KINDS``.
     """
 
     place: Place
@@ -66,39 +69,40 @@ class Job:
 Assignment = Callable[[Where], list[Job]]
 
 
-def assign(places: list[Place], layer: Factory | None, instead: Mapping[str, Factory], where: Where) -> list[Job]:
-    """Give each unit that ``where`` selects its layer: of ``instead`` in a model that has such units, else ``layer``.
+def assign(places: list[Place], layer: Factory | None, units: Mapping[str, Factory], where: Where) -> list[Job]:
+    """List the units that ``where`` selects, each with its layer; see :func:`~efficientconv.compose.replace_convs`.
 
-    Names and ``min_channels`` of ``where`` speak of the units of ``instead`` too, the rest of convolutions alone.
+    In a model with units of the kinds in ``units`` these units are chosen, by the names and ``min_channels`` of
+    ``where``; in any other model, the convolutions that the whole of ``where`` selects.
     """
-    kinds = [kind for kind in instead if kind in UNIT_KINDS]
-    special = [Job(place, instead[kind], kind) for place in places for kind in kinds if place.is_a(kind)]
+    kinds = [kind for kind in units if kind in UNIT_KINDS]
+    special = [Job(place, units[kind], kind) for place in places for kind in kinds if place.is_a(kind)]
     if special:
         return [job for job in special if where.selects_place(job.place.unit, job.place.names)]
     return [Job(place, layer, "convolution") for place in places if layer is not None and place.is_selected(where)]
 
 
-def with_ends(jobs: list[Job], graph: Graph, instead: Mapping[str, Factory]) -> list[Job]:
-    """Give those of the selected convolutions that no other one feeds, and those that feed no other, their own layer.
+def with_ends(jobs: list[Job], graph: Graph, units: Mapping[str, Factory]) -> list[Job]:
+    """Give the first and the last of the selected convolutions the layers that ``units`` has for these kinds.
 
-    ``instead`` has it, as ``first`` and ``last``; the others keep theirs.
+    The first are fed by no other selected convolution; the last feed no other.
     """
     names = {job.place.name for job in jobs if job.selected_as == "convolution"}
-    end_of = {name: end for end, found in zip(END_KINDS, graph.ends(names), strict=True) for name in found}
-    return [_at_end(job, end_of.get(job.place.name, ""), instead) for job in jobs]
+    end_of = {name: end for end, members in zip(END_KINDS, graph.ends(names), strict=True) for name in members}
+    return [_at_end(job, end_of.get(job.place.name, ""), units) for job in jobs]
 
 
-def _at_end(job: Job, end: str, instead: Mapping[str, Factory]) -> Job:
-    return Job(job.place, instead[end], end) if end in instead else job
+def _at_end(job: Job, end: str, units: Mapping[str, Factory]) -> Job:
+    return Job(job.place, units[end], end) if end in units else job
 
 
 def find_places(model: nn.Module, graph: Graph) -> list[Place]:
-    """List the units of ``model`` in the order in which they run; the convolutions inside a variant are its own."""
-    names: dict[Any, list[str]] = defaultdict(list)
+    """List the units of ``model`` in the order in which they run, without the convolutions inside a variant."""
+    names_of: dict[Any, list[str]] = defaultdict(list)
     for name, module in _named_units(model):
-        names[module].append(name)
+        names_of[module].append(name)
     owners = _owners(model)
-    places = [_place(tuple(found), unit, graph, owners) for unit, found in names.items()]
+    places = [_place(tuple(names), unit, graph, owners) for unit, names in names_of.items()]
     return sorted(places, key=lambda place: graph.order.get(place.name, len(graph.order)))
 
 
@@ -122,7 +126,7 @@ def describe(unit: Unit) -> str:
 
 
 def _named_units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Go through the units by every name that leads to them; ``model`` itself and the inside of variants are none."""
+    """Yield each unit under each of its names, without ``model`` itself and the modules inside variants."""
     variants: tuple[str, ...] = ()
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, ConvVariant) and not isinstance(module, DepthwiseSeparableConv2d):

@@ -1,4 +1,4 @@
-"""Which convolutions of a model a variant takes the place of."""
+"""The rule that selects which convolutions of a model to replace."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Where:
     Attributes:
         kernel_sizes: sides of square kernels, in pixels; None for every kernel but 1×1.
         groups: any of ``dense`` (one group), ``depthwise`` (a group for each input channel) and ``grouped`` (between).
-        stem: whether to take a convolution that sees the image through nothing but norms and element-wise operations.
-        min_channels: least number of channels, of the smaller of input and output.
+        stem: whether to select a convolution that sees the image through nothing but norms and element-wise operations.
+        min_channels: smallest number of input and of output channels.
         include: patterns of dotted names (``fnmatch``: ``layer1.*``), of which one at least must match.
         exclude: patterns of dotted names, of which none may match.
 
     Raises:
-        ValueError: a value that selects nothing anywhere, such as an unknown word in ``groups``.
+        ValueError: a value that selects nothing anywhere, such as an unknown kind in ``groups``.
     """
 
     kernel_sizes: tuple[int, ...] | None = None
@@ -52,13 +52,13 @@ class Where:
             raise ValueError(f"min_channels={self.min_channels!r}: must be a whole number of at least 1")
 
     def selects(self, conv: nn.Conv2d, names: Iterable[str], is_stem: bool) -> bool:
-        """Tell whether the rule takes ``conv``, which the model knows by ``names``."""
+        """Tell whether the rule selects ``conv``, which has these dotted ``names`` in the model."""
         if is_stem and not self.stem:
             return False
         return self._takes_kernel(conv) and group_kind(conv) in self.groups and self.selects_place(conv, names)
 
     def selects_place(self, unit: Any, names: Iterable[str]) -> bool:
-        """Tell whether the rule takes a unit of this name and width, whatever its kernel and groups are."""
+        """Tell whether the rule selects a unit by its names and width, whatever its kernel and groups are."""
         names = tuple(names)
         wide_enough = min(unit.in_channels, unit.out_channels) >= self.min_channels
         return wide_enough and _matches(names, self.include) and not _matches(names, self.exclude)
@@ -71,7 +71,7 @@ class Where:
 
 
 def group_kind(conv: nn.Conv2d) -> str:
-    """Return the word of ``GROUP_KINDS`` for ``conv``; one group is dense, whatever the number of channels."""
+    """Return the one of ``GROUP_KINDS`` that ``conv`` is; one group is dense, whatever the number of channels."""
     if conv.groups == 1:
         return "dense"
     return "depthwise" if conv.groups == conv.in_channels else "grouped"
@@ -91,9 +91,9 @@ def _check_kernel_sizes(sizes: tuple[Any, ...] | None) -> None:
 
 
 def _check_groups(groups: tuple[Any, ...] | None) -> None:
-    for word in groups or ("",):
-        if word not in GROUP_KINDS:
-            raise ValueError(f"groups={groups}: {word!r} is none of {nearest_first(str(word), GROUP_KINDS)}")
+    for kind in groups or ("",):
+        if kind not in GROUP_KINDS:
+            raise ValueError(f"groups={groups}: {kind!r} is none of {nearest_first(str(kind), GROUP_KINDS)}")
 
 
 def _check_patterns(name: str, patterns: tuple[Any, ...] | None) -> None:

@@ -13,5 +13,5 @@ def stride_pooling(stride: tuple[int, int]) -> nn.Module:
     """
     if stride == (1, 1):
         return nn.Identity()
-    window = stride[0] if stride[0] == stride[1] else stride  # a number, as in the papers' code: thop minded (thop2020)
+    window = stride[0] if stride[0] == stride[1] else stride  # a number as in the papers' code: thop2020 reads it
     return nn.AvgPool2d(window, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, activations, by module and by the conventions of the papers."""
+"""The costs of a network: parameters, multiply-adds, activations, by module and by the conventions of the papers."""
 
 from efficientconv.profiling.conventions import CONVENTIONS, Convention
 from efficientconv.profiling.meta import meta_copy

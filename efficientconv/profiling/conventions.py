@@ -1,7 +1,7 @@
-"""How published counts were counted: each convention by name, as a function over what one forward pass recorded.
+"""The conventions of published counts: each a function, by name, of one recorded forward pass.
 
 Papers print "FLOPs", but each count came from some tool with rules of its own, and they differ by up to 42% on the same
-network. A convention counts what its tool counted and no more; 1 is one multiply-add.
+network. A convention counts the operations that its tool counted, and no others; 1 is one multiply-add.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from efficientconv.profiling.trace import Operator, Trace
 
 Convention = Callable[[Trace], Iterator[tuple[str, int]]]
 
-_LAYERS = ("convolution", "mm", "addmm")  # what nn.Conv2d and nn.Linear come down to
+_LAYERS = ("convolution", "mm", "addmm")  # the operators of nn.Conv2d and nn.Linear
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _ADAPTIVE_AVERAGE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -26,12 +26,12 @@ _POOLS = (*_AVERAGE_POOLS, *_ADAPTIVE_AVERAGE_POOLS, *_MAX_POOLS, *_ADAPTIVE_MAX
 
 
 def layer_operators(trace: Trace) -> Iterator[Operator]:
-    """Go through the convolutions and linear layers that work on the image, not on weights alone."""
+    """Yield the convolutions and linear layers that work on the image, not on weights alone."""
     return (op for op in trace.operators if op.name in _LAYERS and op.of_image)
 
 
 def weight_operators(trace: Trace) -> Iterator[Operator]:
-    """Go through the ``layer_operators`` and other products of the image with weights, such as ``torch.einsum``."""
+    """Yield the ``layer_operators`` and other products of the image with weights, such as ``torch.einsum``."""
     for op in trace.operators:
         is_einsum = op.name == "bmm" and not op.of_image_alone
         if op.of_image and (op.name in _LAYERS or is_einsum):
@@ -170,12 +170,12 @@ CONVENTIONS: dict[str, Convention] = {convention.__name__: convention for conven
 
 
 def _classifier(trace: Trace) -> str:
-    """Return the name of the module that computes the logits: the last that multiplies, if any does."""
+    """Return the name of the module that computes the logits: the last convolution or linear layer, if any."""
     return next((op.module for op in reversed(list(layer_operators(trace)))), "")
 
 
 def _adaptive_average_pools(trace: Trace) -> Iterator[Operator]:
-    """Go through the adaptive average pools, written as modules, functions or means over all pixels."""
+    """Yield the adaptive average pools, whether they are modules, functions or means over all pixels."""
     for op in trace.operators:
         is_mean_of_pixels = op.name == "mean" and len(op.inputs[0]) == 4 and prod(op.output) == prod(op.inputs[0][:2])
         if op.of_image and (op.name == "_adaptive_avg_pool2d" or is_mean_of_pixels):

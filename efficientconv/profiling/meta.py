@@ -1,7 +1,7 @@
-"""Networks on torch's meta device: shapes and data types without memory behind them, and quickly.
+"""Running networks quickly on torch's meta device, whose tensors have shapes and data types but no memory.
 
-Torch answers there for most operators through references in Python, which import its compiler first (as long as
-importing torch) and take a few tenths of a millisecond each. Those that networks consist of are answered here.
+On that device torch runs most operators as references in Python, which import its compiler first (as slow as importing
+torch itself) and take a few tenths of a millisecond each. This module computes the outputs of the most frequent ones.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _IN_PLACE = {
 
 
 class QuickMeta(TorchDispatchMode):
-    """A context in which frequent operators on the meta device are answered from shapes alone."""
+    """A context in which frequent operators on the meta device compute their outputs from shapes alone."""
 
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # torch's own switch, since 2.9: true would import the compiler for each mode
+    def _should_skip_dynamo(cls) -> bool:  # a hook of torch since 2.9; True would import the compiler
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -41,20 +41,20 @@ class QuickMeta(TorchDispatchMode):
 
 
 def run_operator(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Run an overload of an operator of ``torch.ops.aten``, or tell its output from the shapes of meta tensors."""
-    tell = _TELL.get(func._overloadpacket)
-    told = tell(*args) if tell is not None and "dtype" not in kwargs and _are_plain(args) else None
-    return func(*args, **kwargs) if told is None else told
+    """Run an overload of an operator of ``torch.ops.aten``, from the shapes alone where all tensors are meta."""
+    infer = _INFER.get(func._overloadpacket)
+    output = infer(*args) if infer is not None and "dtype" not in kwargs and _are_plain(args) else None
+    return func(*args, **kwargs) if output is None else output
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """Copy the modules of ``model``, but not the memory behind their parameters, buffers and other tensors."""
+    """Copy the modules of ``model``, with meta tensors in place of their parameters, buffers and other tensors."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()):
             if isinstance(value, Tensor):
                 memo[id(value)] = _meta(value)
-            elif isinstance(value, dict) and not value:  # most are hooks: a dozen a module, which deepcopy is slow with
+            elif isinstance(value, dict) and not value:  # a module has a dozen of these for hooks; deepcopy is slow
                 memo[id(value)] = type(value)()
     return copy.deepcopy(model, memo)
 
@@ -67,7 +67,7 @@ def _meta(tensor: Tensor) -> Tensor:
 
 
 def _are_plain(args: Sequence[Any]) -> bool:
-    """Tell whether all tensors are on the meta device and of one floating data type, so that none is promoted."""
+    """Tell whether all tensors are on the meta device and of one floating data type, so that none needs promotion."""
     tensors = _tensors(args[0] if isinstance(args[0], (list, tuple)) else args)
     return all(tensor.is_meta and tensor.is_floating_point() for tensor in tensors) and (
         len({tensor.dtype for tensor in tensors}) == 1
@@ -78,7 +78,7 @@ def _tensors(values: Sequence[Any]) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
-# What each operator puts out; None where only torch can tell, such as why the shapes do not fit.
+# The output of each operator; None leaves the operator to torch, such as the error for shapes that do not fit.
 
 
 def _elementwise(*args: Any) -> Tensor | None:
@@ -99,7 +99,7 @@ def _in_place(first: Tensor, *args: Any) -> Tensor | None:
 
 
 def _spreads(given: Sequence[int], shape: Sequence[int]) -> bool:
-    """Tell whether a tensor of a shape can be broadcast to another with as many dimensions, or is a scalar."""
+    """Tell whether the shape ``given`` is a scalar's, or broadcasts to ``shape`` with the same number of dimensions."""
     return not given or (len(given) == len(shape) and all(n in (1, m) for n, m in zip(given, shape, strict=True)))
 
 
@@ -110,8 +110,9 @@ def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, is_train
 def _mean(x: Tensor, dims: Sequence[int] | None = None, keeps_dims: bool = False) -> Tensor | None:
     if not dims:
         return None
-    gone = {dim % x.dim() for dim in dims}
-    return x.new_empty([1 if dim in gone else n for dim, n in enumerate(x.shape) if keeps_dims or dim not in gone])
+    reduced = {dim % x.dim() for dim in dims}
+    sizes = (1 if dim in reduced else n for dim, n in enumerate(x.shape) if keeps_dims or dim not in reduced)
+    return x.new_empty(list(sizes))
 
 
 def _adaptive_pool(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -133,7 +134,7 @@ def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     return tensors[0].new_empty(shape) if len({tensor.shape for tensor in tensors}) == 1 else None
 
 
-_TELL: dict[Any, Callable[..., Any]] = {
+_INFER: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_IN_PLACE, _in_place),
     _aten.native_batch_norm: _batch_norm,

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds and activations, in all and by module."""
+"""The costs of a network: parameters, multiply-adds and activations, in total and by module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from efficientconv.profiling.trace import Trace, trace
 
 @dataclass(frozen=True)
 class ModuleProfile:
-    """One module with everything below it; the numbers are those of :class:`Profile`."""
+    """The costs of one module with everything inside it; :class:`Profile` describes the fields."""
 
     name: str
     kind: str
@@ -34,13 +34,13 @@ class Profile:
         model: name of the model's class.
         input_size: channels, height and width of the image.
         params: number of parameters, each counted once.
-        trainable_params: those of them that require a gradient.
+        trainable_params: number of parameters that require a gradient.
         macs: multiply-adds of the image with weights: convolutions, linear layers, ``torch.einsum``.
-        weight_macs: multiply-adds on weights alone, once for a whole batch: composing a kernel, which folding spares.
-        activations: elements that these products put out.
-        peak_activation_bytes: most memory that the image and what is made of it take at one time, weights aside.
-        totals: count by each convention of :data:`CONVENTIONS`.
-        modules: the same for each module, by dotted name, parents before children; the whole model is ``""``.
+        weight_macs: multiply-adds on weights alone, once a batch, such as composing a kernel; folding saves them.
+        activations: number of output elements of the products in ``macs``.
+        peak_activation_bytes: peak memory of the image and of everything computed from it, without the weights.
+        totals: the count by each convention of :data:`CONVENTIONS`.
+        modules: the costs of each module, by dotted name, parents before children; the whole model is ``""``.
     """
 
     model: str
@@ -60,7 +60,7 @@ class Profile:
 
 
 def complexity(model: nn.Module, input_size: tuple[int, int, int]) -> Profile:
-    """Count what ``model`` costs for one image; nothing is computed and the model stays as it is.
+    """Count the costs of ``model`` for one image, without computing any values; the model does not change.
 
     Args:
         model: any network that takes a batch of images (N, C, H, W).
@@ -71,7 +71,7 @@ def complexity(model: nn.Module, input_size: tuple[int, int, int]) -> Profile:
     """
     size = tuple(input_size)
     if len(size) != 3 or any(not isinstance(n, int) or n < 1 for n in size):
-        raise ValueError(f"input_size={input_size}: channels, height and width are needed, as in (3, 32, 32)")
+        raise ValueError(f"input_size={input_size}: must be channels, height and width, as in (3, 32, 32)")
     recorded = trace(model, size)
     modules = _by_module(model, recorded)
     whole = modules[""]
@@ -103,7 +103,7 @@ def _by_module(model: nn.Module, recorded: Trace) -> dict[str, ModuleProfile]:
 
 
 def _params(model: nn.Module, counts: Callable[[nn.Parameter], bool]) -> dict[str, int]:
-    """Sum the sizes of the parameters that count, once for each module that has them in it."""
+    """Return for each module the number of parameters inside it for which ``counts`` is true, shared ones once."""
     owned = {
         (ancestor, parameter)
         for path, parameter in model.named_parameters(remove_duplicate=False)

@@ -1,4 +1,4 @@
-"""``efficientconv profile``: what a network costs, as a tree of its modules and as totals by every convention."""
+"""``efficientconv profile``: the costs of a network, as a tree of its modules and as totals by every convention."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from efficientconv.profiling.meta import QuickMeta
 
 
 def profile(config: Mapping[str, Any], name: str) -> dict[str, Profile]:
-    """Build a network, count it plain, as it trains and as it is deployed, and print these side by side.
+    """Build a network and print its counts side by side: plain, as trained, and folded for deployment.
 
     Args:
         config: ``configs/profile.yaml`` composed, as plain dictionaries and lists.
-        name: what to call the network, such as the words of the command line that build it.
+        name: title of the network, such as the overrides of the command line that build it.
 
     Returns:
-        The counts ``trained``; before it ``plain``, with the backbone's own convolutions, where the convolution
-        replaces any; behind it ``folded``, where folding changes them.
+        The profile ``trained``; before it ``plain``, of the backbone with its own convolutions, where any are replaced;
+        after it ``folded``, where folding changes the counts.
 
     Raises:
-        UserError: a value that is not right, or a network that does not run on such images.
+        UserError: an invalid value, or a network that does not run on images of this size.
     """
     size, depth = _checked(config)
     plain = build_backbone(config, config["classes"])
@@ -62,21 +62,21 @@ def _counts(plain: nn.Module, network: nn.Module, size: tuple[int, int, int]) ->
 
 
 def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
-    """Build the network of a composed ``model`` and ``conv``, where it can be without memory behind its weights.
+    """Build the network of a composed ``model`` and ``conv``, without memory for its weights where possible.
 
     Raises:
-        UserError: the convolution fits nowhere in it.
+        UserError: ``conv`` can replace no convolution of the network.
     """
     return replace_in(build_backbone(config, classes), config["conv"])[0]
 
 
 def build_backbone(config: Mapping[str, Any], classes: int) -> nn.Module:
-    """Build the network of a composed ``model``, where it can be without memory behind its weights."""
+    """Build the network of a composed ``model``, without memory for its weights where possible."""
     backbone = instantiate(config["model"], _convert_="all")
     try:
         with torch.device("meta"), QuickMeta():
             return backbone(num_classes=classes)
-    except NotImplementedError:  # it reads its weights while it is built, as torchvision's RegNets do
+    except NotImplementedError:  # the constructor reads weights, as torchvision's RegNets do
         return backbone(num_classes=classes)
 
 
@@ -84,26 +84,26 @@ def replace_in(model: nn.Module, conv: Mapping[str, Any]) -> tuple[nn.Module, Re
     """Put the layers of a composed ``conv`` into a copy of ``model``; where there are none, return ``model`` itself.
 
     Raises:
-        UserError: the convolution fits nowhere in it.
+        UserError: ``conv`` can replace no convolution of the network.
     """
     conv = instantiate(conv, _convert_="all")
-    if conv["layer"] is None and not conv["instead"]:
+    if conv["layer"] is None and not conv["units"]:
         return model, None
     with QuickMeta():
-        return replace_convs(model, conv["layer"], conv["where"], instead=conv["instead"])
+        return replace_convs(model, conv["layer"], conv["where"], units=conv["units"])
 
 
 def _checked(config: Mapping[str, Any]) -> tuple[tuple[int, int, int], int | None]:
     size, depth = config["input_size"], config["depth"]
     if not isinstance(size, list) or len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
-        raise UserError(f"input_size={size}: channels, height and width are needed, as in input_size=[3,224,224]")
+        raise UserError(f"input_size={size}: must be channels, height and width, as in input_size=[3,224,224]")
     if depth is not None and (not isinstance(depth, int) or depth < 0):
         raise UserError(f"depth={depth}: must be a whole number of at least 0, or null for all levels")
     return (size[0], size[1], size[2]), depth
 
 
 def tree(network: Profile, depth: int | None, width: int) -> Group:
-    """Lay out the modules down to ``depth`` levels below the network; each row includes what is below it."""
+    """Lay out the modules down to ``depth`` levels below the network; each row includes the modules inside it."""
     rows = []
     for name, module in network.modules.items():
         level = name.count(".") + 1 if name else 0

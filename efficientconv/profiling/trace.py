@@ -1,4 +1,4 @@
-"""One forward pass, recorded: which operators ran, in which module, on which shapes, and what was alive at once.
+"""Recording one forward pass: the operators with their modules and shapes, the calls of modules, the peak memory.
 
 Operators are recorded below autograd, so that it does not matter whether a model calls ``nn.Conv2d``,
 ``F.conv2d`` or a layer that composes its kernel first. The calls of childless modules are recorded beside them, because
@@ -31,18 +31,18 @@ _BIAS_ARGUMENT = {_aten.convolution: 2, _aten.addmm: 0}
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator that ran.
+    """One operator of the forward pass.
 
     Attributes:
-        name: aten's, such as ``convolution`` or ``addmm``.
-        module: dotted name of the innermost module that was running.
-        owner: that module.
-        inputs: shapes of the tensors it takes.
-        output: shape of its (first) output.
-        macs: multiply-adds, where it is a convolution or a matrix product.
-        has_bias: whether it adds a bias to each output.
-        of_image: whether the image had any part in it; in composing a kernel from weights it has none.
-        of_image_alone: whether all that it takes comes from the image; in attention it does.
+        name: the name in ``torch.ops.aten``, such as ``convolution`` or ``addmm``.
+        module: dotted name of the innermost running module.
+        owner: the innermost running module.
+        inputs: shapes of the input tensors.
+        output: shape of the (first) output.
+        macs: multiply-adds of a convolution or a matrix product, else 0.
+        has_bias: whether the operator adds a bias to each output.
+        of_image: whether any input depends on the image; composing a kernel from weights has none that does.
+        of_image_alone: whether all inputs depend on the image, as in attention.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a module without children, or of a batch norm, with the shape of its first input and of its output."""
+    """A call of a module without children, or of a batch norm, with the shapes of its first input and its output."""
 
     name: str
     module: nn.Module
@@ -68,10 +68,10 @@ class Call:
 
 @dataclass
 class Trace:
-    """Everything that was recorded, in the order in which it ran.
+    """The record of a forward pass, in the order of execution.
 
-    ``peak_bytes`` is the most memory that was taken at one time by the image and all that was made from it or from the
-    weights, without the weights themselves.
+    ``peak_bytes`` is the peak memory of the image and of all tensors computed from it or from the weights, without the
+    weights themselves.
     """
 
     operators: list[Operator] = field(default_factory=list)
@@ -80,20 +80,20 @@ class Trace:
 
 
 def trace(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
-    """Run ``model``, in eval mode, on one image of ``input_size`` (channels, height, width), and record it.
+    """Run ``model`` in eval mode on one image of ``input_size`` (channels, height, width) and record the pass.
 
-    A model without memory behind its tensors (on the meta device) runs as it is, any other as a copy without memory.
-    Only one that needs real values in its forward pass runs on real ones, also as a copy.
+    A model on the meta device runs itself, any other as a copy on the meta device. Only where the forward pass needs
+    real values does an ordinary copy run.
 
     Raises:
-        ValueError: the model does not run on such an image.
+        ValueError: the model does not run on an image of this size.
     """
     is_meta = all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     reason: Exception | None = None
     for to_run in (_itself,) if is_meta else (meta_copy, copy.deepcopy):
         try:
             return _run(to_run(model), input_size)
-        except Exception as error:  # what a forward pass does is the model's own, and so is what it raises
+        except Exception as error:  # a forward pass may raise anything
             reason = error
     name, size = type(model).__name__, "×".join(map(str, input_size))
     raise ValueError(f"input_size={input_size}: {name} does not run on an image of {size}: {reason}") from reason
@@ -137,7 +137,7 @@ class _Recorder(QuickMeta):
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Follow which module of the model is running for as long as the context lasts."""
+        """Keep track of the running modules of the model within the context."""
         handles = register_module_forward_pre_hook(self._begin), register_module_forward_hook(self._end)
         try:
             yield

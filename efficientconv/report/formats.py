@@ -51,9 +51,13 @@ def as_markdown(report: Report) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """Write one line for each row, its figures unrounded."""
+    """Write one line for each row, its figures to seven digits: accuracies are stored in single precision."""
     lines = [_plain(report, row) for row in report.rows]
-    return markup.csv_text(list(lines[0]), (line.values() for line in lines))
+    return markup.csv_text(list(lines[0]), (map(_seven_digits, line.values()) for line in lines))
+
+
+def _seven_digits(value: object) -> object:
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _plain(report: Report, row: Row) -> dict[str, object]:

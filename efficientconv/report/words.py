@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from efficientconv.tables.words import list_value, text_value
+from efficientconv.tables.arguments import list_value, text_value
 
 
 def hydra_words(words: Sequence[str]) -> list[str]:

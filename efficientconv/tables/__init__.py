@@ -1,12 +1,14 @@
 """Published tables: the printed figures beside what this project computes and measures.
 
-Importing this imports nothing heavy; counting imports torch. What belongs where:
+Importing this imports nothing heavy; counting imports torch. The steps, in their order:
 
-- published: ``figures`` (a printed number and its digits), ``table`` (tables, rows, columns), ``load`` (their files);
-- composed: ``overrides`` (words in Hydra's grammar), ``configurations`` (what they make);
-- counted: ``counts`` (one row's network), ``parallel`` (many of them on several cores);
-- measured: ``measured`` (runs of a row), ``differences`` (how one is not as published), ``sweep`` (how it is trained);
-- all three: ``entries``, each a row with its published, counted and measured figures;
-- printed: ``cells`` (what is said), ``formats`` and ``markup`` (how), ``page`` (``docs/tables.md``), ``listing``;
-- the tool: ``words`` (its command line), ``tool`` (what it does).
+- ``load``: ``files`` (the tables' files), ``table`` (tables, rows, columns), ``figures`` (a printed number and its
+  digits), ``overrides`` (settings in Hydra's grammar);
+- ``count``: ``configurations`` (composed from the overrides), ``network`` (one row's counts), ``parallel`` (many
+  rows on several cores);
+- ``measure``: ``runs`` (the finished runs of a row), ``differences`` (between a run and the published training),
+  ``sweep`` (the command line that trains a row);
+- ``entries``: rows with their published, counted and measured figures;
+- ``render``: entries and the list of tables in every format;
+- ``tool`` (``efficientconv tables``) and ``arguments`` (its command line).
 """

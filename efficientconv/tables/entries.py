@@ -1,4 +1,4 @@
-"""A table's rows with all three kinds of figures: published, computed, measured; and how many of them come out."""
+"""Rows of tables with their published, computed and measured figures, and the number of rows that agree."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from efficientconv.tables.load.table import Row, Table
 from efficientconv.tables.measure.runs import Measurements
 
 MANY_ROWS = 60
-"""From so many on counting is worth further processes: one takes seconds to start, and a row some tenths of one."""
+"""Number of rows that is worth further processes: a process takes seconds to start, a row some tenths of one."""
 
 MOST_PROCESSES = 4
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row with what was computed and measured of it.
+    """One row with its computed and measured figures.
 
     Attributes:
-        table: its table.
-        row: as published.
+        table: the row's table.
+        row: the published row.
         computed: see `count_row`.
         agreement: see `agreement`.
         measured: see `Measurements.measured`.
@@ -41,23 +41,23 @@ class Entry:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether every counted figure that was published comes out; None where none was published."""
+        """Whether every published figure that is counted agrees with the computed one; None where there is none."""
         return all(self.agreement.values()) if self.agreement else None
 
     @property
     def unexplained(self) -> list[str]:
-        """The columns whose figures do not come out and have no erratum that says why."""
+        """The columns whose figures do not agree and have no erratum."""
         return [name for name, agrees in self.agreement.items() if not agrees and name not in self.row.erratum]
 
     @property
     def needless(self) -> list[str]:
-        """The columns with an erratum although their figures come out, or are not counted."""
+        """The columns with an erratum although their figures agree or are not counted."""
         return [name for name in self.row.erratum if self.agreement.get(name, True)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data: published and computed figures without their units' factors, counts as exact ints.
+        """Return plain data: published and computed figures without units, counts as exact ints.
 
-        ``folded``, ``truncated`` (columns) and the keys of ``computed`` tell how they were counted and compared.
+        ``folded``, ``truncated`` (columns) and the keys of ``computed`` say how the figures were counted and compared.
         """
         paper, _, name = self.table.name.partition("/")
         return {
@@ -78,27 +78,27 @@ class Entry:
 
 
 def entries(table: Table, rows: Sequence[Row], measurements: Measurements) -> list[Entry]:
-    """Count and look up rows of one table.
+    """Return the rows of one table with their counted and measured figures.
 
     Raises:
-        UserError: a row that cannot be built or trained.
+        UserError: a row cannot be built or trained.
     """
-    for row in rows:  # before much is counted: one whose training does not compose is not right either
+    for row in rows:  # before the counting, which takes longer
         if not row.external:
             require_training(table, row)
-    found = []
+    counted = []
     for row in rows:
         computed = count_row(table, row)
         measured = measurements.measured(table, row)
-        found.append(Entry(table, row, computed, agreement(table, row, computed), measured))
-    return found
+        counted.append(Entry(table, row, computed, agreement(table, row, computed), measured))
+    return counted
 
 
 def entries_of_tables(chosen: Sequence[tuple[Table, Sequence[Row]]], measurements: Measurements) -> list[list[Entry]]:
-    """Count and look up rows of several tables; of many rows on several cores.
+    """Return the rows of several tables with their figures; many rows are counted on several cores.
 
     Raises:
-        UserError: a row that cannot be built or trained.
+        UserError: a row cannot be built or trained.
     """
     if sum(len(rows) for _, rows in chosen) < MANY_ROWS:
         return [entries(table, rows, measurements) for table, rows in chosen]
@@ -109,13 +109,13 @@ def entries_of_tables(chosen: Sequence[tuple[Table, Sequence[Row]]], measurement
 KINDS = ("agree", "differ", "with a needless erratum", "with an erratum", "without published counts", "external")
 
 
-def kinds(found: Sequence[Entry]) -> Counter[str]:
+def kinds(section: Sequence[Entry]) -> Counter[str]:
     """Count the rows of each of `KINDS`."""
-    return Counter(map(_kind, found))
+    return Counter(map(_kind, section))
 
 
 def tally(counted: Mapping[str, int]) -> str:
-    """Say in words how many rows there are of each of `KINDS`."""
+    """Write the number of rows of each of `KINDS`: ``2 rows: 1 agrees, 1 external``."""
     parts = [_number_of(kind, counted[kind]) for kind in KINDS if counted.get(kind)]
     total = sum(counted.values())
     return f"{total} {'row' if total == 1 else 'rows'}: {', '.join(parts)}"

@@ -1,4 +1,4 @@
-"""``efficientconv tables``: list the tables, print them, say how their rows are trained."""
+"""``efficientconv tables``: list the tables, print them, and find the sweeps that train their rows."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ from typing import Any
 
 from efficientconv.console import console
 from efficientconv.errors import UserError, nearest_first
-from efficientconv.runs.names import split_override
+from efficientconv.tables.arguments import OWN_KEYS
 from efficientconv.tables.count.configurations import NETWORK, require_training
 from efficientconv.tables.load.files import find_tables, load_table
-from efficientconv.tables.load.overrides import group_of
+from efficientconv.tables.load.overrides import group_of, key_of
 from efficientconv.tables.load.table import Row, Table
 from efficientconv.tables.measure.runs import Measurements, write_csv_file
-from efficientconv.tables.measure.sweep import fetch_data, outputs_of, require_classes, sweep_words
+from efficientconv.tables.measure.sweep import fetch_data, outputs_of, require_classes, sweep_overrides
 from efficientconv.tables.render.catalogue import print_list
-from efficientconv.tables.words import OWN_KEYS
 
 FORMATS = ("text", "markdown", "csv", "json", "html")
 ONLY_OF_A_TABLE = {"row": "*", "results": None, "save": None, "run": False}
 
 Chosen = Sequence[tuple[Table, Sequence[Row]]]
-"""Tables, each with those of its rows that are asked for."""
+"""Tables, each with its chosen rows."""
 
 
 def run(config: Mapping[str, Any], overrides: Sequence[str]) -> list[list[str]] | None:
-    """Print tables, or the list of them where none is named; or say what is left to train.
+    """Print the named tables, or the list of tables where none is named; or return the sweeps left to train.
 
     Args:
         config: ``configs/tables.yaml`` composed.
-        overrides: words that are meant for training.
+        overrides: of the training.
 
     Returns:
-        With ``run: true``, and then nothing is printed, the words behind ``train -m`` for each row that has no measured
-        value; else None.
+        With ``run: true``, which prints nothing, the overrides of ``train -m`` for each row without a measured value;
+        else None.
 
     Raises:
-        UserError: no such table, row, format, place or key, a table that is not right, or words for training without
-            ``run``.
+        UserError: an unknown table, row, format, place or key, a mistake in a table, or overrides of the training
+            without ``run``.
     """
     require_for_training(overrides, config["run"])
     require_sensible(config)
@@ -58,7 +57,7 @@ def require_sensible(config: Mapping[str, Any]) -> None:
     """Refuse an unknown format, and keys that do nothing without a table.
 
     Raises:
-        UserError: names the key and the rule.
+        UserError: such a value; the message names the key and the rule.
     """
     if config["format"] not in FORMATS:
         near = nearest_first(str(config["format"]), FORMATS)
@@ -71,28 +70,29 @@ def require_sensible(config: Mapping[str, Any]) -> None:
 
 
 def require_for_training(overrides: Sequence[str], run: Any) -> None:
-    """Refuse a ``run`` that is not true or false, and words that are not this tool's nor for training a row.
+    """Refuse a ``run`` that is not true or false, and arguments that are neither this tool's nor a row training's.
 
     Raises:
-        UserError: names the word, and what would fit.
+        UserError: such an argument; the message names it and the nearest key.
     """
-    if not isinstance(run, bool):  # a word such as "no" is a text, and that is true
+    if not isinstance(run, bool):  # "no" is a text, which Python takes for true
         raise UserError(f"run={run}: must be true or false")
-    for word in overrides:
-        key, _ = split_override(word)
+    for override in overrides:
+        key = key_of(override)
         if get_close_matches(key, OWN_KEYS, cutoff=0.7):
             raise UserError(f"{key}: there is no such key; nearest first: {nearest_first(key, OWN_KEYS)}")
         if not run:
-            raise UserError(f"{word}: is for training, with run=true; the keys of this tool are {', '.join(OWN_KEYS)}")
-        if group_of(word) in NETWORK:
-            raise UserError(f"{word}: a row has its own network; python train.py trains others")
+            own = ", ".join(OWN_KEYS)
+            raise UserError(f"{override}: is for training, with run=true; the keys of this tool are {own}")
+        if group_of(override) in NETWORK:
+            raise UserError(f"{override}: a row has its own network; python train.py trains others")
 
 
 def places(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """List where measured values are looked for: in ``results``, and where training writes to.
+    """List the places to search for measured values: ``results``, and the directory that training writes to.
 
     Raises:
-        UserError: a place that was given is not there.
+        UserError: a given place does not exist.
     """
     outputs = outputs_of(overrides)
     if config["results"] is None:
@@ -105,10 +105,10 @@ def places(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
 
 
 def choose(patterns: Sequence[str], row: str) -> list[tuple[Table, list[Row]]]:
-    """Load tables and pick the rows of that name or pattern.
+    """Load tables and choose the rows of a name or pattern.
 
     Raises:
-        UserError: no table, or no row in any of them, has such a name.
+        UserError: no table, or no row of these tables, matches.
     """
     tables = [load_table(name) for name in find_tables(patterns)]
     chosen = [(table, table.rows_like(row)) for table in tables]
@@ -119,27 +119,27 @@ def choose(patterns: Sequence[str], row: str) -> list[tuple[Table, list[Row]]]:
 
 
 def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[str]) -> list[list[str]]:
-    """Say how to train the rows of which a run is missing.
+    """Return the sweeps that train the rows that lack a run.
 
     Args:
         chosen: tables and rows.
-        results: see `Measurements`.
+        results: the places of runs; see `Measurements`.
         overrides: the user's own, which win over the table's.
 
     Returns:
-        The words behind ``train -m`` for each row; jobs of it that are done already are skipped there. Data sets of
-        rows that are ``where_present`` are fetched. Where that fails the row is left out, and standard error says why.
+        The overrides of ``train -m`` for each row; training skips the jobs that are done. Data sets of rows with
+        ``where_present`` are downloaded; where that fails, the row is left out and standard error says why.
 
     Raises:
-        UserError: a row cannot be trained, or not on the data that the user has chosen.
+        UserError: a row cannot be trained, or not on the data set that the user has chosen.
     """
     sweeps: list[list[str]] = []
     left_out: dict[str, list[str]] = defaultdict(list)
     for table, row in _lacking(chosen, Measurements(results, overrides), overrides):
-        words = sweep_words(table, row, overrides)
-        reason = fetch_data(words) if row.where_present else None
+        sweep = sweep_overrides(table, row, overrides)
+        reason = fetch_data(sweep) if row.where_present else None
         if reason is None:
-            sweeps.append(words)
+            sweeps.append(sweep)
         else:
             left_out[reason].append(f"{table.name} {row.name!r}")
     for reason, names in left_out.items():
@@ -148,12 +148,12 @@ def missing_sweeps(chosen: Chosen, results: Sequence[str], overrides: Sequence[s
 
 
 def _lacking(chosen: Chosen, measurements: Measurements, overrides: Sequence[str]) -> list[tuple[Table, Row]]:
-    """List the rows of which a run is missing.
+    """List the rows that lack a run.
 
     Raises:
-        UserError: a row cannot be trained, or not on the data that the user has chosen.
+        UserError: a row cannot be trained, or not on the data set that the user has chosen.
     """
-    rows = [(table, row) for table, found in chosen for row in found if not row.external]
+    rows = [(table, row) for table, rows_of_table in chosen for row in rows_of_table if not row.external]
     for table, row in rows:
         require_training(table, row)
     lacking = [(table, row) for table, row in rows if measurements.lacks(table, row)]
@@ -163,14 +163,14 @@ def _lacking(chosen: Chosen, measurements: Measurements, overrides: Sequence[str
 
 
 def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """Count, look up and print rows, and save their runs where ``save`` says so.
+    """Print rows with all their figures, and save their runs to the file ``save``.
 
     Args:
         config: see `run`.
-        overrides: how the rows were trained; of several measurements of a row, those are printed.
+        overrides: of the training whose measurements are printed, where a row has those of several.
 
     Raises:
-        UserError: see `run`; or there is no run to save.
+        UserError: see `run`; or no run to save.
     """
     from efficientconv.tables.entries import entries_of_tables
     from efficientconv.tables.render import atlas, formats, page
@@ -187,12 +187,12 @@ def show(config: Mapping[str, Any], overrides: Sequence[str]) -> None:
         writers = formats.FORMATS | {"html": atlas.as_html}
         sys.stdout.write((page.page if is_page else writers[config["format"]])(sections))
     if config["run"]:
-        _say_which_do_not_fit(measurements, chosen)
+        _report_other_classes(measurements, chosen)
     if config["save"] is not None:
         _save(config["save"], measurements, chosen)
 
 
-def _say_which_do_not_fit(measurements: Measurements, chosen: Chosen) -> None:
+def _report_other_classes(measurements: Measurements, chosen: Chosen) -> None:
     for table, row in ((table, row) for table, rows in chosen for row in rows):
         for classes in measurements.other_classes(table, row):
             text = f"was trained on {classes} classes; the table's networks have {table.classes}"
@@ -202,5 +202,5 @@ def _say_which_do_not_fit(measurements: Measurements, chosen: Chosen) -> None:
 def _save(file: str, measurements: Measurements, chosen: Chosen) -> None:
     runs = [run for table, rows in chosen for row in rows for run in measurements.runs(table, row)]
     if not runs:
-        raise UserError(f"save={file}: no run of these rows was found; the file is left as it is")
+        raise UserError(f"save={file}: these rows have no run; the file is left as it is")
     write_csv_file(file, runs)

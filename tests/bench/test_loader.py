@@ -94,7 +94,7 @@ def test_a_pass_and_decoding_count_images(photographs):
 
 @pytest.mark.filterwarnings("ignore")
 def test_measures_all_in_every_round(photographs):
-    found = measure_loaders(photo_data(photographs), CPU, images=8, rounds=2, seconds=0)
-    assert found.rates.keys() == {PLAIN, "dali", "torch", DECODING}
-    assert all(len(rates) == 2 and min(rates) > 0 for rates in found.rates.values())
-    assert found.ratio(PLAIN) == 1.0
+    measured = measure_loaders(photo_data(photographs), CPU, images=8, rounds=2, seconds=0)
+    assert measured.rates.keys() == {PLAIN, "dali", "torch", DECODING}
+    assert all(len(rates) == 2 and min(rates) > 0 for rates in measured.rates.values())
+    assert measured.ratio(PLAIN) == 1.0

@@ -8,12 +8,12 @@ CPU = torch.device("cpu")
 
 
 def test_ratios_are_those_within_each_round():
-    found = Rounds("plain", {"plain": [100.0, 10.0, 50.0], "fast": [200.0, 30.0, 50.0]})
-    assert found.ratio("fast") == 2.0
-    assert found.ratio("plain") == 1.0
-    assert found.rate("fast") == 50.0
-    assert found.to_dict()["fast"] == {"ratio": 2.0, "images_per_second": 50.0, "rounds": [200.0, 30.0, 50.0]}
-    assert spread(found.rates["fast"]) == "30 to 200"
+    measured = Rounds("plain", {"plain": [100.0, 10.0, 50.0], "fast": [200.0, 30.0, 50.0]})
+    assert measured.ratio("fast") == 2.0
+    assert measured.ratio("plain") == 1.0
+    assert measured.rate("fast") == 50.0
+    assert measured.to_dict()["fast"] == {"ratio": 2.0, "images_per_second": 50.0, "rounds": [200.0, 30.0, 50.0]}
+    assert spread(measured.rates["fast"]) == "30 to 200"
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def test_contenders_take_turns_and_warm_up_first(clock):
 
         return run
 
-    found = interleave({"a": contender("a", 6, 2.0), "b": contender("b", 6, 3.0)}, "a", 3, seconds=1.0, device=CPU)
+    measured = interleave({"a": contender("a", 6, 2.0), "b": contender("b", 6, 3.0)}, "a", 3, seconds=1.0, device=CPU)
     assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
-    assert found.rates == {"a": [3.0] * 3, "b": [2.0] * 3}
+    assert measured.rates == {"a": [3.0] * 3, "b": [2.0] * 3}
 
 
 def test_repeats_whole_passes_until_the_time_is_over(clock):

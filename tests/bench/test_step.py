@@ -48,11 +48,11 @@ def test_measures_both_loops_in_turn(monkeypatch):
     taken = []
     take = step.Turns._bare_steps
     monkeypatch.setattr(step.Turns, "_bare_steps", lambda turns: taken.append(take(turns)) or taken[-1])
-    found = measure_steps(config, open_data(config["data"]), steps=3, rounds=2)
+    measured = measure_steps(config, open_data(config["data"]), steps=3, rounds=2)
     assert taken == [24, 24, 24]  # images; the first time does not count
-    assert found.steps == 3
-    assert found.rounds.rates.keys() == {REAL, BARE}
-    figures = found.to_dict()
+    assert measured.steps == 3
+    assert measured.rounds.rates.keys() == {REAL, BARE}
+    figures = measured.to_dict()
     for name in (REAL, BARE):
         assert len(figures["loops"][name]["rounds"]) == 2
         assert figures["loops"][name]["images_per_second"] > 0

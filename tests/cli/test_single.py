@@ -26,9 +26,9 @@ def test_resolve(command):
 def test_config_dir_adds_options(command, tmp_path):
     folder = tmp_path / "my confs" / "conv"
     folder.mkdir(parents=True)
-    (folder / "mine.yaml").write_text("layer: null\nwhere: null\ninstead: {}\n")
+    (folder / "mine.yaml").write_text("layer: null\nwhere: null\nunits: {}\n")
     told = command("profile", "--config-dir", "my confs", "conv=mine", "--cfg", "job", "-p", "conv")
-    assert yaml.safe_load(told.stdout) == {"layer": None, "where": None, "instead": {}}
+    assert yaml.safe_load(told.stdout) == {"layer": None, "where": None, "units": {}}
     assert ", mine, " in command("profile", "--help", "--config-dir", "my confs").stdout
     told = command("profile", "--config-dir", "nowhere", "--help")
     assert (told.status, told.stderr.count("\n")) == (1, 1)

@@ -116,7 +116,7 @@ def test_another_output_size_than_a_convolution_has_is_refused():
         def forward(self, x):
             return nn.functional.avg_pool2d(super().forward(x), 2)
 
-    with pytest.raises(ValueError, match=r"Pooled puts out \(6, 6\) of \(12, 12\) pixels, not \(12, 12\)"):
+    with pytest.raises(ValueError, match=r"Pooled outputs \(6, 6\) pixels for an input of \(12, 12\), not \(12, 12\)"):
         build_successor(BSConvU, Pooled(4, 4, 3, padding=1))
 
 
@@ -124,12 +124,12 @@ def test_a_layer_may_not_widen():
     def wide(in_channels, out_channels, kernel_size, **others):
         return nn.Conv2d(in_channels, out_channels + 1, kernel_size, **others)
 
-    with pytest.raises(ValueError, match="out_channels=5: more than the 4 that were asked for"):
+    with pytest.raises(ValueError, match="out_channels=5: more than the 4 of the convolution"):
         build_successor(wide, nn.Conv2d(4, 4, 3))
 
 
 def test_a_factory_of_something_else_is_refused():
-    with pytest.raises(TypeError, match="is needed, this one made a Linear"):
+    with pytest.raises(TypeError, match=r"nn\.Conv2d; this one returned a Linear"):
         build_successor(lambda i, o, k, **others: nn.Linear(i, o), nn.Conv2d(4, 4, 3))
 
 

@@ -67,7 +67,7 @@ def test_where_nothing_helps_it_says_so():
 
 def test_names_that_leave_out_all_units_of_instead():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1))
-    message = refusal(model, BSConvS, Where(exclude=("*",)), instead={"projection": OrthonormalConv2d})
+    message = refusal(model, BSConvS, Where(exclude=("*",)), units={"projection": OrthonormalConv2d})
     assert "names unlike *" in message
     assert "What would select some: conv.where.exclude=[] (1 dense 1×1)." in message
 
@@ -78,7 +78,7 @@ def test_a_model_without_convolutions():
 
 
 def test_instead_alone_in_a_model_without_such_a_unit():
-    message = refusal(resnext_like(), None, instead={"depthwise_separable": BSConvU})
+    message = refusal(resnext_like(), None, units={"depthwise_separable": BSConvU})
     assert message.startswith("conv.where selects nothing in Sequential")
     assert message.endswith("No other conv.where would help. ") or message.endswith("No other conv.where would help.")
 
@@ -88,8 +88,8 @@ def test_all_kept_names_the_first_reasons_that_differ():
         nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3), nn.Conv2d(32, 64, 3), nn.Conv2d(64, 8, 3)
     )
     assert refusal(model, SlimConv2d) == (
-        "SlimConv2d can replace none of the 4 that conv.where selects: "
-        "1 (3×3 32→32): SlimConv2d puts out 24 of 32 channels, and its output goes into 2 (Conv2d), not into dense 1×1 "
+        "SlimConv2d can replace none of the 4 convolutions that conv.where selects: "
+        "1 (3×3 32→32): SlimConv2d outputs 24 of 32 channels, and its output goes into 2 (Conv2d), not into dense 1×1 "
         "convolutions alone; conv.layer.restore_width=true brings the others back; "
         "3 (3×3 32→64): out_channels=64: must equal in_channels=32, since SlimConv2d folds one width"
     )
@@ -103,7 +103,7 @@ def test_all_kept_counts_the_reasons_that_it_does_not_show():
 
     message = refusal(nn.Sequential(*(nn.Conv2d(8, 8, 3) for _ in range(5))), stubborn)
     assert message == (
-        "stubborn can replace none of the 4 that conv.where selects: 1 (3×3 8→8): one; 2 (3×3 8→8): two; "
+        "stubborn can replace none of the 4 convolutions that conv.where selects: 1 (3×3 8→8): one; 2 (3×3 8→8): two; "
         "3 (3×3 8→8): three; other reasons: 1"
     )
 

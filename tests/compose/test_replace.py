@@ -121,7 +121,7 @@ def test_a_narrower_layer_is_kept_out_where_the_width_is_needed():
     (kept,) = report.kept
     assert (kept.name, kept.before) == ("conv1", "3×3 32→32")
     assert kept.reason == (
-        "SlimConv2d puts out 24 of 32 channels, and its output goes into 'add', not into dense 1×1 convolutions alone; "
+        "SlimConv2d outputs 24 of 32 channels, and its output goes into 'add', not into dense 1×1 convolutions alone; "
         "conv.layer.restore_width=true brings the others back"
     )
 
@@ -164,7 +164,7 @@ def mobile_net(num_classes=10):
 
 
 def test_a_depthwise_separable_unit_is_replaced_whole():
-    new, report = replace_convs(mobile_net(), BSConvU, Where(stem=True), instead={"depthwise_separable": BSConvU})
+    new, report = replace_convs(mobile_net(), BSConvU, Where(stem=True), units={"depthwise_separable": BSConvU})
     assert [row.name for row in report.replaced] == ["1"]
     assert isinstance(new[1], BSConvU)
     assert isinstance(new[2], nn.BatchNorm2d)
@@ -174,7 +174,7 @@ def test_a_depthwise_separable_unit_is_replaced_whole():
 
 def test_projections_gain_a_penalty_and_keep_their_weights():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 4, 1))
-    new, report = replace_convs(model, BSConvS, instead={"projection": OrthonormalConv2d}, input_size=(3, 8, 8))
+    new, report = replace_convs(model, BSConvS, units={"projection": OrthonormalConv2d}, input_size=(3, 8, 8))
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(new(x), model(x))
     assert new.state_dict().keys() == model.state_dict().keys()
@@ -257,10 +257,10 @@ def test_the_result_is_pickled_and_copied():
             r"conv\.where=\{'stem': True\}: an efficientconv\.compose\.Where",
         ),
         (
-            {"layer": None, "instead": {"projektion": BSConvU}},
-            r"conv\.instead\.projektion: no such unit; .*: projection, d",
+            {"layer": None, "units": {"projektion": BSConvU}},
+            r"conv\.units\.projektion: there is no such unit; .*: projection, d",
         ),
-        ({"layer": None, "instead": {"projection": None}}, r"conv\.instead\.projection: a NoneType; something to call"),
+        ({"layer": None, "units": {"projection": None}}, r"conv\.units\.projection: a NoneType; something to call"),
     ],
 )
 def test_arguments_of_no_use_are_refused(arguments, message):
@@ -269,7 +269,7 @@ def test_arguments_of_no_use_are_refused(arguments, message):
 
 
 def test_create_model_builds_and_replaces():
-    conv = {"layer": BSConvU, "where": Where(stem=True), "instead": None, "regularization_weight": 0.0}
+    conv = {"layer": BSConvU, "where": Where(stem=True), "units": None, "regularization_weight": 0.0}
     model, report = create_model(Net, conv, num_classes=7)
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 7)
     assert len(report.replaced) == 3
@@ -277,7 +277,7 @@ def test_create_model_builds_and_replaces():
 
 
 def test_create_model_standard():
-    conv = {"layer": None, "where": None, "instead": None, "regularization_weight": 0.0}
+    conv = {"layer": None, "where": None, "units": None, "regularization_weight": 0.0}
     model, report = create_model(Net, conv, num_classes=7, input_size=(3, 8, 8))
     assert type(model.conv1) is nn.Conv2d
     assert report.replaced == ()

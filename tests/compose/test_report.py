@@ -51,7 +51,7 @@ def test_without_a_size_there_are_no_macs():
 
 def test_penalties_without_a_change_are_told_in_words():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 4, 1))
-    _, report = replace_convs(model, BSConvS, RULE, instead={"projection": OrthonormalConv2d}, input_size=(3, 8, 8))
+    _, report = replace_convs(model, BSConvS, RULE, units={"projection": OrthonormalConv2d}, input_size=(3, 8, 8))
     text = " ".join(rendered(report).split())
     assert "Sequential: OrthonormalConv2d for each projection" in text
     assert "The architecture stays as it was, and so do parameters, MACs and outputs" in text
@@ -78,7 +78,7 @@ def test_notes_and_what_is_kept_are_told_once():
     text = " ".join(rendered(report, width=200).split())
     assert "*.0 3 3×3 32→32 SlimConv2d →24" in text
     assert "The norm behind it is dropped; the 1×1 behind it is narrower: *.0 (3 of 3)." in text
-    assert "Kept 3, 3×3 32→32: SlimConv2d puts out 24 of 32 channels, and its output goes into 4 (Conv2d)" in text
+    assert "Kept 3, 3×3 32→32: SlimConv2d outputs 24 of 32 channels, and its output goes into 4 (Conv2d)" in text
     assert "Kept 4, 3×3 32→64: out_channels=64: must equal in_channels=32" in text
 
 

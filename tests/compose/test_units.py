@@ -136,9 +136,9 @@ def test_without_such_a_unit_layer_applies():
 
 def test_names_and_widths_speak_of_the_units_of_instead_too():
     places = places_of(mobile())
-    instead = {"projection": OrthonormalConv2d}
-    assert assign(places, BSConvS, instead, Where(exclude=("3",))) == []
-    assert assign(places, BSConvS, instead, Where(min_channels=5)) == []
+    units = {"projection": OrthonormalConv2d}
+    assert assign(places, BSConvS, units, Where(exclude=("3",))) == []
+    assert assign(places, BSConvS, units, Where(min_channels=5)) == []
 
 
 def test_layer_walks_into_a_depthwise_separable_unit():

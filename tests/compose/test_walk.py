@@ -126,16 +126,16 @@ def settings_of(conv):
     return instantiate(OmegaConf.load(CONFIGS / f"{conv}.yaml"), _convert_="all")
 
 
-def check(network, conv, where, instead, expected):
+def check(network, conv, where, units, expected):
     """Replace, and run what comes out; the report of it."""
     model, size = build(network)
     layer = settings_of(conv)["layer"]
     if not expected:
         with pytest.raises(UserError, match=f"selects nothing in {type(model).__name__}|can replace none of the"):
-            replace_convs(model, layer, where, instead=instead)
+            replace_convs(model, layer, where, units=units)
         return None
     with QuickMeta():
-        new, report = replace_convs(model, layer, where, instead=instead, input_size=(3, size, size))
+        new, report = replace_convs(model, layer, where, units=units, input_size=(3, size, size))
     assert len(report.replaced) == expected
     assert type(new) is type(model)
     return report
@@ -144,7 +144,7 @@ def check(network, conv, where, instead, expected):
 @pytest.mark.parametrize(("network", "conv", "expected"), [*pairs(PAPERS_RULE), *pairs(BASELINES_RULE)])
 def test_papers_own_rule(network, conv, expected):
     settings = settings_of(conv)
-    report = check(network, conv, settings["where"], settings["instead"], expected)
+    report = check(network, conv, settings["where"], settings["units"], expected)
     if report is not None:
         assert len(report.kept) == KEPT.get((network, conv), 0)
 
@@ -171,7 +171,7 @@ def test_every_parameter_of_a_new_layer_is_trained(network, conv):
     """Every network with the layer that replaces most, and every layer in one network: a step, on real images."""
     settings, size = settings_of(conv), 32 if network in OURS else 64
     new, report = replace_convs(
-        _small_head(built(network)), settings["layer"], settings["where"], instead=settings["instead"]
+        _small_head(built(network)), settings["layer"], settings["where"], units=settings["units"]
     )
     new.train()(torch.randn(2, 3, size, size)).sum().backward()
     untrained = [

@@ -10,8 +10,9 @@ import pytest
 import torch
 from scipy.io import savemat
 from torchvision import datasets
+from torchvision.datasets import utils
 
-from efficientconv.datasets import FineGrained
+from efficientconv.datasets import CUB200, FineGrained, StanfordDogs
 from efficientconv.datasets.fine_grained import SOURCES
 from efficientconv.errors import UserError
 
@@ -170,3 +171,139 @@ def test_a_list_that_torchvision_cannot_read(tmp_path: Path, write_photographs: 
 def test_other_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.dataset=birdsnap: must be one of stanford_cars, flowers102, fgvc"):
         make("birdsnap", tmp_path)
+
+
+BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
+
+
+@pytest.fixture
+def birds(tmp_path: Path, write_photographs: Write) -> Path:
+    """Two birds, four photographs of each, of which the odd ones are for training."""
+    base = tmp_path / "CUB_200_2011"
+    files = []
+    for bird in BIRDS:
+        files += [f"{bird}/{Path(path).name}" for path in write_photographs(base / "images" / bird, 4)]
+    lists = {
+        "images.txt": files,
+        "image_class_labels.txt": [BIRDS.index(name.partition("/")[0]) + 1 for name in files],
+        "train_test_split.txt": [i % 2 for i in range(1, len(files) + 1)],
+        "classes.txt": BIRDS,
+    }
+    for name, values in lists.items():
+        (base / name).write_text("".join(f"{i} {value}\n" for i, value in enumerate(values, 1)))
+    return tmp_path
+
+
+def make_cub(root: Path) -> CUB200:
+    data = CUB200(str(root), image_size=16, batch_size=2, workers=0)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def test_cub200_takes_its_splits_from_the_official_lists(birds: Path) -> None:
+    data = make_cub(birds)
+    assert data.class_names == ["Black_footed_Albatross", "Laysan_Albatross"]
+    train, test = data.train_dataloader().listing, data.test_dataloader().listing
+    assert [Path(path).name for path in train.paths] == ["0000.jpg", "0002.jpg"] * 2
+    assert [Path(path).name for path in test.paths] == ["0001.jpg", "0003.jpg"] * 2
+    assert torch.cat([labels for _, labels in data.test_dataloader()]).tolist() == [0, 0, 1, 1]
+
+
+def test_cub200_is_downloaded_with_its_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    monkeypatch.setattr(utils, "download_and_extract_archive", lambda *args, **options: fetched.append((args, options)))
+    CUB200(str(tmp_path)).prepare_data()
+    url = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+    assert fetched == [((url, str(tmp_path)), {"md5": "97eceeb196236b17998738112f37df78"})]
+
+
+def test_cub200_without_one_of_its_lists(birds: Path) -> None:
+    (birds / "CUB_200_2011" / "classes.txt").unlink()
+    with pytest.raises(UserError, match=r"data=cub200: looked in .*CUB_200_2011 \(missing: classes.txt\)"):
+        CUB200(str(birds), download=False).prepare_data()
+
+
+def test_cub200_without_one_of_its_images(birds: Path) -> None:
+    missing = birds / "CUB_200_2011" / "images" / BIRDS[1] / "0001.jpg"
+    missing.unlink()
+    with pytest.raises(UserError, match=rf"data=cub200: 1 of 8 image files are not there, the first {missing}"):
+        make_cub(birds)
+
+
+BREEDS = ("n02085620-Chihuahua", "n02085782-Japanese_spaniel", "n02085936-Maltese_dog")
+
+
+def write_dog_list(path: Path, files: list[str]) -> None:
+    """A list as its authors saved it: cells of strings and columns of numbers from 1."""
+    cells = np.empty((len(files), 1), dtype=object)
+    cells[:, 0] = files
+    labels = np.array([[BREEDS.index(name.partition("/")[0]) + 1] for name in files], dtype=np.uint8)
+    savemat(path, {"file_list": cells, "annotation_list": cells, "labels": labels})
+
+
+@pytest.fixture
+def dogs(tmp_path: Path, write_photographs: Write) -> Path:
+    """Three breeds, five photographs of each, of which the first three are for training."""
+    base = tmp_path / "stanford_dogs"
+    files = []
+    for breed in BREEDS:
+        paths = write_photographs(base / "Images" / breed, 5)
+        files += [f"{breed}/{Path(path).name}" for path in paths]
+    write_dog_list(base / "train_list.mat", [name for i, name in enumerate(files) if i % 5 < 3])
+    write_dog_list(base / "test_list.mat", [name for i, name in enumerate(files) if i % 5 >= 3])
+    return tmp_path
+
+
+def make_dogs(root: Path, **options) -> StanfordDogs:
+    return StanfordDogs(str(root), image_size=16, batch_size=3, workers=0, **options)
+
+
+def test_stanford_dogs_takes_its_splits_from_the_official_lists(dogs: Path) -> None:
+    data = make_dogs(dogs)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.class_names == ["Chihuahua", "Japanese_spaniel", "Maltese_dog"]
+    assert data.evaluated_on == "test"
+    assert torch.cat([labels for _, labels in data.train_dataloader()]).bincount().tolist() == [3, 3, 3]
+    assert torch.cat([labels for _, labels in data.test_dataloader()]).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_stanford_dogs_is_downloaded_with_its_checksums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    monkeypatch.setattr(utils, "download_and_extract_archive", lambda *args, **options: fetched.append((args, options)))
+    make_dogs(tmp_path).prepare_data()
+    site, folder = "http://vision.stanford.edu/aditya86/ImageNetDogs", str(tmp_path / "stanford_dogs")
+    assert fetched == [
+        ((f"{site}/images.tar", folder), {"md5": "1bb1f2a596ae7057f99d7d75860002ef"}),
+        ((f"{site}/lists.tar", folder), {"md5": "edbb9f16854ec66506b5f09b583e0656"}),
+    ]
+
+
+def test_stanford_dogs_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args, **options) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(utils, "download_and_extract_archive", fail)
+    message = (
+        r"data=stanford_dogs: looked in .*/stanford_dogs \(missing: Images, train_list.mat, test_list.mat\). "
+        r"The download failed: no network. To fetch it by hand: unpack http://vision.stanford.edu/\S*/images.tar and "
+        r"http://vision.stanford.edu/\S*/lists.tar in \S*/stanford_dogs   \(data=digits"
+    )
+    with pytest.raises(UserError, match=message):
+        make_dogs(tmp_path).prepare_data()
+
+
+def test_stanford_dogs_is_not_fetched_with_download_false(dogs: Path) -> None:
+    (dogs / "stanford_dogs" / "test_list.mat").unlink()
+    with pytest.raises(UserError, match=r"\(missing: test_list.mat\). data.download=false forbids fetching it"):
+        make_dogs(dogs, download=False).prepare_data()
+    with pytest.raises(UserError, match=r"\(missing: test_list.mat\). It was not fetched"):
+        make_dogs(dogs).setup("fit")
+
+
+def test_stanford_dogs_without_one_of_its_images(dogs: Path) -> None:
+    missing = dogs / "stanford_dogs" / "Images" / BREEDS[1] / "0001.jpg"
+    missing.unlink()
+    with pytest.raises(UserError, match=rf"data=stanford_dogs: 1 of 9 image files are not there, the first {missing}"):
+        make_dogs(dogs).setup("fit")

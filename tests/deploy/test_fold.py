@@ -24,7 +24,7 @@ def network(conv: str) -> nn.Module:
     config = conv_config(conv)
     if config["layer"] is None:
         return with_random_norms(plain)
-    return with_random_norms(replace_convs(plain, config["layer"], config["where"], instead=config["instead"])[0])
+    return with_random_norms(replace_convs(plain, config["layer"], config["where"], units=config["units"])[0])
 
 
 def norms(model: nn.Module) -> int:

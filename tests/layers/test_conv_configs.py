@@ -18,7 +18,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "conv").glob("*.yaml")
 def layer_nodes(path: Path) -> dict:
     """Give the nodes of a file that make a layer, by unit: ``layer``, ``depthwise_separable``, ``projection``."""
     config = OmegaConf.load(path)
-    return {unit: node for unit, node in {"layer": config.layer, **(config.instead or {})}.items() if node}
+    return {unit: node for unit, node in {"layer": config.layer, **(config.units or {})}.items() if node}
 
 
 PARTS = [pytest.param(path, unit, id=f"{path.stem}-{unit}") for path in CONFIGS for unit in layer_nodes(path)]
@@ -27,7 +27,7 @@ PARTS = [pytest.param(path, unit, id=f"{path.stem}-{unit}") for path in CONFIGS 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_has_the_four_keys_and_a_header(path):
     config = OmegaConf.load(path)
-    assert list(config) == ["layer", "where", "instead", "regularization_weight"]
+    assert list(config) == ["layer", "where", "units", "regularization_weight"]
     assert config.regularization_weight >= 0
     assert path.read_text().startswith("# ")
 
@@ -57,4 +57,4 @@ def test_where_names_every_field(path):
 
 def test_standard_replaces_nothing():
     config = OmegaConf.load(next(path for path in CONFIGS if path.stem == "standard"))
-    assert config == {"layer": None, "where": None, "instead": None, "regularization_weight": 0.0}
+    assert config == {"layer": None, "where": None, "units": None, "regularization_weight": 0.0}

@@ -165,7 +165,7 @@ UNITS = {"depthwise_separable": BSConvU}
 
 
 @pytest.mark.parametrize(
-    ("backbone", "layer", "instead", "published"),
+    ("backbone", "layer", "units", "published"),
     [
         (lambda: cifar_resnet(100, depth=20), None, None, (0.28, 41.42)),
         (lambda: cifar_resnet(100, depth=110), None, None, (1.74, 256.34)),
@@ -175,10 +175,10 @@ UNITS = {"depthwise_separable": BSConvU}
         (lambda: mobilenetv3_small(10, width=0.35, stem="cifar"), BSConvS, PROJECTIONS, (0.31, 3.45)),
     ],
 )
-def test_bsconv_readme(backbone, layer, instead, published):
+def test_bsconv_readme(backbone, layer, units, published):
     with torch.device("meta"):
         model = backbone()
-    new, _ = replace_convs(model, layer, RULE, instead=instead)
+    new, _ = replace_convs(model, layer, RULE, units=units)
     assert counted(new, "bsconv", (3, 32, 32)) == published
 
 

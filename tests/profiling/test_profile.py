@@ -82,5 +82,5 @@ def test_to_dict_is_plain():
 
 @pytest.mark.parametrize("size", [(3, 10), (3, 0, 10), (3, 10.0, 10), (1, 3, 10, 10)])
 def test_a_size_that_is_no_image_is_refused(size):
-    with pytest.raises(ValueError, match=r"input_size=.*: channels, height and width are needed, as in \(3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"input_size=.*: must be channels, height and width, as in \(3, 32, 32\)"):
         complexity(Net(), size)

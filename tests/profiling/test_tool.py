@@ -100,7 +100,7 @@ def test_a_network_that_reads_its_weights_is_built_for_real():
         "_partial_": True,
         "name": "regnet_y_400mf",
     }
-    standard = {"layer": None, "where": None, "instead": None}
+    standard = {"layer": None, "where": None, "units": None}
     model = build_network({"model": node, "conv": standard}, 10)
     assert fold_layers(model).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
@@ -114,8 +114,8 @@ def test_folding_leaves_the_network_as_it_is(networks):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"input_size": [3, 32]}, r"^input_size=\[3, 32\]: channels, height and width are needed, as in input_size="),
-        ({"input_size": [3, 0, 32]}, r"^input_size=\[3, 0, 32\]: channels, height and width are needed"),
+        ({"input_size": [3, 32]}, r"^input_size=\[3, 32\]: must be channels, height and width, as in input_size="),
+        ({"input_size": [3, 0, 32]}, r"^input_size=\[3, 0, 32\]: must be channels, height and width"),
         ({"depth": -1}, r"^depth=-1: must be a whole number of at least 0, or null for all levels$"),
         ({"input_size": [1, 32, 32]}, r"does not run on an image of 1×32×32"),
     ],

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from efficientconv.tables.arguments import OWN_KEYS
 from efficientconv.tables.load.files import load_table
 from efficientconv.tables.measure.runs import Measurements
-from efficientconv.tables.words import OWN_KEYS
 
 ROOT = Path(__file__).parents[2]
 

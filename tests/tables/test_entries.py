@@ -79,8 +79,8 @@ def test_tally_speaks_of_one_and_of_many():
 
 
 def test_what_differs_or_is_not_published_is_counted_too(write, entries_of):
-    found = entries_of(write(rows=[UNMEASURED | {"params": "4.1"}, {"row": "bare", "overrides": []}]))
-    assert tally(kinds(found)) == "2 rows: 1 differs, 1 without published counts"
+    section = entries_of(write(rows=[UNMEASURED | {"params": "4.1"}, {"row": "bare", "overrides": []}]))
+    assert tally(kinds(section)) == "2 rows: 1 differs, 1 without published counts"
 
 
 def test_many_rows_are_counted_by_several_processes_and_come_out_the_same(monkeypatch):
@@ -97,7 +97,7 @@ def test_many_rows_are_counted_by_several_processes_and_come_out_the_same(monkey
 
 UNTRAINABLE = [
     (["recipe.max_epochs=1", "trainer.max_epohs=x"], r"trainer\.max_epohs: there is no such key; nearest: trainer\."),
-    (["recipe.max_epochs=${nowhere}", "conv=doconv"], "Interpolation key 'nowhere' not found"),
+    (["recipe.max_epochs=${nowhere}", "conv=doconv"], "Interpolation key 'nowhere' not section"),
     (["data=digit"], "data=digit: there is no such data; nearest first: digits"),
 ]
 

@@ -7,7 +7,7 @@ from efficientconv.errors import UserError
 from efficientconv.tables.count.configurations import composed_training
 from efficientconv.tables.load.files import load_table
 from efficientconv.tables.measure.runs import Measurements
-from efficientconv.tables.measure.sweep import sweep_words
+from efficientconv.tables.measure.sweep import sweep_overrides
 from efficientconv.tables.tool import missing_sweeps, places, run, show
 
 CONFIG = {"tables": ["doconv/sample"], "row": "*", "format": "json", "results": [], "save": None, "run": False}
@@ -48,7 +48,7 @@ MISTAKES = [
     ({"tables": ["doconv/sampel"]}, [], "table=doconv/sampel: there is no such table; nearest first: doconv/sample"),
     ({"results": ["nowhere"]}, [], "results=nowhere: there is no such directory or file"),
     ({"results": ["nowhere"], "run": True}, [], "results=nowhere: there is no such directory or file"),
-    ({"save": "kept.csv"}, [], "save=kept.csv: no run of these rows was found; the file is left as it is"),
+    ({"save": "kept.csv"}, [], "save=kept.csv: these rows have no run; the file is left as it is"),
     ({"run": "no"}, [], "run=no: must be true or false"),
     ({"run": "nope"}, ["recipe=x"], "run=nope: must be true or false"),
     ({"run": 1}, [], "run=1: must be true or false"),
@@ -70,17 +70,17 @@ def test_mistakes(changes, overrides, message, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["row", "results", "save", "run"])
-def test_what_does_nothing_without_a_table_is_refused(key):
+def test_keys_that_need_a_table_are_refused_without_one(key):
     with pytest.raises(UserError, match=rf"^{key}= needs a table: table=<name>, a paper, a glob pattern, or all; "):
         run(LIST | {key: True if key == "run" else "x"}, [])
 
 
-def test_words_of_training_are_no_mistakes(tmp_path, monkeypatch):
+def test_overrides_of_training_are_accepted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["data=mnist", "recipe=cosine_cifar", "trainer.max_epochs=1", "seed=0,1", "sweep=x", "outputs=y"]
-    words += ["callbacks=ema", "logger=tensorboard", "compile=true", "channels_last=true", "allow=[x]", "resume=false"]
-    sweeps = run(CONFIG | {"row": "* on digits", "run": True}, words)
-    assert [sweep[-len(words) :] for sweep in sweeps] == [words, words]
+    overrides = ["data=mnist", "recipe=cosine_cifar", "trainer.max_epochs=1", "seed=0,1", "sweep=x", "outputs=y"]
+    overrides += ["callbacks=ema", "logger=tensorboard", "compile=true", "channels_last=true", "allow=[x]"]
+    sweeps = run(CONFIG | {"row": "* on digits", "run": True}, overrides)
+    assert [sweep[-len(overrides) :] for sweep in sweeps] == [overrides, overrides]
 
 
 def test_where_measurements_are_looked_for(tmp_path, monkeypatch):
@@ -127,8 +127,8 @@ def test_only_what_is_missing_is_trained(write, leave_run, tmp_path):
     leave_run(table, table.rows[0], "0", seed=0)
     leave_run(table, table.rows[0], "1", seed=1)
     leave_run(table, table.rows[1], "2", seed=0)
-    (words,) = missing_sweeps([(table, table.rows)], [str(tmp_path)], [])
-    assert words == sweep_words(table, table.rows[1], [])
+    (sweep,) = missing_sweeps([(table, table.rows)], [str(tmp_path)], [])
+    assert sweep == sweep_overrides(table, table.rows[1], [])
 
 
 def test_runs_on_other_data_stop_no_training(leave_run, tmp_path):
@@ -136,7 +136,7 @@ def test_runs_on_other_data_stop_no_training(leave_run, tmp_path):
     row = table.row("cifar_resnet56_bsconvu")
     words = ["data=digits", "trainer.max_epochs=2"]
     leave_run(table, row, "digits", summary={"num_classes": 10}, **composed_training(table, words))
-    assert missing_sweeps([(table, [row])], [str(tmp_path)], []) == [sweep_words(table, row, [])]
+    assert missing_sweeps([(table, [row])], [str(tmp_path)], []) == [sweep_overrides(table, row, [])]
     assert Measurements([tmp_path]).measured(table, row) == {}
     sample = load_table("doconv/sample")
     digits = sample.row("Baseline on digits")
@@ -164,7 +164,7 @@ def on_mnist(write):
 def test_rows_for_where_their_data_is_are_left_out_elsewhere_which_is_said(on_mnist, tmp_path, capsys):
     chosen = on_mnist(tmp_path / "nowhere", where_present="true")
     table, rows = chosen[0]
-    assert missing_sweeps(chosen, [], []) == [sweep_words(table, rows[2], [])]
+    assert missing_sweeps(chosen, [], []) == [sweep_overrides(table, rows[2], [])]
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert said.err.startswith("not trained: paper/small 'plain', paper/small 'doconv': data=mnist: looked in ")
@@ -179,7 +179,7 @@ def test_rows_for_where_their_data_is_are_trained_there(on_mnist, tiny_mnist, ca
 
 def test_data_that_does_not_fit_is_refused_before_training():
     table = load_table("bsconv/cifar100_resnet")
-    with pytest.raises(UserError, match=r"^data=digits: has 10 classes; the networks of bsconv/cifar100_resnet have 1"):
+    with pytest.raises(UserError, match=r"^data=digits: has 10 classes; must have 100, as the networks of bsconv/"):
         missing_sweeps([(table, [table.row("cifar_resnet20")])], [], ["data=digits", "trainer.max_epochs=1"])
 
 

@@ -143,7 +143,7 @@ SYSTEM = {"_target_": "os.system", "command": "touch ran"}
         ("model", SYSTEM),
         ("model", {"_target_": "torch.load", "f": "x", "weights_only": False}),
         ("model", {"_target_": "torch.hub.load", "repo_or_dir": "x/y"}),
-        ("conv", {"layer": SYSTEM, "where": None, "instead": None, "regularization_weight": 0.0}),
+        ("conv", {"layer": SYSTEM, "where": None, "units": None, "regularization_weight": 0.0}),
         ("data", SYSTEM),
         ("data", {"_target_": "efficientconv.datasets.Digits", "batch_size": SYSTEM}),
         ("model", {"_target_": "torch.nn.Identity", "width": "${oc.create:{_target_: os.system, command: touch ran}}"}),

@@ -1,1 +1,1 @@
-"""What a row costs, computed: its network composed, its parameters and MACs counted."""
+"""Counting a row's network: its configuration composed, its parameters and MACs counted."""

@@ -30,7 +30,7 @@ def composed_network(table: Table, row: Row) -> dict[str, Any]:
     Raises:
         UserError: the overrides do not compose.
     """
-    overrides = tuple(word for word in table.of(row).overrides if group_of(word) in NETWORK)
+    overrides = tuple(each for each in table.of(row).overrides if group_of(each) in NETWORK)
     try:
         return json.loads(_network(overrides))
     except (HydraException, OmegaConfBaseException) as error:
@@ -41,32 +41,32 @@ def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, 
     """Return the resolved ``data``, ``recipe``, ``trainer`` and ``callbacks`` of a table, and its ``choices``.
 
     Args:
-        table: its overrides are those of every row; see `Table.of`.
-        overrides: further ones, which win over the table's; see `merged`.
+        table: with the overrides of every row, or of one; see `Table.of`.
+        overrides: further overrides, which win over the table's; see `merged`.
 
     Raises:
-        UserError: they do not compose.
+        UserError: the overrides do not compose.
     """
-    words = _training_words(merged(table.overrides, overrides))
+    all_overrides = _training_overrides(merged(table.overrides, overrides))
     try:
-        return json.loads(_training(words))
+        return json.loads(_training(all_overrides))
     except (HydraException, OmegaConfBaseException) as error:
         if overrides:
-            raise UserError(one_line(error, "train", words)) from error
-        raise UserError(f"{TABLES / table.name}.yaml: overrides: {_reason(words, error, 'train')}") from error
+            raise UserError(one_line(error, "train", all_overrides)) from error
+        raise UserError(f"{TABLES / table.name}.yaml: overrides: {_reason(all_overrides, error, 'train')}") from error
 
 
 def require_training(table: Table, row: Row) -> None:
     """Refuse a row whose training does not compose.
 
     Raises:
-        UserError: names the file, the row and the reason.
+        UserError: the training does not compose; the message names the file, the row and the reason.
     """
-    words = _training_words(table.of(row).overrides)
+    overrides = _training_overrides(table.of(row).overrides)
     try:
-        _training(words)
+        _training(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise row_error(table, row, _reason(words, error, "train")) from error
+        raise row_error(table, row, _reason(overrides, error, "train")) from error
 
 
 def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def row_error(table: Table, row: Row, text: str) -> UserError:
     return UserError(f"{TABLES / table.name}.yaml: row {row.name!r}: {text}")
 
 
-def _training_words(overrides: Sequence[str]) -> tuple[str, ...]:
-    return tuple(word for word in overrides if group_of(word) not in NETWORK)
+def _training_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(each for each in overrides if group_of(each) not in NETWORK)
 
 
-def _reason(words: Sequence[str], error: Exception, tool: str) -> str:
-    return f"{list(words)} does not compose: {one_line(error, tool, words)}"
+def _reason(overrides: Sequence[str], error: Exception, tool: str) -> str:
+    return f"{list(overrides)} does not compose: {one_line(error, tool, overrides)}"
 
 
 @cache
@@ -105,7 +105,7 @@ def _training(overrides: tuple[str, ...]) -> str:
 
 
 def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
-    GlobalHydra.instance().clear()  # that of the command line's own job, where there is one: it has done its work
+    GlobalHydra.instance().clear()  # the instance of the command line's own job, if any, has done its work
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose(root, overrides=list(overrides), return_hydra_config=True)
 

@@ -1,4 +1,4 @@
-"""What a row's network costs, counted without memory behind its weights."""
+"""Counting the parameters and MACs of a row's network, without memory for its weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from efficientconv.tables.load.table import COUNTED, Row, Table
 
 @dataclass(frozen=True)
 class Counts:
-    """Exact counts of one network: parameters, those of batch norms among them, and the total by each convention."""
+    """Exact counts of one network: parameters, how many of them are batch norms', and the total by each convention."""
 
     params: int
     norm_params: int
@@ -33,56 +33,58 @@ def count_row(table: Table, row: Row) -> dict[str, Any]:
 
     Returns:
         ``params`` and ``flops`` as ints, ``convention`` (the row's own or its table's), ``params_without_norms`` where
-        the row has its parameters without those of batch norms, and, where the table has it, ``params_saved``, an exact
-        fraction of 100; nothing for a row that is external.
+        the row's parameters exclude those of batch norms, and ``params_saved``, an exact fraction of 100, where the
+        table has that column; an empty dictionary for an external row.
 
     Raises:
-        UserError: the row's overrides do not compose or build no network, or its convention is unknown.
+        UserError: the row's overrides do not compose or build no network, or the convention is unknown.
     """
     if row.external:
         return {}
     counts = _counts(table, row)
     convention = row.convention or table_convention(table)
     if convention not in counts.totals:
-        raise row_error(table, row, f"convention {convention!r} is not known; there are {', '.join(counts.totals)}")
-    found = {"params": counts.params, "flops": counts.totals[convention], "convention": convention}
+        raise row_error(
+            table, row, f"convention {convention!r} is unknown; the conventions are {', '.join(counts.totals)}"
+        )
+    figures = {"params": counts.params, "flops": counts.totals[convention], "convention": convention}
     if row.without_norms:
-        found["params_without_norms"] = counts.params - counts.norm_params
+        figures["params_without_norms"] = counts.params - counts.norm_params
     if "params_saved" in table.columns:
         other = _counts(table, table.row(str(table.columns["params_saved"].of)))
-        found["params_saved"] = 100 * (1 - Fraction(counts.params, other.params))
-    return found
+        figures["params_saved"] = 100 * (1 - Fraction(counts.params, other.params))
+    return figures
 
 
 def table_convention(table: Table) -> str:
-    """Return the convention by which FLOPs of a table are counted."""
+    """Return the convention that counts the FLOPs of a table."""
     column = table.columns.get("flops")
     return (column.convention if column else None) or "macs"
 
 
 def comparable(computed: Mapping[str, Any], name: str) -> Fraction | int:
-    """Return the computed figure that a column's published one is compared with."""
+    """Return the computed figure to compare with the published figure of a column."""
     return computed.get(f"{name}_without_norms", computed[name])
 
 
 def agreement(table: Table, row: Row, computed: Mapping[str, Any]) -> dict[str, bool]:
-    """Tell of each counted column that was published whether what was computed has the digits that were printed.
+    """Tell for each published figure that is counted whether the computed one has the printed digits.
 
-    A row that costs as much as another agrees in ``params`` and ``flops`` where it does.
+    For a row with ``same_cost_as``, ``params`` and ``flops`` agree where they equal those of the other row.
     """
     counted = [name for name in COUNTED if name in row.figures and computed]
-    found = {name: row.figures[name].agrees(comparable(computed, name)) for name in counted}
+    agrees = {name: row.figures[name].agrees(comparable(computed, name)) for name in counted}
     if row.same_cost_as is not None:
         other = count_row(table, table.row(row.same_cost_as))
-        found |= {name: computed[name] == other[name] for name in ("params", "flops")}
-    return found
+        agrees |= {name: computed[name] == other[name] for name in ("params", "flops")}
+    return agrees
 
 
 def _counts(table: Table, row: Row) -> Counts:
     network = json.dumps(composed_network(table, row))
     try:
         return _counts_of(network, table.classes, table.of(row).input_size, row.folded)
-    except Exception as error:  # whatever a network's code does with arguments that do not fit
+    except Exception as error:  # a network's code may raise anything on arguments that do not fit
         raise row_error(table, row, one_line(error)) from error
 
 

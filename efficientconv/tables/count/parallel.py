@@ -1,4 +1,4 @@
-"""Work on several cores that ends when the work is done, fails or is interrupted, or when this process is killed."""
+"""Work on several cores: the processes end when the work is done, fails or is interrupted, or with this process."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Result = TypeVar("Result")
 
 
 def in_processes(function: Callable[..., Result], jobs: Sequence[Sequence[Any]], processes: int) -> list[Result]:
-    """Call a function with the arguments of each job, in further processes.
+    """Call a function with the arguments of each job, in separate processes.
 
-    The first job that fails ends all of them, and so does an interruption: nobody waits for the others.
+    The first job that fails ends all others, and so does an interruption.
 
     Args:
         function: importable by name, as its arguments and results must be picklable.
         jobs: the arguments of each call.
-        processes: how many.
+        processes: number of processes.
 
     Returns:
-        What the calls returned, in the order of the jobs.
+        The results of the calls, in the order of the jobs.
     """
     context = get_context("spawn")
     lifeline, held = context.Pipe(duplex=False)  # nothing is ever sent; it ends when this process ends, or closes it
@@ -38,7 +38,7 @@ def in_processes(function: Callable[..., Result], jobs: Sequence[Sequence[Any]],
 
 
 def _depend_on(lifeline: Connection) -> None:
-    """Leave it to the parent process to say that it was interrupted, and end when its end of the pipe does."""
+    """Leave an interruption to the parent process, and end this process when the parent's end of the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 

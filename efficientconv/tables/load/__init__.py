@@ -1,1 +1,1 @@
-"""Published figures and the files they are in."""
+"""Reading published tables from their files."""

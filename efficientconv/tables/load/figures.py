@@ -1,4 +1,4 @@
-"""A published figure: the text as it was printed, and what it means for an exact number."""
+"""A published figure: the digits as printed, and whether an exact number agrees with them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Figure:
     """One printed number.
 
     Attributes:
-        text: the digits as printed, such as ``0.70``: how many there are says how exact it is.
+        text: the digits as printed, such as ``0.70``; their number gives the precision.
         unit: a key of :data:`UNITS`.
-        truncated: the digits behind the last one were cut off instead of rounded.
+        truncated: whether the digits behind the last one were cut off instead of rounded.
     """
 
     text: str
@@ -28,7 +28,7 @@ class Figure:
 
     def __post_init__(self) -> None:
         if not _NUMBER.fullmatch(self.text):
-            raise ValueError(f"{self.text!r} is not a number: digits are needed, with a point at most, as in 25.56")
+            raise ValueError(f"{self.text!r} is not a number: must be digits with at most one point, as in 25.56")
 
     @property
     def value(self) -> int | float:
@@ -37,7 +37,7 @@ class Figure:
         return int(exact) if exact.denominator == 1 else float(exact)
 
     def agrees(self, exact: Fraction | int) -> bool:
-        """Tell whether ``exact``, without the unit's factor, has these digits when it is printed like this."""
+        """Tell whether ``exact``, a number without a unit, has the same digits when printed like this figure."""
         return self.like(exact) == self.text
 
     def like(self, exact: Fraction | int) -> str:

@@ -3,12 +3,12 @@
 ::
 
     paper: the paper, with venue and arXiv number        title: the table's own heading
-    source: where the digits were read                   notes: what a reader has to know (optional)
-    classes: 100         input_size: [3, 32, 32]         of the networks that were counted
+    source: the document with the digits                 notes: remarks for the reader (optional)
+    classes: 100         input_size: [3, 32, 32]         of the counted networks
     overrides: [data=cifar100, recipe=bsconv_cifar]      of every row
-    stand_ins: [data]    which of these are not the published ones (optional)
+    stand_ins: [data]    groups of the overrides that are not the published ones (optional)
     seeds: [0, 1, 2]     of the runs that run=true starts (optional, [0])
-    folded: true         counts are those of the network folded for inference (optional; a row may have its own)
+    folded: true         the counts are those of the network folded for inference (optional; a row may have its own)
     columns: {params: {unit: M}, flops: {unit: M, convention: bsconv}, top1: {unit: "%"}}
     rows:
       - {row: ResNet-20, overrides: [model=resnet20], params: 0.28, flops: 41.42, top1: 68.59}
@@ -16,12 +16,12 @@
 A column may also have ``truncated: true`` (all its figures were cut off behind their last digit, not rounded).
 
 A row may have an ``input_size`` of its own, and its overrides win over the table's. With ``where_present: true`` it is
-trained only where its data set is or can be fetched; elsewhere that is said.
+trained only where its data set is present or can be downloaded; elsewhere a line on standard error says so.
 
 A row may also have ``convention`` (of its FLOPs), ``without_norms: true`` (batch norms are not in its parameters),
-``same_cost_as`` (the row that it costs as much as, which is published in place of figures), ``note``, ``erratum`` (why
-the printed figure of a column cannot be right, such as ``{flops: ...}``) and ``external: true`` (a network that nobody
-can define from what was published).
+``same_cost_as`` (a row of the same cost, which the paper states in place of figures), ``note``, ``erratum`` (why the
+printed figure of a column cannot be right, such as ``{flops: ...}``) and ``external: true`` (the publication does not
+define the network).
 
 Every scalar is read as text, so that ``0.70`` keeps both its digits.
 """
@@ -85,27 +85,27 @@ def table_names() -> list[str]:
 
 
 def find_tables(patterns: Sequence[str]) -> list[str]:
-    """List the tables that any of the words names: a table, a paper (all its tables), a glob pattern, or ``all``.
+    """List the tables that match any of the patterns: a table's name, a paper's (all its tables), a glob, or ``all``.
 
     Raises:
-        UserError: a word that names none.
+        UserError: a pattern that matches no table.
     """
     papers = {name: name.partition("/")[0] for name in table_names()}
-    found: list[str] = []
+    names: list[str] = []
     for pattern in patterns:
         matching = [name for name in papers if pattern in ("all", papers[name]) or fnmatchcase(name, pattern)]
         if not matching:
             near = nearest_first(pattern, [*dict.fromkeys(papers.values()), *papers], most=5)
             raise UserError(f"table={pattern}: there is no such table; nearest first: {near}")
-        found.extend(name for name in matching if name not in found)
-    return found
+        names.extend(name for name in matching if name not in names)
+    return names
 
 
 def load_table(name: str, directory: Path = TABLES) -> Table:
-    """Read a table's file and check all of it that can be checked without building a network.
+    """Read a table's file and check everything that does not need a network.
 
     Raises:
-        UserError: names the file, the row and what is wrong with it.
+        UserError: the file has a mistake; the message names the file, the row and the rule.
     """
     file = directory / f"{name}.yaml"
     content = _content(file)
@@ -133,7 +133,7 @@ def load_table(name: str, directory: Path = TABLES) -> Table:
 
 
 class _TextLoader(yaml.BaseLoader):
-    """Reads every scalar as text and refuses a key that is given twice, of which YAML would keep the last."""
+    """Reads every scalar as text and refuses a duplicate key, of which YAML would keep the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = []
@@ -157,7 +157,7 @@ def _content(file: Path) -> Any:
 
 def _rows(file: str, content: Mapping[str, Any], columns: Mapping[str, Column]) -> Iterator[Row]:
     if not content["rows"]:
-        raise UserError(f"{file}: rows: one at least is needed")
+        raise UserError(f"{file}: rows: must be at least one")
     defaults = {"folded": content.get("folded", "false")}
     for number, given in enumerate(content["rows"], 1):
         name = given.get("row", f"number {number}") if isinstance(given, dict) else f"number {number}"
@@ -169,7 +169,7 @@ def _rows(file: str, content: Mapping[str, Any], columns: Mapping[str, Column]) 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns what YAML has into what it means; ``place`` is where the user has to look."""
+    """Converts YAML's texts, lists and mappings; ``place`` is the file and the row that its errors name."""
 
     place: str
 
@@ -178,12 +178,12 @@ class _Reader:
 
     def check_keys(self, given: Any, known: Mapping[str, type], needed: Sequence[str]) -> None:
         if not isinstance(given, dict):
-            raise self.wrong(f"{given!r} is no mapping of keys to values")
+            raise self.wrong(f"must be a mapping of keys to values, not {given!r}")
         for key, value in given.items():
             if key not in known:
                 raise self.wrong(f"unknown key {key!r}; nearest first: {nearest_first(key, known, most=5)}")
             if not isinstance(value, known[key]):
-                raise self.wrong(f"{key}: {_KINDS[known[key]]} is needed, not {value!r}")
+                raise self.wrong(f"{key}: must be {_KINDS[known[key]]}, not {value!r}")
         for key in needed:
             if key not in given:
                 raise self.wrong(f"{key} is missing")
@@ -194,7 +194,7 @@ class _Reader:
             raise reader.wrong(f"there is no such column; nearest first: {nearest_first(name, COLUMNS, most=5)}")
         reader.check_keys(given, _COLUMN_KEYS, ("unit",))
         if given["unit"] not in UNITS:
-            raise reader.wrong(f"unit {given['unit']!r} is not known; the units are {', '.join(filter(None, UNITS))}")
+            raise reader.wrong(f"unit {given['unit']!r} is unknown; the units are {', '.join(filter(None, UNITS))}")
         for key, owner in (("convention", "flops"), ("of", "params_saved")):
             if (key in given) != (name == owner):
                 raise reader.wrong(f"{key} is {'missing' if name == owner else 'for ' + owner + ' alone'}")
@@ -203,12 +203,10 @@ class _Reader:
     def check_external(self, given: Mapping[str, Any]) -> None:
         external = self.flag("external", given)
         if external == ("overrides" in given):
-            raise self.wrong("a row has either overrides, which build it, or external: true")
+            raise self.wrong("must have either overrides, which build the network, or external: true")
         for key in _ONLY_WITH_OVERRIDES:
             if external and key in given:
-                raise self.wrong(
-                    f"{key}: is for a row with overrides; one that is external is neither built nor counted"
-                )
+                raise self.wrong(f"{key}: needs overrides; an external row is neither built nor counted")
 
     def row(self, given: Mapping[str, Any], columns: Mapping[str, Column]) -> Row:
         external = self.flag("external", given)
@@ -239,47 +237,47 @@ class _Reader:
         for name, reason in reasons.items():
             if name not in counted:
                 known = ", ".join(counted) or "none"
-                raise self.wrong(f"erratum: {name!r} is no figure of this row that is counted; these are {known}")
+                raise self.wrong(f"erratum: {name!r} is not a counted figure of this row; the counted ones are {known}")
             if not isinstance(reason, str) or not reason:
-                raise self.wrong(f"erratum: {name}: the reason is needed, not {reason!r}")
+                raise self.wrong(f"erratum: {name}: must be a reason, not {reason!r}")
         return dict(reasons)
 
     def stand_ins(self, given: Mapping[str, Any]) -> tuple[str, ...]:
         groups = given.get("stand_ins", ())
         for group in groups:
             if group not in _STAND_INS:
-                raise self.wrong(f"stand_ins: {group!r} is none of {', '.join(_STAND_INS)}")
+                raise self.wrong(f"stand_ins: {group!r} must be one of {', '.join(_STAND_INS)}")
         return tuple(groups)
 
     def seeds(self, given: Mapping[str, Any]) -> tuple[int, ...]:
         seeds = tuple(self.whole("seeds", seed) for seed in given.get("seeds", ("0",)))
         if not seeds:
-            raise self.wrong("seeds: one at least is needed")
+            raise self.wrong("seeds: must be at least one")
         for seed in seeds:
             if seeds.count(seed) > 1:
                 raise self.wrong(f"seeds: {seed} is given twice")
         return seeds
 
     def overrides(self, given: Mapping[str, Any]) -> tuple[str, ...]:
-        words = given.get("overrides", ())
-        for word in words:
-            if not isinstance(word, str) or group_of(word) not in _GROUPS:
-                raise self.wrong(f"overrides: {word!r} sets none of {', '.join(_GROUPS)}")
-        return tuple(words)
+        overrides = given.get("overrides", ())
+        for override in overrides:
+            if not isinstance(override, str) or group_of(override) not in _GROUPS:
+                raise self.wrong(f"overrides: {override!r} must set one of {', '.join(_GROUPS)}")
+        return tuple(overrides)
 
     def flag(self, name: str, given: Mapping[str, Any]) -> bool:
         if given.get(name, "false") not in ("true", "false"):
-            raise self.wrong(f"{name}: true or false is needed, not {given[name]!r}")
+            raise self.wrong(f"{name}: must be true or false, not {given[name]!r}")
         return given.get(name) == "true"
 
     def whole(self, name: str, text: str) -> int:
         if not isinstance(text, str) or not text.isdecimal():
-            raise self.wrong(f"{name}: a whole number is needed, not {text!r}")
+            raise self.wrong(f"{name}: must be a whole number, not {text!r}")
         return int(text)
 
     def image(self, given: Sequence[str]) -> tuple[int, int, int]:
         if len(given) != 3:
-            raise self.wrong(f"input_size: channels, height and width are needed, not {given!r}")
+            raise self.wrong(f"input_size: must be channels, height and width, not {given!r}")
         channels, height, width = (self.whole("input_size", size) for size in given)
         return channels, height, width
 
@@ -295,7 +293,7 @@ class _Reader:
                 self.check_reference(where, other, table)
         for row in table.rows:
             if row.same_cost_as == row.name:
-                raise self.wrong(f"row {row.name!r}: same_cost_as: is the row itself")
+                raise self.wrong(f"row {row.name!r}: same_cost_as: must be another row")
 
     def check_reference(self, where: str, other: str, table: Table) -> None:
         names = [row.name for row in table.rows]
@@ -304,4 +302,4 @@ class _Reader:
                 f"{where}: there is no row {other!r}; nearest first: {nearest_first(other, names, most=5)}"
             )
         if table.row(other).external:
-            raise self.wrong(f"{where}: row {other!r} is external, so it is not counted")
+            raise self.wrong(f"{where}: row {other!r} is external and not counted")

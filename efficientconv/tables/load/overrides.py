@@ -1,4 +1,4 @@
-"""Words that set values of configurations, in Hydra's grammar."""
+"""Overrides: the arguments of the command line that set values of configurations, in Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from efficientconv.runs.names import split_override
 
 
-def group_of(word: str) -> str:
-    """Return the group or first key that an override is about: ``+model.kwargs.drop=0.1`` → ``model``."""
-    return split_override(word)[0].partition(".")[0]
+def group_of(override: str) -> str:
+    """Return the group or the first key that an override sets: ``+model.kwargs.drop=0.1`` → ``model``."""
+    return key_of(override).partition(".")[0]
 
 
-def merged(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return words of a command line with others behind them that win.
+def key_of(override: str) -> str:
+    """Return the key that an override sets: ``+model.kwargs.drop=0.1`` → ``model.kwargs.drop``."""
+    return split_override(override)[0]
 
-    Those go that the others replace: the same key, or where both choose an option of a group, all keys of it.
+
+def merged(base: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the overrides ``base`` and behind them ``overrides``, which win.
+
+    An override of ``base`` is dropped where ``overrides`` set the same key, or where both lists choose an option of its
+    group.
     """
-    replaced = {split_override(word)[0] for word in words} & {split_override(word)[0] for word in overrides}
-    return [*(word for word in words if not replaced & {split_override(word)[0], group_of(word)}), *overrides]
+    replaced = set(map(key_of, base)) & set(map(key_of, overrides))
+    return [*(each for each in base if not replaced & {key_of(each), group_of(each)}), *overrides]

@@ -1,4 +1,4 @@
-"""A published table: its rows, the figures that were printed of them, and what builds them."""
+"""A published table: its rows, their printed figures, and the overrides that build and train them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Column:
     Attributes:
         unit: of its figures.
         convention: by which FLOPs are counted.
-        of: the row that a saving is compared with.
-        truncated: its figures were cut off behind their last digit instead of rounded.
+        of: name of the row that a saving is relative to.
+        truncated: whether the figures were cut off behind their last digit instead of rounded.
     """
 
     unit: str
@@ -32,10 +32,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A published row: what builds it, and what was printed of it.
+    """A published row: the overrides that build its network, and its printed figures.
 
-    ``input_size`` is None where it is the table's. A row that is ``where_present`` is trained only where its data set
-    is, or can be fetched.
+    ``input_size`` is None for the table's. A row with ``where_present`` is trained only where its data set is present
+    or can be downloaded.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Row:
 class Table:
     """A published table; ``name`` is ``<paper>/<table>``, the path of its file without the ending.
 
-    ``folded`` holds of each row that has not its own.
+    ``folded`` is the default of the rows.
     """
 
     name: str
@@ -78,10 +78,10 @@ class Table:
         return next(row for row in self.rows if row.name == name)
 
     def of(self, row: Row) -> Table:
-        """Return the table as it holds for one row: with the row's overrides, which win, and its input size."""
+        """Return the table for one row: with the row's overrides, which win over the table's, and its input size."""
         overrides = tuple(merged(self.overrides, row.overrides))
         return replace(self, overrides=overrides, input_size=row.input_size or self.input_size)
 
     def rows_like(self, pattern: str) -> list[Row]:
-        """List the rows whose names match a glob pattern, in any case of letters."""
+        """List the rows whose names match a glob pattern, whatever the case of the letters."""
         return [row for row in self.rows if fnmatchcase(row.name.lower(), pattern.lower())]

@@ -1,1 +1,1 @@
-"""What a row reaches, measured: its runs, how they differ from what was published, and the training of missing ones."""
+"""Measuring a row: its runs, their differences from the published training, and the sweeps for missing runs."""

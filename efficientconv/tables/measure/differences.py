@@ -1,4 +1,4 @@
-"""How a training is not the one that a table publishes."""
+"""The differences between a training and the one that a table publishes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from efficientconv.tables.count.configurations import TRAINING, composed_trainin
 from efficientconv.tables.load.table import Table
 
 OF_EACH_RUN = {
-    "data.seed",  # a table tells runs apart by their seed
-    "data.channels",  # as the network takes
-    "recipe.max_epochs",  # the trainer's are what is trained
+    "data.seed",  # follows the run's seed, which has a column of its own
+    "data.channels",  # follows the network's input
+    "recipe.max_epochs",  # the default of trainer.max_epochs, which counts
 }
 """Keys of a training that a published one does not fix."""
 
 
 def differences(table: Table, training: Mapping[str, Any], devices: int) -> list[str]:
-    """Say in words of the command line how a training is not the published one.
+    """List the differences between a training and the published one, as overrides of the command line.
 
     Args:
-        table: what it has of a group is published, unless it is a stand-in.
-        training: the configuration of a run, or what `composed_training` returns.
-        devices: how many it has, of which the configuration may say ``auto``. Each takes a batch of its own: more of
-            them are a larger batch and fewer steps.
+        table: its overrides are the published ones, except for the groups in ``stand_ins``.
+        training: the configuration of a run, or the result of `composed_training`.
+        devices: number of devices; the configuration may have ``auto``. Each device takes a batch of its own, so that
+            more devices mean a larger batch and fewer steps.
 
     Returns:
-        The options of groups, then the values that are not those of the options.
+        The options of groups that differ, then the values that differ from those of the options.
     """
     published, choices = composed_training(table), training.get("choices", {})
     training = {**training, "trainer": {**training["trainer"], "devices": devices}}
@@ -38,7 +38,7 @@ def differences(table: Table, training: Mapping[str, Any], devices: int) -> list
     other = [group for group in chosen if choices.get(group) != published["choices"][group]]
     shipped = [chosen[group] for group in other if (CONFIGS / group / f"{choices.get(group)}.yaml").is_file()]
     expected = composed_training(table, shipped) | {"trainer": published["trainer"]}
-    named = [word for group, word in chosen.items() if group in other or group in table.stand_ins]
+    named = [option for group, option in chosen.items() if group in other or group in table.stand_ins]
     return [*named, *_changed_values(expected, training)]
 
 

@@ -1,4 +1,4 @@
-"""What was measured of a row: from run directories, and from the rows of CSV files that were kept of them."""
+"""The measured figures of a row: from run directories, and from CSV files in which runs are kept."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Run:
         table: name of the table.
         row: name of the row.
         seed: of the run.
-        top1: per cent, after the last epoch, on what the table reports on.
+        top1: per cent, after the last epoch, on the images that the table reports on.
         top5: likewise.
         epochs: number of epochs.
-        differs: what was not as published, such as ``data=digits; trainer.max_epochs=1``; empty where all was.
+        differs: the differences from the published training, such as ``data=digits; trainer.max_epochs=1``, or nothing.
         params: number of parameters.
         macs: multiply-adds for one image.
-        device: where it ran.
+        device: name of the hardware.
         python: version.
         torch: version.
         efficientconv: version.
-        commit: of this project's repository, where it ran from a checkout.
+        commit: of this project's repository; empty where the run did not use a checkout.
         started: date and time, in ISO 8601.
 
     Raises:
@@ -69,7 +69,7 @@ class Run:
 def find_runs(places: Iterable[str | Path]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Find every finished run below some directories: its configuration and its summary.
 
-    A run that is damaged, or was not measured, is named on standard error and left out: it must not hide the others.
+    A run that is damaged or has no scores is named on standard error and left out, so that it does not hide the others.
     """
     for place in places:
         for file in sorted(Path(place).rglob("summary.json")):
@@ -89,15 +89,15 @@ def _require_scores(summary: Mapping[str, Any], file: Path) -> None:
 
 
 def _scores(summary: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return the scores that a table reports: those of the test set kept apart, else those of the last epoch."""
+    """Return the scores for a table: those of the separate test set, if there is one, else those of the last epoch."""
     return summary.get("test") or summary.get("last") or {}
 
 
 def read_csv_files(places: Iterable[str | Path]) -> list[Run]:
-    """Read the runs that CSV files keep: files that are named, and in directories those with this module's columns.
+    """Read the runs in CSV files: in named files, and in those files of named directories that have the columns.
 
     Raises:
-        UserError: a file that is named has other columns, or a value is not of its column's kind.
+        UserError: a named file has other columns, or a value has the wrong type.
     """
     return [run for place in map(Path, places) for file in _csv_files(place) for run in _read_csv_file(file, place)]
 
@@ -137,11 +137,11 @@ def write_csv_file(file: str | Path, runs: Iterable[Run]) -> None:
 
 
 class Measurements:
-    """The runs found in some places, by the row they measure.
+    """The runs in some directories and files, by the row that they measure.
 
     Args:
         places: directories with run directories anywhere below them, or CSV files directly in them; or CSV files.
-        overrides: how the rows are wanted to be trained, where not as their tables say.
+        overrides: of the wanted trainings, where these differ from the tables' own.
     """
 
     def __init__(self, places: Sequence[str | Path], overrides: Sequence[str] = ()) -> None:
@@ -152,20 +152,20 @@ class Measurements:
             self._by_network[_key(config)].append((config, summary))
 
     def runs(self, table: Table, row: Row) -> list[Run]:
-        """List the runs of a row: of its network, with as many classes, however it was trained.
+        """List the runs of a row: those of its network and number of classes, whatever the training.
 
-        Of those with the same seed and the same way of training only the latest counts: they are no independent ones.
+        Of several runs with the same seed and the same training only the latest counts: they are not independent.
         """
         if row.external:
             return []
-        found = [run for run in self._kept if (run.table, run.row) == (table.name, row.name)]
+        runs = [run for run in self._kept if (run.table, run.row) == (table.name, row.name)]
         for config, summary in self._of_network(table, row):
             if summary.get("num_classes") == table.classes:
-                found.append(_run(table, row, config, summary))
-        return list({(run.seed, run.differs): run for run in sorted(found, key=_start)}.values())
+                runs.append(_run(table, row, config, summary))
+        return list({(run.seed, run.differs): run for run in sorted(runs, key=_start)}.values())
 
     def other_classes(self, table: Table, row: Row) -> list[int]:
-        """List the numbers of classes that runs of the wanted trainings have, where it is not the table's."""
+        """List the numbers of classes, other than the table's, of the runs of the wanted trainings."""
         others = [
             (_run(table, row, config, summary), summary["num_classes"])
             for config, summary in self._of_network(table, row)
@@ -175,18 +175,18 @@ class Measurements:
         return sorted({classes for run, classes in others if (str(run.seed), run.differs) in wanted})
 
     def lacks(self, table: Table, row: Row) -> bool:
-        """Tell whether there is no run of one of the trainings that are wanted of a row: other ones do not count."""
+        """Tell whether one of the wanted trainings of a row has no run; runs of other trainings do not count."""
         if row.external:
             return False
-        found = {(str(run.seed), run.differs) for run in self.runs(table, row)}
-        return not found.issuperset(self._wanted(table.of(row)))
+        present = {(str(run.seed), run.differs) for run in self.runs(table, row)}
+        return not present.issuperset(self._wanted(table.of(row)))
 
     def measured(self, table: Table, row: Row) -> dict[str, Any]:
-        """Summarise a row's runs: of several ways of training the wanted one, else the nearest to the published.
+        """Summarise the runs of one training of a row: the wanted one, else the one with the fewest differences.
 
         Returns:
             ``top1`` and ``top5`` in per cent (means), ``top1_std`` (of more than one run), ``n``, ``seeds``,
-            ``differs`` (what was not as published) and ``devices``; nothing where nothing was measured.
+            ``differs`` (the differences from the published training) and ``devices``; an empty dictionary without runs.
         """
         ways: dict[str, list[Run]] = defaultdict(list)
         for run in self.runs(table, row):
@@ -213,10 +213,10 @@ class Measurements:
 
     def _wanted(self, table: Table) -> set[tuple[str, str]]:
         """Return the seed and the ``differs`` of each training."""
-        from efficientconv.training.ddp import device_count  # torch, for which the list of tables need not wait
+        from efficientconv.training.ddp import device_count  # imports torch, which the list of tables does without
 
-        found = trainings(table, self._overrides)
-        devices = ((seed, training, device_count(training["trainer"])) for seed, training in found)
+        wanted = trainings(table, self._overrides)
+        devices = ((seed, training, device_count(training["trainer"])) for seed, training in wanted)
         return {(seed, "; ".join(differences(table, training, count))) for seed, training, count in devices}
 
 

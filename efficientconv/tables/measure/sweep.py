@@ -1,4 +1,4 @@
-"""The sweep that trains a row: the words behind ``train -m``, the jobs that they make, and whether their data fits."""
+"""The sweep that trains a row: the overrides of ``train -m``, the jobs that they make, and their data sets."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from efficientconv.errors import UserError
 from efficientconv.messages import one_line
 from efficientconv.runs.names import safe_name, split_override
 from efficientconv.tables.count.configurations import composed_data, composed_training
-from efficientconv.tables.load.overrides import group_of, merged
+from efficientconv.tables.load.overrides import group_of, key_of, merged
 from efficientconv.tables.load.table import Row, Table
 
 
-def sweep_words(table: Table, row: Row, overrides: Sequence[str]) -> list[str]:
-    """Return the words behind ``train -m`` that train one row with each of its table's seeds.
+def sweep_overrides(table: Table, row: Row, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of ``train -m`` that train one row with each of its table's seeds.
 
     Args:
         table: of the row.
         row: what to train.
-        overrides: the user's own words, which win over the table's; see `merged`. Their ``trainer.devices`` are in the
-            name of the sweep, since they are not in those of its runs.
+        overrides: the user's own, which win over the table's; see `merged`. The name of the sweep has their
+            ``trainer.devices``, since the names of its runs do not.
     """
     devices = [value for key, value in map(split_override, overrides) if key == "trainer.devices"]
     name = "-".join(["table", *table.name.split("/"), *(f"devices-{safe_name(value)}" for value in devices)])
@@ -39,63 +39,63 @@ def sweep_words(table: Table, row: Row, overrides: Sequence[str]) -> list[str]:
 
 
 def trainings(table: Table, overrides: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Compose how the jobs of such a sweep train, whatever the row.
+    """Compose the trainings of the jobs of such a sweep, whatever the row.
 
     Yields:
-        The seed, and what `composed_training` says of the rest.
+        The seed, and the result of `composed_training`.
 
     Raises:
-        UserError: the user's words do not compose.
-        HydraException: or are not of Hydra's grammar.
+        UserError: the user's overrides do not compose.
+        HydraException: an override is not in Hydra's grammar.
     """
     for job in jobs(merged([_seeds(table)], overrides)):
-        seed = [split_override(word)[1] for word in job if _is_seed(word)][-1]
-        yield seed, composed_training(table, [word for word in job if not _is_seed(word)])
+        seed = [split_override(each)[1] for each in job if _is_seed(each)][-1]
+        yield seed, composed_training(table, [each for each in job if not _is_seed(each)])
 
 
 def require_classes(table: Table, row: Row, overrides: Sequence[str]) -> None:
-    """Refuse data that the user has chosen where it is there and has another number of classes than the table.
+    """Refuse a data set of the user's choice that is present and has another number of classes than the table.
 
     Raises:
-        UserError: names the data and both numbers; or see `trainings`.
+        UserError: the numbers differ; the message names the data set and both numbers. Or see `trainings`.
     """
-    if not any(group_of(word) == "data" for word in overrides):
+    if not any(group_of(each) == "data" for each in overrides):
         return
     for _, training in trainings(table.of(row), overrides):
-        found = _known_classes(json.dumps(training["data"]))
-        if found not in (None, table.classes):
+        classes = _known_classes(json.dumps(training["data"]))
+        if classes not in (None, table.classes):
             chosen = f"data={training['choices']['data']}"
-            text = f"has {found} classes; the networks of {table.name} have {table.classes}, and so must the data"
+            text = f"has {classes} classes; must have {table.classes}, as the networks of {table.name}"
             raise UserError(f"{chosen}: {text}")
 
 
 @cache
 def _known_classes(data: str) -> int | None:
-    """Return how many classes a data set has; None where only training can tell, which fetches what is not there."""
+    """Return the number of classes of a data set; None for one that is not present, which training downloads."""
     try:
         with redirect_stdout(sys.stderr):
-            found = instantiate(json.loads(data), _convert_="all")
-            if not hasattr(found, "class_names"):
-                found.load()
+            data_set = instantiate(json.loads(data), _convert_="all")
+            if not hasattr(data_set, "class_names"):
+                data_set.load()
     except (HydraException, UserError):
         return None
-    return found.num_classes
+    return data_set.num_classes
 
 
-def fetch_data(words: Sequence[str]) -> str | None:
-    """Fetch the data set that words for training choose, where it is not there yet.
+def fetch_data(overrides: Sequence[str]) -> str | None:
+    """Download the data set of a training where it is not present yet.
 
     Returns:
-        None where it is there now; else a line that says why it cannot be had. Also None where the words do not make
-        one data set: training takes several one by one, and says what is wrong with one that cannot be.
+        None where the data set is present now, else the reason in one line. Also None where the overrides do not
+        compose to one data set: training fetches each of several, and reports a mistake itself.
     """
-    return _fetch_data(tuple(word for word in words if group_of(word) in ("model", "data", "recipe")))
+    return _fetch_data(tuple(each for each in overrides if group_of(each) in ("model", "data", "recipe")))
 
 
 @cache
-def _fetch_data(words: tuple[str, ...]) -> str | None:
+def _fetch_data(overrides: tuple[str, ...]) -> str | None:
     try:
-        data = instantiate(composed_data(words), _convert_="all")
+        data = instantiate(composed_data(overrides), _convert_="all")
     except (HydraException, OmegaConfBaseException):
         return None
     try:
@@ -107,22 +107,22 @@ def _fetch_data(words: tuple[str, ...]) -> str | None:
 
 
 def outputs_of(overrides: Sequence[str]) -> str:
-    """Return the directory that training with the user's words writes to."""
+    """Return the directory that training with these overrides writes to."""
     given = {override.key_or_group: override.value() for override in _parsed(overrides)}
     return str(given.get("outputs", "outputs"))
 
 
-def jobs(words: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the words of each job that ``train -m`` with these makes.
+def jobs(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the overrides of each job that ``train -m`` makes of these.
 
     Raises:
-        HydraException: a word that is not of Hydra's grammar.
+        HydraException: an override is not in Hydra's grammar.
     """
-    return list(product(*map(_values, _parsed(words))))
+    return list(product(*map(_values, _parsed(overrides))))
 
 
-def _parsed(words: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(list(words))
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def _values(override: Override) -> list[str]:
@@ -135,5 +135,5 @@ def _seeds(table: Table) -> str:
     return f"seed={','.join(map(str, table.seeds))}"
 
 
-def _is_seed(word: str) -> bool:
-    return split_override(word)[0] == "seed"
+def _is_seed(override: str) -> bool:
+    return key_of(override) == "seed"

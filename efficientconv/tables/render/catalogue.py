@@ -1,4 +1,4 @@
-"""The list of all tables, in each of the formats that tables are printed in."""
+"""The list of all tables, in every format of the tables."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _lines() -> Iterator[tuple[str, str, str, int]]:
 
 def _as_rich(lines: Iterable[Sequence[object]]) -> RichTable:
     columns = [Column(header, overflow="fold") for header in HEADERS]
-    columns[0].no_wrap = True  # it is to be typed
+    columns[0].no_wrap = True  # users type this name
     columns[-1].justify = "right"
-    found = RichTable(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table = RichTable(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for line in lines:
-        found.add_row(*map(str, line))
-    return found
+        table.add_row(*map(str, line))
+    return table
 
 
 def _as_markdown(lines: Iterable[Sequence[object]]) -> str:

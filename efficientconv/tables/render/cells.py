@@ -1,4 +1,4 @@
-"""What a printed table says: its headers, its cells, and what is remarked about them."""
+"""The content of a printed table: its headers, its cells, and the remarks on its rows."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Grid:
     """One table as it is printed.
 
     Attributes:
-        headers: of the columns in which any row has something; a header may have several lines.
-        rows: a cell for each header: the row's name, and its figures.
-        remarks: on each row, an empty text where there is nothing to remark.
+        headers: of the columns that are not empty; a header may have several lines.
+        rows: a cell for each header: the row's name and its figures.
+        remarks: one for each row, empty where there is none.
     """
 
     headers: list[str]
@@ -47,19 +47,20 @@ def grid(section: Sequence[Entry]) -> Grid:
 
 
 def cells(entry: Entry) -> dict[str, Cell]:
-    """Return what to print of a row, by header: each published figure, and behind it what was computed or measured."""
-    found = {"row": Cell(entry.row.name)}
+    """Return the cells of a row by header: each published figure, then the computed or measured one."""
+    by_header = {"row": Cell(entry.row.name)}
     for name, column in entry.table.columns.items():
         figure = entry.row.figures.get(name)
-        found[f"{TITLES[name]}, {column.unit}"] = Cell(figure.text) if figure else EMPTY
+        by_header[f"{TITLES[name]}, {column.unit}"] = Cell(figure.text) if figure else EMPTY
         if name in COUNTED:
-            found[_computed_header(entry.table, name, f", {column.unit}")] = _computed(entry, name, figure, column.unit)
+            header = _computed_header(entry.table, name, f", {column.unit}")
+            by_header[header] = _computed(entry, name, figure, column.unit)
         elif name in ("top1", "top5"):
-            found[f"measured\n{TITLES[name]}, {column.unit}"] = Cell(measured_text(entry, name))
+            by_header[f"measured\n{TITLES[name]}, {column.unit}"] = Cell(measured_text(entry, name))
     for name in ("params", "flops"):
         if name not in entry.table.columns and name in entry.computed:
-            found[_computed_header(entry.table, name)] = _marked(entry, name, f"{entry.computed[name]:,}")
-    return found
+            by_header[_computed_header(entry.table, name)] = _marked(entry, name, f"{entry.computed[name]:,}")
+    return by_header
 
 
 def _computed_header(table: Table, name: str, unit: str = "") -> str:
@@ -79,7 +80,7 @@ def _marked(entry: Entry, name: str, text: str) -> Cell:
 
 
 def measured_text(entry: Entry, name: str) -> str:
-    """Return a measured accuracy with its standard deviation, marked where the training was another one."""
+    """Return a measured accuracy with its standard deviation, starred where the training is not the published one."""
     measured = entry.measured
     if name not in measured:
         return ""
@@ -89,24 +90,20 @@ def measured_text(entry: Entry, name: str) -> str:
 
 
 def remark(entry: Entry) -> str:
-    """Say what a row's figures do not.
-
-    How they were counted, where that is not as in the rest of the table; why one does not come out; what was measured
-    otherwise than published.
-    """
+    """Return the remark on a row: its note, how its counts differ from the rest of the table, errata, and its runs."""
     row = entry.row
-    found = [row.note or "", *_switches(entry)]
+    parts = [row.note or "", *_switches(entry)]
     for name, why in row.erratum.items():
         kind = "needless erratum" if name in entry.needless else "erratum"
-        found.append(f"{kind}, {TITLES[name]}: {why}")
+        parts.append(f"{kind}, {TITLES[name]}: {why}")
     if row.external:
-        found.append("external")
+        parts.append("external")
     if row.same_cost_as:
-        found.append(f"costs as much as {row.same_cost_as}")
+        parts.append(f"costs as much as {row.same_cost_as}")
     if entry.measured:
-        found.append(f"* measured with {', '.join(entry.measured['differs'])}" if entry.measured["differs"] else "")
-        found.append(f"n = {entry.measured['n']}")
-    return "; ".join(filter(None, found))
+        parts.append(f"* measured with {', '.join(entry.measured['differs'])}" if entry.measured["differs"] else "")
+        parts.append(f"n = {entry.measured['n']}")
+    return "; ".join(filter(None, parts))
 
 
 def _switches(entry: Entry) -> Iterator[str]:
@@ -120,8 +117,8 @@ def _switches(entry: Entry) -> Iterator[str]:
 
 
 def remarks_on_all(table: Table) -> str:
-    """Say how the figures of a whole table were counted and compared, where that is not plain."""
+    """Return the remarks on the figures of a whole table: counted as folded, or cut off in place of rounded."""
     cut_off = ", ".join(TITLES[name] for name, column in table.columns.items() if column.truncated)
-    found = ["Counted as folded for inference."] if table.folded else []
-    found += [f"Cut off behind the last digit: {cut_off}."] if cut_off else []
-    return " ".join(found)
+    remarks = ["Counted as folded for inference."] if table.folded else []
+    remarks += [f"Cut off behind the last digit: {cut_off}."] if cut_off else []
+    return " ".join(remarks)

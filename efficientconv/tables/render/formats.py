@@ -21,16 +21,16 @@ from efficientconv.tables.render.markup import (
 )
 
 Section = Sequence[Entry]
-"""The entries of one table, one at least."""
+"""The entries of one table, at least one."""
 
 
 def heading(table: Table) -> str:
-    """Return a table's heading, its name first: titles alone do not tell tables apart."""
+    """Return a table's heading: its name and its title, which several tables may share."""
     return f"{table.name}: {table.title}"
 
 
 def about(section: Section) -> list[str]:
-    """Return what there is to know of a table: how many rows come out, where it is from, its notes."""
+    """Return a table's number of rows that agree, its source, and its notes."""
     table = section[0].table
     notes = " ".join(filter(None, (table.notes, remarks_on_all(table))))
     return [tally(kinds(section)), table.source, *filter(None, [notes])]
@@ -39,21 +39,21 @@ def about(section: Section) -> list[str]:
 def as_rich(section: Section, width: int) -> Group:
     """Lay out one table for a terminal of ``width`` characters, with its remarks as notes below."""
     headers, rows, notes = _with_notes(grid(section))
-    found = figures_table(headers, [list(map(_rich_cell, cells)) for cells in rows], width)
+    figures = figures_table(headers, [list(map(_rich_cell, cells)) for cells in rows], width)
     table = section[0].table
     counted, *others = about(section)
     above, below = (heading(table), table.paper, counted, ""), ("", *notes, *others, "")
-    return Group(*map(Text, above), found, *map(Text, below))
+    return Group(*map(Text, above), figures, *map(Text, below))
 
 
-def _with_notes(found: Grid) -> tuple[list[str], list[list[Cell]], list[str]]:
-    """Return headers and rows with a last column of numbers, and the remarks by these numbers, where there are any."""
-    if not any(found.remarks):
-        return found.headers, found.rows, []
+def _with_notes(table: Grid) -> tuple[list[str], list[list[Cell]], list[str]]:
+    """Return headers and rows with a last column of numbers, and the numbered remarks, where there are any."""
+    if not any(table.remarks):
+        return table.headers, table.rows, []
     numbers = count(1)
-    marks = [str(next(numbers)) if text else "" for text in found.remarks]
-    notes = [f"{mark} {text}" for mark, text in zip(marks, found.remarks, strict=True) if text]
-    return [*found.headers, "note"], _with_column(found.rows, marks), [*notes, ""]
+    marks = [str(next(numbers)) if text else "" for text in table.remarks]
+    notes = [f"{mark} {text}" for mark, text in zip(marks, table.remarks, strict=True) if text]
+    return [*table.headers, "note"], _with_column(table.rows, marks), [*notes, ""]
 
 
 def _rich_cell(cell: Cell) -> Text:
@@ -61,25 +61,25 @@ def _rich_cell(cell: Cell) -> Text:
 
 
 def as_markdown(sections: Iterable[Section]) -> str:
-    """Write a heading, what there is to know, and a table for each."""
+    """Write each table as Markdown, with its heading and notes."""
     return "\n".join(markdown_section(section) for section in sections)
 
 
 def markdown_section(section: Section) -> str:
-    """Write one table as Markdown; figures that do not come out are bold."""
-    found = grid(section)
-    headers, rows = _with_remarks(found)
-    align = "l" + "r" * (len(found.headers) - 1) + "l" * (len(headers) - len(found.headers))
+    """Write one table as Markdown; figures that do not agree are bold."""
+    plain = grid(section)
+    headers, rows = _with_remarks(plain)
+    align = "l" + "r" * (len(plain.headers) - 1) + "l" * (len(headers) - len(plain.headers))
     table = markdown_table(headers, rows, align)
     counted, source, *notes = about(section)
     return "\n\n".join([f"### {heading(section[0].table)}", f"{counted} · {source}", *notes, table]) + "\n"
 
 
-def _with_remarks(found: Grid) -> tuple[list[str], list[list[Cell]]]:
+def _with_remarks(table: Grid) -> tuple[list[str], list[list[Cell]]]:
     """Return headers and rows with a last column of remarks, where there are any."""
-    if not any(found.remarks):
-        return found.headers, found.rows
-    return [*found.headers, "remarks"], _with_column(found.rows, found.remarks)
+    if not any(table.remarks):
+        return table.headers, table.rows
+    return [*table.headers, "remarks"], _with_column(table.rows, table.remarks)
 
 
 def _with_column(rows: Iterable[Sequence[Cell]], texts: Iterable[str]) -> list[list[Cell]]:

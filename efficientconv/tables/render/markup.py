@@ -1,4 +1,4 @@
-"""Rows of cells as Markdown, CSV, JSON and HTML, whatever they tell."""
+"""Rows of cells as Markdown, CSV, JSON and HTML, whatever their content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STYLE = "body{font-family:sans-serif}table{border-collapse:collapse}td,th{borde
 
 
 class Cell(NamedTuple):
-    """What a cell says, in one line or several, and whether it is a figure that differs from the published one."""
+    """A cell's text, of one or several lines, and whether it is a figure that differs from the published one."""
 
     text: str
     differs: bool = False
@@ -33,12 +33,12 @@ def markdown_table(headers: Iterable[str], rows: Iterable[Iterable[Cell]], align
 
 
 def markdown_line(texts: Iterable[str]) -> str:
-    """Write one line of a table; what would end a cell or the line is replaced."""
+    """Write one line of a table, without the characters that would end a cell or the line."""
     return f"| {' | '.join(text.replace('|', '/').replace(chr(10), ' ') for text in texts)} |"
 
 
 def csv_text(headers: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Write a line of headers and one for each row; None is nothing."""
+    """Write a line of headers and one for each row; None becomes an empty value."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([headers, *rows])
     return out.getvalue()
@@ -50,7 +50,7 @@ def json_text(plain: Any) -> str:
 
 
 def html_page(body: str) -> str:
-    """Write a page that needs nothing else."""
+    """Write a self-contained page."""
     head = f'<head><meta charset="utf-8"><title>Published tables</title><style>{_STYLE}</style></head>'
     return f"<!DOCTYPE html>\n<html>{head}<body>\n{body}\n</body></html>\n"
 

@@ -1,4 +1,4 @@
-"""``docs/tables.md``: every table, what comes out and what does not, in one page."""
+"""``docs/tables.md``: every table, and the figures that do not agree, in one page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from efficientconv.tables.render.markup import markdown_line
 COMMAND = "efficientconv tables table=all format=markdown results=results > docs/tables.md"
 
 PAPERS_FIRST = ("bsconv", "spconv", "slimconv", "doconv", "bdrconv")
-"""The papers that this project is about; those that they compare with follow."""
+"""The papers of this project, which come first; the baselines follow."""
 
 _INTRODUCTION = f"""# Published tables
 
@@ -43,12 +43,12 @@ rows that have no measurement. This page is written by
 
 @dataclass(frozen=True)
 class Part:
-    """What one table brings to the page.
+    """The part of the page about one table.
 
     Attributes:
-        table: itself.
+        table: the table.
         kinds: number of its rows of each kind.
-        errata: its lines in the list of printed figures that do not come out.
+        errata: its lines in the list of printed figures that do not agree.
         text: its own section.
     """
 
@@ -64,7 +64,7 @@ def page(sections: Sequence[Section]) -> str:
 
 
 def part(section: Section) -> Part:
-    """Write what one table brings to the page."""
+    """Write the part of the page about one table."""
     return Part(section[0].table, kinds(section), tuple(_errata(section)), markdown_section(section))
 
 
@@ -78,13 +78,13 @@ def assembled(parts: Sequence[Part]) -> str:
     lines += ["The reasons stand in the remarks and notes of their tables.", ""]
     lines += ["| table | row | figure | printed | computed |", "| --- | --- | --- | ---: | ---: |"]
     lines += [line for each in ordered for line in each.errata]
-    for paper, found in groupby(ordered, key=lambda part: part.table.paper):
-        lines += ["", f"## {paper}", *(f"\n{each.text.rstrip()}" for each in found)]
+    for paper, of_paper in groupby(ordered, key=lambda part: part.table.paper):
+        lines += ["", f"## {paper}", *(f"\n{each.text.rstrip()}" for each in of_paper)]
     return "\n".join(lines) + "\n"
 
 
 def link(table: Table) -> str:
-    """Link to a table's section, whose anchor is made of its heading: words alone, with hyphens between them."""
+    """Link to a table's section, whose anchor is the heading without punctuation and with hyphens for spaces."""
     anchor = re.sub(r"[^\w\- ]", "", heading(table).lower()).replace(" ", "-")
     return f"[{table.name}](#{anchor})"
 

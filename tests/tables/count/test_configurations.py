@@ -19,7 +19,7 @@ def test_training_is_the_table_s(small):
     assert (training["trainer"]["max_epochs"], training["data"]["batch_size"]) == (2, 32)
 
 
-def test_training_with_other_words(small):
+def test_training_with_further_overrides(small):
     training = composed_training(small, ["data=mnist", "trainer.max_epochs=7", "seed=3"])
     assert (training["choices"]["data"], training["choices"]["recipe"]) == ("mnist", "doconv_sample")
     assert (training["trainer"]["max_epochs"], training["data"]["seed"]) == (7, 3)

@@ -31,23 +31,23 @@ def test_a_folded_row_costs_what_the_plain_one_does(write):
         {"row": "trained", "overrides": ["conv=doconv"], "same_cost_as": "plain"},
     ]
     table = write(rows=rows)
-    found = {row.name: agreement(table, row, count_row(table, row)) for row in table.rows}
-    assert found["plain"] == {}
-    assert found["folded"] == {"params": True, "flops": True}
-    assert found["trained"] == {"params": False, "flops": True}
+    agrees = {row.name: agreement(table, row, count_row(table, row)) for row in table.rows}
+    assert agrees["plain"] == {}
+    assert agrees["folded"] == {"params": True, "flops": True}
+    assert agrees["trained"] == {"params": False, "flops": True}
 
 
 def test_a_row_s_own_convention_wins(write):
     table = write(rows=[{"row": "plain", "overrides": [], "convention": "bsconv"}])
-    found = count_row(table, table.rows[0])
-    assert found["convention"] == "bsconv"
-    assert found["flops"] > MACS
+    figures = count_row(table, table.rows[0])
+    assert figures["convention"] == "bsconv"
+    assert figures["flops"] > MACS
 
 
 def test_a_row_s_own_images_are_counted(write):
     rows = [{"row": "plain", "overrides": ["model.in_channels=1"], "input_size": ["1", "28", "28"]}]
-    found = count_row(table := write(rows=rows), table.rows[0])
-    assert (found["params"], found["flops"]) == (PARAMS - 2 * 16 * 9, 9 * (16 * 14**2 + 256 * 7**2 + 160 * 4**2))
+    figures = count_row(table := write(rows=rows), table.rows[0])
+    assert (figures["params"], figures["flops"]) == (PARAMS - 2 * 16 * 9, 9 * (16 * 14**2 + 256 * 7**2 + 160 * 4**2))
 
 
 def test_without_norms(write):
@@ -69,9 +69,9 @@ def test_saving_is_relative_to_another_row(write):
     columns = {"params_saved": {"unit": "%", "of": "trained"}}
     rows = [{"row": "trained", "overrides": ["conv=doconv"]}, {"row": "plain", "overrides": [], "params_saved": "40"}]
     table = write(columns=columns, rows=rows)
-    found = count_row(table, table.row("plain"))
-    assert found["params_saved"] == 100 * (1 - Fraction(PARAMS, PARAMS + DEPTHWISE))
-    assert agreement(table, table.row("plain"), found) == {"params_saved": True}
+    figures = count_row(table, table.row("plain"))
+    assert figures["params_saved"] == 100 * (1 - Fraction(PARAMS, PARAMS + DEPTHWISE))
+    assert agreement(table, table.row("plain"), figures) == {"params_saved": True}
 
 
 def test_an_external_row_is_not_counted(write):
@@ -88,5 +88,5 @@ def test_what_cannot_be_built_is_named_with_file_and_row(write):
     with pytest.raises(UserError, match=r"small\.yaml: row 'nothing': in_channels=0: must be a whole number"):
         count_row(table, table.rows[0])
     table = write(rows=[{"row": "plain", "overrides": [], "convention": "flops"}])
-    with pytest.raises(UserError, match=r"row 'plain': convention 'flops' is not known; there are macs, bsconv, "):
+    with pytest.raises(UserError, match=r"row 'plain': convention 'flops' is unknown; the conventions are macs, "):
         count_row(table, table.rows[0])

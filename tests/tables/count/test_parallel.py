@@ -12,7 +12,7 @@ import pytest
 
 from efficientconv.tables.count.parallel import in_processes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 LONG = 600.0  # seconds: who waits for it fails
 
@@ -29,11 +29,11 @@ def fail_beside(folder):
 
 def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         if time.monotonic() > end:
             raise TimeoutError
         time.sleep(0.02)
-    return found
+    return result
 
 
 def do(function, folder):

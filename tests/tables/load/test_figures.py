@@ -43,5 +43,5 @@ def test_text_has_the_unit():
 
 @pytest.mark.parametrize("text", ["", "3,14", "1e3", "25.56M", ".5", "nan", "-"])
 def test_what_is_no_number_is_refused(text):
-    with pytest.raises(ValueError, match=r"is not a number: digits are needed, with a point at most, as in 25\.56$"):
+    with pytest.raises(ValueError, match=r"is not a number: must be digits with at most one point, as in 25\.56$"):
         Figure(text, "M")

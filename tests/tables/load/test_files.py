@@ -61,56 +61,56 @@ def test_digits_are_cut_off_in_whole_columns(write):
         ({"rows": [{**ROW, "parms": "1"}]}, "row 'plain': unknown key 'parms'; nearest first: params"),
         ({"rows": [{**ROW, "params": "4,2"}]}, "row 'plain': params: '4,2' is not a number"),
         ({"rows": [{**ROW, "params": "25.56M"}]}, "row 'plain': params: '25.56M' is not a number"),
-        ({"rows": [{**ROW, "params": ["1"]}]}, "row 'plain': params: text or a number is needed, not ['1']"),
+        ({"rows": [{**ROW, "params": ["1"]}]}, "row 'plain': params: must be text or a number, not ['1']"),
         ({"rows": [{"overrides": []}]}, "row 'number 1': row is missing"),
-        ({"rows": ["plain"]}, "row 'number 1': 'plain' is no mapping of keys to values"),
+        ({"rows": ["plain"]}, "row 'number 1': must be a mapping of keys to values, not 'plain'"),
         ({"rows": [ROW, ROW]}, "two rows are called 'plain'"),
-        ({"rows": [{**ROW, "overrides": ["seed=1"]}]}, "row 'plain': overrides: 'seed=1' sets none of model, conv"),
-        ({"rows": [{"row": "plain"}]}, "row 'plain': a row has either overrides, which build it, or external: true"),
-        ({"rows": [{**ROW, "external": "true"}]}, "row 'plain': a row has either overrides"),
-        ({"rows": [{**ROW, "folded": "yes"}]}, "row 'plain': folded: true or false is needed, not 'yes'"),
+        ({"rows": [{**ROW, "overrides": ["seed=1"]}]}, "row 'plain': overrides: 'seed=1' must set one of model, conv"),
+        ({"rows": [{"row": "plain"}]}, "row 'plain': must have either overrides, which build the network, or"),
+        ({"rows": [{**ROW, "external": "true"}]}, "row 'plain': must have either overrides"),
+        ({"rows": [{**ROW, "folded": "yes"}]}, "row 'plain': folded: must be true or false, not 'yes'"),
         ({"rows": [{**ROW, "truncated": ["params"]}]}, "row 'plain': unknown key 'truncated'; nearest first: "),
-        ({"rows": []}, "rows: one at least is needed"),
+        ({"rows": []}, "rows: must be at least one"),
         (
             {"rows": [{**ROW, "top1": "9", "erratum": {"top1": "why"}}]},
-            "row 'plain': erratum: 'top1' is no figure of this row that is counted; these are params",
+            "row 'plain': erratum: 'top1' is not a counted figure of this row; the counted ones are params",
         ),
         (
             {"rows": [{**EXTERNAL, "params": "4.2", "erratum": {"params": "why"}}]},
-            "row 'plain': erratum: 'params' is no figure of this row that is counted; these are none",
+            "row 'plain': erratum: 'params' is not a counted figure of this row; the counted ones are none",
         ),
         (
             {"rows": [{**ROW, "erratum": {"params": ""}}]},
-            "row 'plain': erratum: params: the reason is needed, not ''",
+            "row 'plain': erratum: params: must be a reason, not ''",
         ),
         (
             {"rows": [{**ROW, "erratum": {"params": ["why"]}}]},
-            "row 'plain': erratum: params: the reason is needed, not ['why']",
+            "row 'plain': erratum: params: must be a reason, not ['why']",
         ),
         ({"rows": [{**ROW, "same_cost_as": "other"}]}, "row 'plain': same_cost_as: there is no row 'other'"),
-        ({"rows": [{**ROW, "same_cost_as": "plain"}]}, "row 'plain': same_cost_as: is the row itself"),
+        ({"rows": [{**ROW, "same_cost_as": "plain"}]}, "row 'plain': same_cost_as: must be another row"),
         (
             {"rows": [{**ROW, "same_cost_as": "pruned"}, PRUNED]},
-            "row 'plain': same_cost_as: row 'pruned' is external, so it is not counted",
+            "row 'plain': same_cost_as: row 'pruned' is external and not counted",
         ),
         (
             {
                 "columns": {"params": {"unit": "k"}, "params_saved": {"unit": "%", "of": "pruned"}},
                 "rows": [ROW, PRUNED],
             },
-            "column 'params_saved': of: row 'pruned' is external, so it is not counted",
+            "column 'params_saved': of: row 'pruned' is external and not counted",
         ),
-        ({"seeds": []}, "seeds: one at least is needed"),
+        ({"seeds": []}, "seeds: must be at least one"),
         ({"seeds": ["1", "2", "1"]}, "seeds: 1 is given twice"),
-        ({"stand_ins": ["recpie"]}, "stand_ins: 'recpie' is none of data, recipe"),
-        ({"rows": [{**ROW, "input_size": ["1"]}]}, "row 'plain': input_size: channels, height and width are needed"),
-        ({"rows": [{**ROW, "where_present": "1"}]}, "row 'plain': where_present: true or false is needed, not '1'"),
-        ({"seeds": [["1"]]}, "seeds: a whole number is needed, not ['1']"),
-        ({"overrides": ["seeds=1"]}, "overrides: 'seeds=1' sets none of model, conv, data, recipe, trainer"),
+        ({"stand_ins": ["recpie"]}, "stand_ins: 'recpie' must be one of data, recipe"),
+        ({"rows": [{**ROW, "input_size": ["1"]}]}, "row 'plain': input_size: must be channels, height and width"),
+        ({"rows": [{**ROW, "where_present": "1"}]}, "row 'plain': where_present: must be true or false, not '1'"),
+        ({"seeds": [["1"]]}, "seeds: must be a whole number, not ['1']"),
+        ({"overrides": ["seeds=1"]}, "overrides: 'seeds=1' must set one of model, conv, data, recipe, trainer"),
         ({"columns": {"parms": {"unit": "M"}}}, "column 'parms': there is no such column; nearest first: params"),
         (
             {"columns": {"params": {"unit": "T"}}},
-            "column 'params': unit 'T' is not known; the units are k, M, G, %, ms",
+            "column 'params': unit 'T' is unknown; the units are k, M, G, %, ms",
         ),
         ({"columns": {"flops": {"unit": "M"}}}, "column 'flops': convention is missing"),
         ({"columns": {"top1": {"unit": "%", "of": "plain"}}}, "column 'top1': of is for params_saved alone"),
@@ -118,8 +118,8 @@ def test_digits_are_cut_off_in_whole_columns(write):
             {"columns": {"params_saved": {"unit": "%", "of": "x"}}, "rows": [EXTERNAL]},
             "column 'params_saved': of: there",
         ),
-        ({"input_size": ["32", "32"]}, "input_size: channels, height and width are needed, not ['32', '32']"),
-        ({"classes": "ten"}, "classes: a whole number is needed, not 'ten'"),
+        ({"input_size": ["32", "32"]}, "input_size: must be channels, height and width, not ['32', '32']"),
+        ({"classes": "ten"}, "classes: must be a whole number, not 'ten'"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(write, changes, message):
@@ -139,7 +139,7 @@ OF_ROWS_THAT_ARE_BUILT = {
 
 @pytest.mark.parametrize("key", OF_ROWS_THAT_ARE_BUILT)
 def test_an_external_row_has_no_keys_of_those_that_are_built(write, key):
-    message = rf"paper/small\.yaml: row 'pruned': {key}: is for a row with overrides; one that is external is neither"
+    message = rf"paper/small\.yaml: row 'pruned': {key}: needs overrides; an external row is neither"
     with pytest.raises(UserError, match=message):
         write(rows=[ROW, PRUNED | {key: OF_ROWS_THAT_ARE_BUILT[key]}])
 

@@ -2,23 +2,23 @@ import pytest
 from hydra.errors import HydraException
 
 from efficientconv.errors import UserError
-from efficientconv.tables.measure.sweep import fetch_data, jobs, outputs_of, require_classes, sweep_words, trainings
+from efficientconv.tables.measure.sweep import fetch_data, jobs, outputs_of, require_classes, sweep_overrides, trainings
 
 
 def test_a_row_is_trained_with_the_words_of_its_table(write):
     table = write(seeds=["0", "1"], overrides=["data=image_folder", "data.image_size=32", "recipe=cosine_cifar"])
     row = table.rows[1]
     start = ["sweep=table-paper-small", "seed=0,1"]
-    assert sweep_words(table, row, []) == [*start, *table.overrides, "conv=doconv"]
+    assert sweep_overrides(table, row, []) == [*start, *table.overrides, "conv=doconv"]
     other_data = ["data=digits", "trainer.max_epochs=1"]
-    assert sweep_words(table, row, other_data) == [*start, "recipe=cosine_cifar", "conv=doconv", *other_data]
-    assert sweep_words(table, row, ["seed=5"]) == [start[0], *table.overrides, "conv=doconv", "seed=5"]
+    assert sweep_overrides(table, row, other_data) == [*start, "recipe=cosine_cifar", "conv=doconv", *other_data]
+    assert sweep_overrides(table, row, ["seed=5"]) == [start[0], *table.overrides, "conv=doconv", "seed=5"]
 
 
 def test_runs_on_several_devices_are_kept_apart_from_those_on_one(small):
     words = ["trainer.devices=2", "seed=5"]
-    assert sweep_words(small, small.rows[1], words)[0] == "sweep=table-paper-small-devices-2"
-    assert sweep_words(small, small.rows[1], ["trainer.devices=[0,1]"])[0] == "sweep=table-paper-small-devices-0-1"
+    assert sweep_overrides(small, small.rows[1], words)[0] == "sweep=table-paper-small-devices-2"
+    assert sweep_overrides(small, small.rows[1], ["trainer.devices=[0,1]"])[0] == "sweep=table-paper-small-devices-0-1"
 
 
 def test_jobs_are_those_of_a_sweep():
@@ -33,7 +33,7 @@ def test_jobs_are_those_of_a_sweep():
         jobs(["seed=[1"])
 
 
-def test_trainings_are_the_table_s_with_the_user_s_words(write):
+def test_trainings_are_the_table_s_with_the_user_s_overrides(write):
     table = write(seeds=["3", "4"])
     assert [(seed, found["data"]["val_split"]) for seed, found in trainings(table, [])] == [("3", 0.0), ("4", 0.0)]
     words = ["seed=5", "data=mnist", "data.val_split=0.1,0.2"]
@@ -75,16 +75,16 @@ def test_what_makes_no_single_data_set_is_left_to_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("words", "refusal"),
     [
-        (["data=digits"], "data=digits: has 10 classes"),  # found by reading it
-        (["data=random", "data.classes=7"], "data=random: has 7 classes"),  # without
+        (["data=digits"], "data=digits: has 10 classes"),  # known once it is read
+        (["data=random", "data.classes=7"], "data=random: has 7 classes"),  # known at once
         (["data=digits", "seed=0,1", "data.val_split=0,0.1"], "data=digits: has 10 classes"),
     ],
 )
-def test_data_with_other_classes_is_refused(write, words, found):
+def test_data_with_other_classes_is_refused(write, words, refusal):
     table = write(classes="100")
-    message = f"^{found}; the networks of paper/small have 100, and so must the data$"
+    message = f"^{refusal}; must have 100, as the networks of paper/small$"
     with pytest.raises(UserError, match=message):
         require_classes(table, table.rows[0], words)
 

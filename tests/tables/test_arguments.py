@@ -1,13 +1,13 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from efficientconv.tables.arguments import split_arguments
 from efficientconv.tables.load.files import load_table, table_names
-from efficientconv.tables.words import split_words
 
 
 def value_of(word):
     """What Hydra reads of a word of the tool."""
-    (own,), _ = split_words([word])
+    (own,), _ = split_arguments([word])
     (parsed,) = OverridesParser.create().parse_overrides([own])
     return parsed.value()
 
@@ -15,13 +15,13 @@ def value_of(word):
 def test_words_are_parted():
     words = ["table=bsconv/*", "row=a", "recipe=cosine_cifar", "run=true", "trainer.max_epochs=1", "hydra.verbose=true"]
     own = ['tables=["bsconv/*"]', 'row="a"', "run=true", "hydra.verbose=true"]
-    assert split_words(words) == (own, ["recipe=cosine_cifar", "trainer.max_epochs=1"])
-    assert split_words(["results=a", "save=b.csv", "format=csv"])[1] == []
+    assert split_arguments(words) == (own, ["recipe=cosine_cifar", "trainer.max_epochs=1"])
+    assert split_arguments(["results=a", "save=b.csv", "format=csv"])[1] == []
 
 
 def test_words_without_a_key_are_tables():
-    assert split_words(["spconv/cifar10_vgg16"]) == (['tables=["spconv/cifar10_vgg16"]'], [])
-    assert split_words(["spconv", "run=true", "bsconv"])[0] == ["run=true", 'tables=["spconv","bsconv"]']
+    assert split_arguments(["spconv/cifar10_vgg16"]) == (['tables=["spconv/cifar10_vgg16"]'], [])
+    assert split_arguments(["spconv", "run=true", "bsconv"])[0] == ["run=true", 'tables=["spconv","bsconv"]']
 
 
 def test_several_tables_stand_between_commas():
