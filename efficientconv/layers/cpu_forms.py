@@ -80,6 +80,7 @@ def grouped(conv: nn.Conv2d, x: Tensor) -> Tensor:
     kernels = conv.weight.flatten(0, 1).unsqueeze(1)  # (i, 1, k, k)
     y = F.conv2d(x, kernels, None, conv.stride, conv.padding, conv.dilation, in_channels)
     if not y.is_contiguous(memory_format=torch.channels_last):
-        return y.unflatten(1, (groups, -1)).sum(2)
+        y = y.unflatten(1, (groups, -1)).sum(2)
+        return y if conv.bias is None else y.add_(conv.bias.view(-1, 1, 1))
     ones = torch.eye(groups, dtype=x.dtype).repeat_interleave(in_channels // groups, 1)  # (g, i)
-    return F.conv2d(y, ones[:, :, None, None])
+    return F.conv2d(y, ones[:, :, None, None], conv.bias)

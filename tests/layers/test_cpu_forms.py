@@ -117,8 +117,9 @@ def test_pointwise_is_the_convolution_elsewhere(conv, in_channels):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "dilation": 2}, {"padding": 2}])
-def test_grouped_is_depthwise_then_a_sum(memory_format, geometry):
-    conv = nn.Conv2d(12, 4, 3, groups=4, bias=False, **geometry)
+@pytest.mark.parametrize("bias", [False, True])  # a folded batch norm leaves one
+def test_grouped_is_depthwise_then_a_sum(memory_format, geometry, bias):
+    conv = nn.Conv2d(12, 4, 3, groups=4, bias=bias, **geometry)
     x = torch.randn(2, 12, 7, 6).contiguous(memory_format=memory_format)
     y = grouped(conv, x)
     assert y.grad_fn.name() != "ConvolutionBackward0" or y.grad_fn.next_functions[0][0].name() == "ConvolutionBackward0"
