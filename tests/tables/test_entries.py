@@ -97,7 +97,7 @@ def test_many_rows_are_counted_by_several_processes_and_come_out_the_same(monkey
 
 UNTRAINABLE = [
     (["recipe.max_epochs=1", "trainer.max_epohs=x"], r"trainer\.max_epohs: there is no such key; nearest: trainer\."),
-    (["recipe.max_epochs=${nowhere}", "conv=doconv"], "Interpolation key 'nowhere' not section"),
+    (["recipe.max_epochs=${nowhere}", "conv=doconv"], "Interpolation key 'nowhere' not"),
     (["data=digit"], "data=digit: there is no such data; nearest first: digits"),
 ]
 
