@@ -1,4 +1,4 @@
-"""Which sweeps are refused, and how the others end: whichever launcher runs their jobs, and whatever becomes of them."""
+"""Which sweeps are refused, and how others end: whichever launcher runs their jobs, whatever becomes of them."""
 
 import pytest
 
