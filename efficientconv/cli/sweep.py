@@ -1,4 +1,4 @@
-"""The end of a sweep: a table of its jobs, a last line that names those that have failed, an exit code."""
+"""A sweep's beginning, where equal jobs are refused, and its end: a table of its jobs and an exit code."""
 
 from __future__ import annotations
 
@@ -6,16 +6,44 @@ import json
 import secrets
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from efficientconv.cli.ending import wants_traceback
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
+from efficientconv.runs.same_result import gives_same_result
+
+
+def refuse_equal_jobs(words: Sequence[str]) -> None:
+    """Refuse a sweep over a setting that changes no result: its values would share one job, and one directory.
+
+    Args:
+        words: the command line.
+
+    Raises:
+        UserError: names the setting.
+    """
+    parser = OverridesParser.create()
+    for word in words:
+        if "=" not in word or word.startswith("-"):
+            continue
+        try:
+            (override,) = parser.parse_overrides([word])
+        except OverrideParseException:
+            continue  # Hydra says what is wrong with it
+        if override.is_sweep_override() and gives_same_result(override.key_or_group, {}):
+            raise UserError(
+                f"{word}: {override.key_or_group} changes no result, so that all of these would be the same job; "
+                "run the line once for each value, with a sweep=<name> of its own"
+            )
 
 
 class ClosingTable(Callback):

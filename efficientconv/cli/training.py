@@ -23,6 +23,7 @@ from efficientconv.cli.ending import wants_traceback
 from efficientconv.cli.flags import OF_TRAINING, require_flags, single_parser
 from efficientconv.cli.help import help_of
 from efficientconv.cli.single import composed
+from efficientconv.cli.sweep import refuse_equal_jobs
 from efficientconv.cli.tools import TOOLS
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import Interrupted, UserError
@@ -38,7 +39,7 @@ def run_training(words: Sequence[str]) -> None:
     """Train what a command line says, or print the help of ``train``.
 
     Raises:
-        UserError: a flag that is none, or a place that cannot be written to.
+        UserError: a flag that is none, a sweep whose jobs are equal, or a place that cannot be written to.
         HydraException: the words do not compose.
         SystemExit: with status 1 where a run failed; its line is printed already.
     """
@@ -48,6 +49,7 @@ def run_training(words: Sequence[str]) -> None:
         with composed("train", [], told.config_dir) as config:
             print(help_of(TOOLS["train"], config), end="")
         return
+    refuse_equal_jobs(words)
     sys.argv = ["efficientconv train", *TOOLS["train"].words(words)]  # where hydra.main reads them
     wants_traceback()  # before the next line makes Hydra raise its errors, instead of printing them in its own way
     os.environ["HYDRA_FULL_ERROR"] = "1"

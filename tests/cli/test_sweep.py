@@ -1,7 +1,9 @@
-"""How sweeps end: whichever launcher runs their jobs, and whatever becomes of them."""
+"""Which sweeps are refused, and how others end: whichever launcher runs their jobs, whatever becomes of them."""
 
 import pytest
 
+from efficientconv.cli.sweep import refuse_equal_jobs
+from efficientconv.errors import UserError
 from tests.training.conftest import TINY
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
@@ -25,6 +27,12 @@ def test_a_table_and_a_line_name_what_has_failed(command, tmp_path):
     again = command("train", *JOBS)
     assert (again.status, again.stderr) == (ended.status, ended.stderr)
     assert names(tmp_path) == [whole, failed]
+
+
+@pytest.mark.parametrize("key", ["compile", "trainer.precision", "data.workers", "logger"])
+def test_a_sweep_whose_jobs_are_equal_is_refused(key):
+    with pytest.raises(UserError, match=f"{key}=1,2: {key} changes no result, so that all of these would be the same"):
+        refuse_equal_jobs(["-m", "conv=standard,bsconv_u", f"{key}=1,2", "data.root=here,there", "not grammar="])
 
 
 @pytest.mark.slow
