@@ -24,6 +24,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let output be as wide as in a file: pytest tells its workers how wide the terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def write_idx(file: Path, values: np.ndarray) -> None:
     """Write bytes in the IDX format: a magic number, the sizes, the values."""
     file.parent.mkdir(parents=True, exist_ok=True)
