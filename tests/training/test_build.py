@@ -68,7 +68,7 @@ def conv(name):
     [
         ("auto", None, False, True),
         ("auto", "BSConvU", False, True),
-        ("auto", "SCConv2d", False, False),
+        ("auto", "CondConv2d", False, False),
         ("auto", "SCConv2d", True, True),
         (True, "SCConv2d", False, True),
         (False, None, True, False),
