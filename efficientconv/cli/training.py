@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -80,8 +81,9 @@ def train_job(config: DictConfig) -> float | None:
     try:
         return _train(config)
     except Interrupted as interrupted:
-        if global_rank() == 0:
-            print(_ending(interrupted, directory, is_sweep), file=sys.stderr)
+        with suppress(OSError):  # of a terminal that was closed, which is why SIGHUP came
+            if global_rank() == 0:
+                print(_ending(interrupted, directory, is_sweep), file=sys.stderr, flush=True)
         raise SystemExit(interrupted.exit_code) from None
     except Exception as error:
         _log_traceback(error)
@@ -113,7 +115,7 @@ def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
     """Return the line that ends an interrupted command: how to go on."""
     if is_sweep:
         return f"interrupted ({interrupted}) in {directory.name}; the same command line goes on with the sweep"
-    return f"interrupted ({interrupted}); " + (interrupted.going_on or "nothing was begun")
+    return interrupted.line
 
 
 def _train(config: DictConfig) -> float | None:

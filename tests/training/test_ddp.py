@@ -198,7 +198,7 @@ def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
     result = start("train.py", *words, cwd=tmp_path, STOP="1")
     assert result.returncode == 143, result.stderr
     going_on = "python train.py resume=true run=stopped 'allow=[fail_at]'"
-    assert result.stderr.splitlines()[-1] == f"interrupted (SIGTERM); {going_on}"
+    assert result.stderr.splitlines()[-1] == f"interrupted (SIGTERM); to go on: {going_on}"
     assert stopped.read_summary()["status"] == "interrupted"
     assert torch.load(stopped.checkpoint("last"), weights_only=True)["global_step"] == 31  # one after it was asked for
     resumed = start("train.py", "resume=true", f"run={stopped.path}", "allow=[fail_at]", cwd=tmp_path)

@@ -19,6 +19,7 @@ def test_the_device_in_use_is_named_and_measured_not_the_first(tmp_path, monkeyp
         root_device = torch.device("cuda", 1)
 
     class Trainer:
+        world_size = 1
         strategy, num_devices = Strategy, 1
 
     recorder = Recorder(RunDirectory(tmp_path))

@@ -87,7 +87,10 @@ def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(tmp_path, signum
     assert done.returncode == 0, done.stderr
     interrupted = start(stopped, *run, kill=True)
     assert interrupted.returncode == code, interrupted.stderr
-    assert interrupted.stderr.strip().splitlines()[-1] == f"interrupted ({signal.Signals(signum).name})"
+    last_line = interrupted.stderr.strip().splitlines()[-1]
+    name = signal.Signals(signum).name
+    assert last_line.startswith(f"interrupted ({name}); to go on: python train.py resume=true run=")
+    assert last_line.endswith("allow=[kill_at]")
     assert RunDirectory(stopped).read_summary()["status"] == "interrupted"
     assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
     resumed = start(stopped, "resume=true", "allow=[kill_at]")
