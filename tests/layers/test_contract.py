@@ -326,6 +326,7 @@ def test_compiles_without_graph_breaks(case):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FIRST_OF_EACH_LAYER, indirect=True)
 def test_inductor(case):
     layer = moved(case.build(stride=case.stride), case).eval()

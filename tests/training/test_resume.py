@@ -60,7 +60,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("step", "overrides"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(
+    ("step", "overrides"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if "middle" not in name else [])
+        for name, case in CASES.items()
+    ],
+)
 def test_a_run_killed_by_sigkill_resumes_to_the_same_weights(tmp_path, step, overrides):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     run = [*RUN, *overrides, *killer(step, signal.SIGKILL)]
@@ -78,7 +84,8 @@ def test_a_run_killed_by_sigkill_resumes_to_the_same_weights(tmp_path, step, ove
 
 
 @pytest.mark.parametrize(
-    ("signum", "code", "step"), [(signal.SIGINT, 130, 8), (signal.SIGTERM, 143, 2 * STEPS_PER_EPOCH)]
+    ("signum", "code", "step"),
+    [(signal.SIGINT, 130, 8), pytest.param(signal.SIGTERM, 143, 2 * STEPS_PER_EPOCH, marks=pytest.mark.slow)],
 )
 def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(tmp_path, signum, code, step):
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
@@ -90,7 +97,7 @@ def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(tmp_path, signum
     last_line = interrupted.stderr.strip().splitlines()[-1]
     name = signal.Signals(signum).name
     assert last_line.startswith(f"interrupted ({name}); to go on: python train.py resume=true run=")
-    assert last_line.endswith("allow=[kill_at]")
+    assert last_line.endswith("'allow=[kill_at]'")
     assert RunDirectory(stopped).read_summary()["status"] == "interrupted"
     assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
     resumed = start(stopped, "resume=true", "allow=[kill_at]")
