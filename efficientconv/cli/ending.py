@@ -39,7 +39,7 @@ def _end(error: BaseException, name: str | None, words: Sequence[str], full: boo
     from efficientconv.messages import one_line
 
     if isinstance(error, Interrupted):
-        print(f"interrupted ({error})", file=sys.stderr)
+        print(error.line, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     if full or not isinstance(error, Exception):
         raise error

@@ -1,7 +1,7 @@
 """The passes of a training step, forward and backward, recorded once as CUDA graphs and replayed.
 
-A small network on a fast GPU waits for Python: the two passes of ResNet-20 are some 400 kernels of a few microseconds
-each, and a replay launches them all at once. On an H100 (torch 2.11, batch 128, bfloat16, NHWC) a step of this
+A small network on a fast GPU waits for Python, which launches its many short kernels one by one; a replay launches them
+all at once. On an H100 (torch 2.11, batch 128, bfloat16, NHWC) a step of this
 program's loop took 3.2 ms with graphs and 12.5 ms without. The optimizer, the schedule and whatever watches the
 training stay as they are.
 """

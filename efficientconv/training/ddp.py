@@ -6,7 +6,7 @@ interface (``torch.distributed.launcher.api.elastic_launch``) would do that too,
 
 - it ends ranks 30 seconds after a signal, saved or not; these have the time that their step and checkpoint take;
 - its ranks live on where it is killed; the standard input of these ends then, and so do they;
-- it needs torch in the process that only waits, which is a second more before the first rank starts.
+- it needs torch in the process that only waits.
 
 Lightning's launcher would run the command line again for each further rank, which in a sweep is the whole sweep, and
 where a rank fails it kills everything, the one process that could say why included. Here every rank, the first too, is
