@@ -117,12 +117,12 @@ def test_a_finished_sweep_is_skipped_wherever_its_images_are_and_a_resumed_run_t
     shutil.copytree(tiny_mnist, elsewhere)
     words = [word for word in RUN if not word.startswith(("data", "trainer.max_epochs"))]
     words += ["data=mnist", "trainer.max_epochs=1", "recipe.batch_size=30"]
-    places = f"data.root={tiny_mnist},{elsewhere}"
-    intervals = ["trainer.log_every_n_steps=7", "callbacks.checkpoints.every_n_minutes=10,1"]
-    many = sweep(tmp_path, *words, places, *intervals)
-    assert many.returncode == 0, many.stderr
+    first = sweep(tmp_path, *words, f"data.root={tiny_mnist}")
+    assert first.returncode == 0, first.stderr
     (path,) = (tmp_path / "outputs" / "sweeps" / "default").glob("*_*")
-    assert many.stdout.count(f"{path} is done already: 1 epochs, best top-1 ") == 3
+    intervals = ["trainer.log_every_n_steps=7", "callbacks.checkpoints.every_n_minutes=10"]
+    other_place = sweep(tmp_path, *words, f"data.root={elsewhere}", *intervals)
+    assert f"{path} is done already: 1 epochs, best top-1 " in other_place.stdout, other_place.stderr
     again = sweep(tmp_path, *words, "data.eval_batch_size=7", EFFICIENTCONV_DATA=str(elsewhere))
     assert (again.returncode, again.stdout.count("is done already")) == (0, 1), again.stderr
     run = RunDirectory(path)
