@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
@@ -24,7 +24,8 @@ from efficientconv.cli.ending import wants_traceback
 from efficientconv.cli.flags import OF_TRAINING, require_flags, single_parser
 from efficientconv.cli.help import help_of
 from efficientconv.cli.single import composed
-from efficientconv.cli.sweep import refuse_equal_jobs
+from efficientconv.cli.beside import beside_others, end_interrupted
+from efficientconv.cli.sweep import outcomes_of, refuse_equal_jobs
 from efficientconv.cli.tools import TOOLS
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import Interrupted, UserError
@@ -32,6 +33,7 @@ from efficientconv.messages import one_line
 from efficientconv.processes import global_rank, is_first_to_fail
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.names import register_resolvers
+from efficientconv.sweeps.engines import is_in_process
 
 register_resolvers()
 
@@ -77,10 +79,16 @@ def train_job(config: DictConfig) -> float | None:
     logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
     hydra_config = HydraConfig.get()
     directory, is_sweep = Path(hydra_config.runtime.output_dir), hydra_config.mode == RunMode.MULTIRUN
-    _share_the_screen(directory.name)
+    _leave_the_screen_to_one()
+    outcomes, alone = outcomes_of(HydraConfig.instance().cfg), not is_sweep or is_in_process(config)
+    if outcomes is not None and outcomes.stopped:
+        return None
     try:
-        return _train(config)
+        with nullcontext() if alone else beside_others(config, outcomes):
+            return _train(config)
     except Interrupted as interrupted:
+        if not alone:
+            return end_interrupted(interrupted)
         with suppress(OSError):  # of a terminal that was closed, which is why SIGHUP came
             if global_rank() == 0:
                 print(_ending(interrupted, directory, is_sweep), file=sys.stderr, flush=True)
@@ -97,18 +105,15 @@ def train_job(config: DictConfig) -> float | None:
         raise SystemExit(1) from None
 
 
-def _share_the_screen(job: str) -> None:
-    """Let one process of a run print, and put the job's name before what it logs where a launcher runs several."""
+def _leave_the_screen_to_one() -> None:
+    """Let one process of a run print."""
+    if global_rank() == 0:
+        return
     root = logging.getLogger()
-    on_screen = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
-    if global_rank():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        for handler in on_screen:
-            root.removeHandler(handler)
-        root.setLevel(logging.WARNING)
-    if not HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
-        for handler in on_screen:
-            handler.setFormatter(logging.Formatter(f"{job}: %(message)s"))
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        root.removeHandler(handler)
+    root.setLevel(logging.WARNING)
 
 
 def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
@@ -119,13 +124,15 @@ def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
 
 
 def _train(config: DictConfig) -> float | None:
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN and not is_in_process(config):
+        raise UserError(f"launcher={hydra_config.runtime.choices['launcher']}: is for sweeps; -m makes one of this line")
     from efficientconv.training.job import train_job
 
-    hydra_config = HydraConfig.get()
     return train_job(
         config,
         directory=hydra_config.runtime.output_dir,
-        choices={group: option for group, option in hydra_config.runtime.choices.items() if "/" not in group},
+        choices=hydra_config.runtime.choices,
         overrides=list(hydra_config.overrides.task),
         is_sweep=hydra_config.mode == RunMode.MULTIRUN,
     )

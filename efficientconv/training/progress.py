@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from efficientconv.console import has_terminal
 from efficientconv.errors import UserError
 from efficientconv.training.progress_line import LogLines, ProgressLine
 
@@ -125,7 +126,7 @@ class Monitor(Callback):
 
     def __init__(self, every_n_steps: int, show: bool = True) -> None:
         self.every_n_steps = every_n_steps
-        self.line = (ProgressLine() if sys.stderr.isatty() else LogLines()) if show else None
+        self.line = (ProgressLine() if has_terminal() else LogLines()) if show else None
         self.seen = TrainSums()
         self.step = 0
         self.shown_at = time.monotonic()

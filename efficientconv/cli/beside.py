@@ -1,0 +1,67 @@
+"""A job of a sweep that runs beside others: its own GPU, and lines that tell it from the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from efficientconv.console import SHARED
+from efficientconv.errors import Interrupted, UserError
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.sweeps.devices import take_gpu
+from efficientconv.sweeps.outcomes import Outcomes
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def beside_others(config: DictConfig, outcomes: Outcomes | None) -> Iterator[None]:
+    """Give the job its own GPU where ``launcher.jobs_per_gpu`` is set; send its tables to its log, its lines to all.
+
+    Each line on the screen begins with what tells the job from the others; there is one for each epoch.
+
+    Raises:
+        UserError: the job asks for several GPUs where each job has one.
+    """
+    run = RunDirectory(HydraConfig.get().runtime.output_dir)
+    on_screen = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    plain = [handler.formatter for handler in on_screen]
+    label = (outcomes.label(run.path.name) if outcomes else run.path.name).replace("%", "%%")
+    for handler in on_screen:
+        handler.setFormatter(logging.Formatter(f"{label}: %(message)s"))
+    os.environ[SHARED] = "1"
+    try:
+        if outcomes is not None and "jobs_per_gpu" in config.launcher and config.trainer.accelerator != "cpu":
+            _take_gpu(config, outcomes.folder)
+        with run.log_file.open("a") as file, redirect_stdout(file):
+            yield
+    finally:
+        for handler, formatter in zip(on_screen, plain, strict=True):
+            handler.setFormatter(formatter)
+
+
+def _take_gpu(config: DictConfig, folder: Path) -> None:
+    gpu = take_gpu(folder)
+    if gpu is None:
+        return
+    if config.trainer.devices not in (1, "1", "auto"):
+        choice = HydraConfig.get().runtime.choices["launcher"]
+        raise UserError(
+            f"trainer.devices={config.trainer.devices}: launcher={choice} gives each job one GPU; "
+            "launcher=local trains one job after the other on all of them"
+        )
+    log.info("on GPU %s", gpu)
+
+
+def end_interrupted(interrupted: Interrupted) -> None:
+    """End a job that was interrupted and has saved: submitit puts it back into the queue if the signal was its own."""
+    log.info("interrupted (%s), saved", interrupted)
+    if interrupted.signum == signal.SIGUSR2:
+        os.kill(os.getpid(), signal.SIGUSR2)  # submitit's handler is in its place again

@@ -1,0 +1,169 @@
+"""Which directory each job of a sweep has, and which jobs are done, without composing again what is known.
+
+Composing a configuration takes a tenth of a second, and a sweep of hundreds of jobs is started often. So the sweep's
+directory keeps, in ``jobs.json``, each job's overrides and the name of its directory, with a mark of the files that it
+was composed of. While these are the same files, the same overrides are the same job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+import efficientconv
+from efficientconv.errors import UserError
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.runs.finished import differences, is_done, wanted
+
+FILE = "jobs.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a sweep.
+
+    Attributes:
+        overrides: its words of the command line.
+        run: its directory.
+    """
+
+    overrides: tuple[str, ...]
+    run: RunDirectory
+
+    @property
+    def name(self) -> str:
+        """Return the name of its directory."""
+        return self.run.path.name
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Return the run's summary; empty where there is none, or a damaged one."""
+        try:
+            return self.run.read_summary()
+        except UserError:
+            return {}
+
+    @property
+    def status(self) -> str | None:
+        """Return ``done``, ``failed``, ``running`` or ``interrupted``; None where the job has not begun."""
+        return self.summary.get("status")
+
+
+def labels(jobs: Sequence[Job]) -> dict[str, str]:
+    """Return what tells each job from the others, by its name: the overrides that not all of them have."""
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    return {job.name: " ".join(word for word in job.overrides if word not in shared) or job.name for job in jobs}
+
+
+class SweepDirectory:
+    """The directory of a sweep, and the jobs that its ``jobs.json`` knows.
+
+    Args:
+        path: the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            known = json.loads((self.path / FILE).read_text())
+        except (OSError, ValueError):  # none yet, or damaged: it is written anew
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def known(self) -> list[Job]:
+        """Return the jobs of all command lines so far."""
+        return [self._job(each["overrides"], name) for name, each in self._known.items()]
+
+    def _job(self, overrides: Sequence[str], name: str) -> Job:
+        return Job(tuple(overrides), RunDirectory(self.path / name))
+
+    def jobs(
+        self, batch: Sequence[Sequence[str]], compose: Callable[[list[str]], DictConfig], mark: str
+    ) -> tuple[list[Job], list[Job]]:
+        """Find the jobs of a command line, and write down those that are new.
+
+        Args:
+            batch: the overrides of each job.
+            compose: makes the whole configuration of some overrides.
+            mark: of the files that it is composed of, see `mark_of`.
+
+        Returns:
+            All jobs, in the order of ``batch``, and those of them that are left.
+
+        Raises:
+            HydraException: a job does not compose.
+            MissingMandatoryValue: a value that has to be given was not.
+        """
+        by_overrides = {tuple(each["overrides"]): name for name, each in self._known.items() if each["mark"] == mark}
+        found, left, new = [], [], {}
+        for overrides in batch:
+            name = by_overrides.get(tuple(overrides))
+            if name is not None:
+                job = self._job(overrides, name)
+                done = job.status == "done"
+            else:
+                job, done, agrees = self._composed(overrides, compose)
+                new[job.name] = {"overrides": list(overrides), "mark": mark if agrees else None}
+            found.append(job)
+            if not done:
+                left.append(job)
+        self._add(new)
+        return found, left
+
+    def _composed(
+        self, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]
+    ) -> tuple[Job, bool, bool]:
+        """Compose a job; return it, whether it is done, and whether its directory has what it asks for."""
+        name, asked = _name_and_wanted(compose(list(overrides)))
+        job = self._job(overrides, name)
+        try:
+            done = is_done(job.run, asked)
+        except UserError:  # the directory holds another run: the job itself will say so, and the others go on
+            return job, False, False
+        return job, done, not done or not any(differences(job.run.read_config(), asked))
+
+    def _add(self, new: dict[str, dict[str, Any]]) -> None:
+        """Add jobs to the file, beside those that another process may have added since it was read."""
+        if not new:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / f".{FILE}.lock"):
+            self._known = self._read() | new
+            RunDirectory(self.path).write_json(FILE, self._known)
+
+
+def _name_and_wanted(config: DictConfig) -> tuple[str, dict[str, Any]]:
+    """Return the name of a composed job's directory, and what the job asks for."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    try:
+        holder.set_config(config)
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        return str(config.hydra.sweep.subdir), wanted(own, config.hydra.runtime.choices)
+    finally:
+        holder.cfg = before
+
+
+def mark_of(loader: ConfigLoader) -> str:
+    """Return a text that changes with the configuration files, and with the version of this project."""
+    told = [efficientconv.__version__]
+    for source in loader.get_search_path().get_path():
+        if source.path is not None and not source.path.startswith(("pkg://", "structured://")):
+            told += _state_of(Path(source.path.removeprefix("file://")).rglob("*.yaml"))
+    return hashlib.sha1("\n".join(told).encode()).hexdigest()[:16]
+
+
+def _state_of(files: Iterable[Path]) -> list[str]:
+    return [f"{file} {status.st_mtime_ns} {status.st_size}" for file in sorted(files) for status in [file.stat()]]

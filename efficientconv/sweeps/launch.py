@@ -1,0 +1,133 @@
+"""A batch of jobs brought to its end: what is done is skipped, the rest launched, again where a process was killed.
+
+Two processes that were given the same sweep share its jobs: a job belongs to whoever holds the lock of its directory.
+What another process works at is waited for, and taken over if that process dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from efficientconv.sweeps.engines import Launch, is_death, is_in_process, open_engine
+from efficientconv.sweeps.jobs import Job, SweepDirectory, labels, mark_of
+from efficientconv.sweeps.outcomes import PREFIX, Outcomes
+from efficientconv.sweeps.stopping import jobs_stopped_by_signals
+
+log = logging.getLogger(__name__)
+
+TRIES = 3  # of a job whose process is killed
+POLL_SECONDS = 0.5
+
+
+def launch(
+    batch: Sequence[Sequence[str]], first: int, hydra_context: HydraContext, config: DictConfig, **given: Any
+) -> list[JobReturn]:
+    """Bring a batch of jobs to its end.
+
+    Args:
+        batch: the overrides of each job.
+        first: the number of the first one.
+        hydra_context: Hydra's own.
+        config: of the sweep.
+        given: what Hydra gives to a launcher besides.
+
+    Returns:
+        The best top-1 accuracy of each job; ``None`` for one that has failed.
+
+    Raises:
+        UserError: what the launcher needs is not there.
+        HydraException: a job does not compose.
+        Interrupted: a signal came.
+    """
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    loader = hydra_context.config_loader
+    directory = SweepDirectory(Path(config.hydra.sweep.dir).resolve())
+    jobs, left = directory.jobs(batch, lambda words: loader.load_sweep_config(config, words), mark_of(loader))
+    outcomes = Outcomes(directory.path / f"{PREFIX}{config.hydra.callbacks.closing_table.token}")
+    outcomes.open(labels(jobs), len(left))
+    if len(left) < len(jobs):
+        log.info("%d of %d jobs are done already", len(jobs) - len(left), len(jobs))
+    if left:
+        log.info("launching %d jobs (launcher=%s)", len(left), config.hydra.runtime.choices.launcher)
+        engine = open_engine(config, hydra_context=hydra_context, **given)
+        with nullcontext() if is_in_process(config) else jobs_stopped_by_signals(outcomes):
+            Rounds(engine, outcomes, first).run(left)
+    return [_returned(job) for job in jobs]
+
+
+class Rounds:
+    """Launches jobs until each has come to its end.
+
+    Args:
+        engine: launches jobs, and returns when they have ended.
+        outcomes: how they have ended.
+        first: the number of the first one.
+    """
+
+    def __init__(self, engine: Launch, outcomes: Outcomes, first: int) -> None:
+        self.engine, self.outcomes, self.number = engine, outcomes, first
+        self.tries: Counter[str] = Counter()
+        self.waited_for: list[str] = []
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Launch jobs, those that are left of them again, and wait for what other processes work at."""
+        left = list(jobs)
+        while left:
+            free = [job for job in left if not job.run.is_busy()]
+            self._launch([job for job in free if not self._is_settled(job)])
+            left = [job for job in left if job.run.is_busy() or not self._is_settled(job)]
+            self._wait(left)
+
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        for job in jobs:
+            self.tries[job.name] += 1
+            self.outcomes.forget(job.name)
+        try:
+            self.engine([job.overrides for job in jobs], self.number)
+        except Exception as error:
+            if not is_death(error):
+                raise
+            log.warning("a process was killed (%s); its jobs go on from their checkpoints", type(error).__name__)
+        self.number += len(jobs)
+
+    def _is_settled(self, job: Job) -> bool:
+        """Tell whether a job that nobody works at is done or has failed; one whose process was killed goes on."""
+        if job.status == "done" or job.name in self.outcomes.errors():
+            return True
+        if job.name in self.waited_for and job.status == "failed":  # of the process that was waited for
+            self.outcomes.end(job.name, str(job.summary.get("error")))
+            return True
+        if self.tries[job.name] < TRIES:
+            return False
+        reason = f"its process was killed {TRIES} times; it may need more memory than there is"
+        log.error("%s: %s", job.name, reason)
+        self.outcomes.end(job.name, reason)
+        return True
+
+    def _wait(self, left: Sequence[Job]) -> None:
+        """Wait until one of the jobs is free, if another process works at each of them."""
+        names = [job.name for job in left]
+        if left and names != self.waited_for and all(job.run.is_busy() for job in left):
+            log.info("waiting for %d jobs that other processes work at: %s", len(names), ", ".join(names[:5]))
+        self.waited_for = names
+        while left and all(job.run.is_busy() for job in left):
+            time.sleep(POLL_SECONDS)
+
+
+def _returned(job: Job) -> JobReturn:
+    best = (job.summary.get("best") or {}).get("top1") if job.status == "done" else None
+    returned = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
+    returned.return_value = best
+    return returned
