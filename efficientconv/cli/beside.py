@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def beside_others(config: DictConfig, outcomes: Outcomes | None) -> Iterator[None]:
     """Give the job its own GPU where ``launcher.jobs_per_gpu`` is set; send its tables to its log, its lines to all.
 
-    Each line on the screen begins with what tells the job from the others; there is one for each epoch.
+    An interrupted job ends here: the sweep's own process knows what a signal means for the sweep. Each line on the screen begins with what tells the job from the others; there is one for each epoch.
 
     Raises:
         UserError: the job asks for several GPUs where each job has one.
@@ -42,6 +42,8 @@ def beside_others(config: DictConfig, outcomes: Outcomes | None) -> Iterator[Non
             _take_gpu(config, outcomes.folder)
         with run.log_file.open("a") as file, redirect_stdout(file):
             yield
+    except Interrupted as interrupted:
+        _end(interrupted)
     finally:
         for handler, formatter in zip(on_screen, plain, strict=True):
             handler.setFormatter(formatter)
@@ -60,8 +62,8 @@ def _take_gpu(config: DictConfig, folder: Path) -> None:
     log.info("on GPU %s", gpu)
 
 
-def end_interrupted(interrupted: Interrupted) -> None:
-    """End a job that was interrupted and has saved: submitit puts it back into the queue if the signal was its own."""
+def _end(interrupted: Interrupted) -> None:
+    """End a job that has saved; if the signal was submitit's own, let submitit put it back into the queue."""
     log.info("interrupted (%s), saved", interrupted)
     if interrupted.signum == signal.SIGUSR2:
         os.kill(os.getpid(), signal.SIGUSR2)  # submitit's handler is in its place again

@@ -91,10 +91,13 @@ class ClosingTable(Callback):
         if error is not None and wants_traceback():
             traceback.print_exception(error)
         job_return.return_value, job_return.status = None, JobStatus.COMPLETED
+        status, top1 = _standing(run, failed=error is not None)
+        if status not in ("done", "failed"):  # stopped, or another process works at it
+            outcomes.forget(run.path.name)
+            return
         outcomes.end(run.path.name, one_line(error) if error is not None else None)
-        if not outcomes.stopped:
-            label, status = outcomes.label(run.path.name), _status(run, failed=error is not None)
-            log.info("%s: %s (%s)", label, status, outcomes.progress())
+        reached = "" if top1 is None or error is not None else f", best top-1 {top1:.2%}"
+        log.info("%s: %s%s (%s)", outcomes.label(run.path.name), status, reached, outcomes.progress())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, and end the process with status 1 where a job has failed."""
@@ -113,7 +116,7 @@ class ClosingTable(Callback):
             raise SystemExit(1)
 
 
-def outcomes_of(config: DictConfig) -> Outcomes | None:
+def outcomes_of(config: Any) -> Outcomes | None:
     """Return where the jobs of this sweep say how they have ended; None for a single run.
 
     Args:
@@ -132,12 +135,6 @@ def _failed(names: list[str], jobs: int, sweep: str) -> str:
     more = f" and {len(names) - MOST_NAMES} more; efficientconv sweep status {sweep} tells each reason"
     told = ", ".join(names[:MOST_NAMES])
     return f"{len(names)} of {jobs} jobs failed: {told}{more if len(names) > MOST_NAMES else ''}"
-
-
-def _status(run: RunDirectory, failed: bool) -> str:
-    """Say how a job has ended."""
-    status, top1 = _standing(run, failed)
-    return status if failed or top1 is None else f"{status}, best top-1 {top1:.2%}"
 
 
 def _standing(run: RunDirectory, failed: bool) -> tuple[str, float | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
-from efficientconv.cli.words import data_additions, first_word, leading_words, plain_words, report_words, tables_words
+from efficientconv.cli.words import data_additions, first_words, leading_words, plain_words, report_words, tables_words
 from efficientconv.runs.names import composable
 
 
@@ -92,7 +92,18 @@ _ALL = (
             "efficientconv bench loader data=image_folder data.root=photos data.image_size=224",
         ),
         "efficientconv.cli.calls:bench",
-        words=first_word("action"),
+        words=first_words("action"),
+    ),
+    Tool(
+        "sweep",
+        "Says how far a sweep is, from another terminal: done, running, failed, left, and for how long.",
+        (
+            "efficientconv sweep status first",
+            "efficientconv sweep status first outputs=elsewhere",
+            "efficientconv sweep status outputs/sweeps/first",
+        ),
+        "efficientconv.sweeps.status:run",
+        words=first_words("action", "sweep"),
     ),
     Tool(
         "report",

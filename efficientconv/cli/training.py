@@ -24,7 +24,7 @@ from efficientconv.cli.ending import wants_traceback
 from efficientconv.cli.flags import OF_TRAINING, require_flags, single_parser
 from efficientconv.cli.help import help_of
 from efficientconv.cli.single import composed
-from efficientconv.cli.beside import beside_others, end_interrupted
+from efficientconv.cli.beside import beside_others
 from efficientconv.cli.sweep import outcomes_of, refuse_equal_jobs
 from efficientconv.cli.tools import TOOLS
 from efficientconv.config_path import CONFIGS
@@ -86,9 +86,8 @@ def train_job(config: DictConfig) -> float | None:
     try:
         with nullcontext() if alone else beside_others(config, outcomes):
             return _train(config)
+        return None  # interrupted, beside others
     except Interrupted as interrupted:
-        if not alone:
-            return end_interrupted(interrupted)
         with suppress(OSError):  # of a terminal that was closed, which is why SIGHUP came
             if global_rank() == 0:
                 print(_ending(interrupted, directory, is_sweep), file=sys.stderr, flush=True)
@@ -126,7 +125,9 @@ def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
 def _train(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN and not is_in_process(config):
-        raise UserError(f"launcher={hydra_config.runtime.choices['launcher']}: is for sweeps; -m makes one of this line")
+        raise UserError(
+            f"launcher={hydra_config.runtime.choices['launcher']}: is for sweeps; -m makes one of this line"
+        )
     from efficientconv.training.job import train_job
 
     return train_job(

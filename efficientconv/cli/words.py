@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 
 def plain_words(words: Sequence[str]) -> list[str]:
@@ -10,13 +11,17 @@ def plain_words(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def first_word(key: str) -> Callable[[Sequence[str]], list[str]]:
-    """Let a first word without ``=`` stand for ``key=word``: ``bench step`` → ``action=step``."""
+def first_words(*keys: str) -> Callable[[Sequence[str]], list[str]]:
+    """Let first words without ``=`` stand for ``key=word``: ``bench step`` → ``action=step``.
+
+    Args:
+        keys: of the first word, the second, and so on.
+    """
 
     def words_of(words: Sequence[str]) -> list[str]:
-        if words and "=" not in words[0]:
-            return [f"{key}={quoted(words[0])}", *words[1:]]
-        return list(words)
+        bare = list(takewhile(lambda word: "=" not in word, words))[: len(keys)]
+        told = [f"{key}={quoted(word)}" for key, word in zip(keys, bare, strict=False)]
+        return [*told, *words[len(bare) :]]
 
     return words_of
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from importlib.util import find_spec
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
@@ -62,8 +62,7 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
     Raises:
         UserError: the engine is not installed, or what it needs is not there.
     """
-    values = OmegaConf.to_container(config.launcher, resolve=True)
-    assert isinstance(values, dict)
+    values = cast("dict[str, Any]", OmegaConf.to_container(config.launcher, resolve=True))
     target, choice = values["_target_"], config.hydra.runtime.choices.launcher
     plugin = target.split(".")[1]
     require_installed("launcher", choice, plugin)
@@ -73,12 +72,12 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
             "launcher=joblib for jobs side by side on this one"
         )
     at_once = jobs_at_once(config, values) if "n_jobs" in values else None
-    arguments = {str(key): value for key, value in values.items() if key not in OWN_KEYS}
+    arguments = {key: value for key, value in values.items() if key not in OWN_KEYS}
     if plugin == "hydra_joblib_launcher":
         arguments["n_jobs"] = at_once
     else:
         arguments.pop("n_jobs", None)
-    engine: Launcher = resolve_name(target)(**OmegaConf.create(arguments))
+    engine: Launcher = resolve_name(target)(**cast("dict[str, Any]", OmegaConf.create(arguments)))
     engine.setup(config=config, **given)
     if plugin == "hydra_ray_launcher":
         return _on_ray(engine, values["ray"]["init"].get("address"))
@@ -87,7 +86,7 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
     return engine.launch
 
 
-def jobs_at_once(config: DictConfig, values: dict[Any, Any]) -> int:
+def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:
     """Return how many jobs run side by side: as ``launcher.n_jobs`` says, or as there are GPUs or CPU cores.
 
     Raises:

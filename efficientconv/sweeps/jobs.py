@@ -60,7 +60,8 @@ class Job:
 
 def labels(jobs: Sequence[Job]) -> dict[str, str]:
     """Return what tells each job from the others, by its name: the overrides that not all of them have."""
-    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    told = [set(job.overrides) for job in jobs if job.overrides]  # an old sweep's directories tell none
+    shared = set.intersection(*told) if told else set()
     return {job.name: " ".join(word for word in job.overrides if word not in shared) or job.name for job in jobs}
 
 
@@ -122,9 +123,7 @@ class SweepDirectory:
         self._add(new)
         return found, left
 
-    def _composed(
-        self, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]
-    ) -> tuple[Job, bool, bool]:
+    def _composed(self, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> tuple[Job, bool, bool]:
         """Compose a job; return it, whether it is done, and whether its directory has what it asks for."""
         name, asked = _name_and_wanted(compose(list(overrides)))
         job = self._job(overrides, name)

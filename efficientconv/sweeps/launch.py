@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 TRIES = 3  # of a job whose process is killed
 POLL_SECONDS = 0.5
+MOST_NAMES = 5  # in a line
 
 
 def launch(
@@ -59,9 +60,13 @@ def launch(
         log.info("%d of %d jobs are done already", len(jobs) - len(left), len(jobs))
     if left:
         log.info("launching %d jobs (launcher=%s)", len(left), config.hydra.runtime.choices.launcher)
-        engine = open_engine(config, hydra_context=hydra_context, **given)
-        with nullcontext() if is_in_process(config) else jobs_stopped_by_signals(outcomes):
-            Rounds(engine, outcomes, first).run(left)
+        try:
+            engine = open_engine(config, hydra_context=hydra_context, **given)
+            with nullcontext() if is_in_process(config) else jobs_stopped_by_signals(outcomes):
+                Rounds(engine, outcomes, first).run(left)
+        except BaseException:
+            outcomes.close()
+            raise
     return [_returned(job) for job in jobs]
 
 
@@ -120,7 +125,8 @@ class Rounds:
         """Wait until one of the jobs is free, if another process works at each of them."""
         names = [job.name for job in left]
         if left and names != self.waited_for and all(job.run.is_busy() for job in left):
-            log.info("waiting for %d jobs that other processes work at: %s", len(names), ", ".join(names[:5]))
+            told = [self.outcomes.label(name) for name in names]
+            log.info("waiting for what other processes work at: %s", ", ".join(told[:MOST_NAMES]))
         self.waited_for = names
         while left and all(job.run.is_busy() for job in left):
             time.sleep(POLL_SECONDS)
