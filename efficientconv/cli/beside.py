@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 def beside_others(config: DictConfig, outcomes: Outcomes | None) -> Iterator[None]:
     """Give the job its own GPU where ``launcher.jobs_per_gpu`` is set; send its tables to its log, its lines to all.
 
-    An interrupted job ends here: the sweep's own process knows what a signal means for the sweep. Each line on the screen begins with what tells the job from the others; there is one for each epoch.
+    An interrupted job ends here: the sweep's own process knows what a signal means for the sweep. Each line on the
+    screen begins with what tells the job from the others; there is one for each epoch.
 
     Raises:
         UserError: the job asks for several GPUs where each job has one.

@@ -20,11 +20,11 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from efficientconv.cli.beside import beside_others
 from efficientconv.cli.ending import wants_traceback
 from efficientconv.cli.flags import OF_TRAINING, require_flags, single_parser
 from efficientconv.cli.help import help_of
 from efficientconv.cli.single import composed
-from efficientconv.cli.beside import beside_others
 from efficientconv.cli.sweep import outcomes_of, refuse_equal_jobs
 from efficientconv.cli.tools import TOOLS
 from efficientconv.config_path import CONFIGS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.utils import instantiate
@@ -40,31 +40,34 @@ def is_done(run: RunDirectory, wanted: Mapping[str, Any]) -> bool:
     """Tell whether a sweep's job is done: what is done stays done, whatever has changed since, which a warning says.
 
     Raises:
+        UserError: see `standing`.
+    """
+    done, difference = standing(run, wanted)
+    if done and difference:
+        log.warning("%s: %s; to train it as it is now, choose another sweep=", run.path, difference)
+    return done
+
+
+def standing(run: RunDirectory, wanted: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return whether a sweep's job is done, and in what its directory differs from what the job asks for.
+
+    Raises:
         UserError: the directory holds a run on other images, or an unfinished one with another configuration.
     """
     if not run.config_file.exists():
-        return False
+        return False, ""
     run.set_damaged_summary_aside()
     stored, summary = run.read_config(), run.read_summary()
     require_same_images(run, stored, wanted)
-    difference = next(differences(stored, wanted), "")
-    if summary.get("status") != "done":
-        if difference:
-            raise UserError(
-                f"{run.path} holds a run with another configuration ({difference}); "
-                "choose another sweep= or remove the directory"
-            )
-        return False
-    if difference:
-        log.warning("%s: %s; to train it as it is now, choose another sweep=", run.path, difference)
-    return True
-
-
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Say in what a job asks for another result than its directory holds; where the images lie aside."""
-    for key, old, new in changes(stored, wanted):
-        if key != "data.root":
-            yield f"{key} was {old!r} and is now {new!r}"
+    found = (change for change in changes(stored, wanted) if change[0] != "data.root")
+    difference = next((f"{key} was {old!r} and is now {new!r}" for key, old, new in found), "")
+    done = summary.get("status") == "done"
+    if difference and not done:
+        raise UserError(
+            f"{run.path} holds a run with another configuration ({difference}); "
+            "choose another sweep= or remove the directory"
+        )
+    return done, difference
 
 
 def require_same_images(run: RunDirectory, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -11,5 +11,5 @@
     search     Optuna's study, in the sweep's directory
     status     how far a sweep is, from another terminal
 
-No process remembers what another one needs: a job finds its directory by its overrides, and the directory says the rest.
+No process remembers what another one needs: a job finds its directory by its overrides, which says the rest.
 """

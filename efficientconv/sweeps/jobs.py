@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 import efficientconv
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.runs.finished import differences, is_done, wanted
+from efficientconv.runs.finished import standing, wanted
 
 FILE = "jobs.json"
 
@@ -34,10 +34,12 @@ class Job:
     Attributes:
         overrides: its words of the command line.
         run: its directory.
+        difference: what its directory holds otherwise than the job asks for, in words.
     """
 
     overrides: tuple[str, ...]
     run: RunDirectory
+    difference: str = ""
 
     @property
     def name(self) -> str:
@@ -85,10 +87,10 @@ class SweepDirectory:
 
     def known(self) -> list[Job]:
         """Return the jobs of all command lines so far."""
-        return [self._job(each["overrides"], name) for name, each in self._known.items()]
+        return [self._job(**each) for each in self._known.values()]
 
-    def _job(self, overrides: Sequence[str], name: str) -> Job:
-        return Job(tuple(overrides), RunDirectory(self.path / name))
+    def _job(self, overrides: Sequence[str], name: str, difference: str = "", mark: str = "") -> Job:
+        return Job(tuple(overrides), RunDirectory(self.path / name), difference)
 
     def jobs(
         self, batch: Sequence[Sequence[str]], compose: Callable[[list[str]], DictConfig], mark: str
@@ -107,31 +109,33 @@ class SweepDirectory:
             HydraException: a job does not compose.
             MissingMandatoryValue: a value that has to be given was not.
         """
-        by_overrides = {tuple(each["overrides"]): name for name, each in self._known.items() if each["mark"] == mark}
+        known = {tuple(each["overrides"]): self._job(**each) for each in self._known.values() if each["mark"] == mark}
         found, left, new = [], [], {}
         for overrides in batch:
-            name = by_overrides.get(tuple(overrides))
-            if name is not None:
-                job = self._job(overrides, name)
-                done = job.status == "done"
-            else:
-                job, done, agrees = self._composed(overrides, compose)
-                new[job.name] = {"overrides": list(overrides), "mark": mark if agrees else None}
+            job = known.get(tuple(overrides))
+            done = job is not None and job.status == "done"
+            if job is None or (job.difference and not done):
+                job, done = self._composed(overrides, compose)
+                new[job.name] = self._entry(job, mark)
             found.append(job)
             if not done:
                 left.append(job)
         self._add(new)
         return found, left
 
-    def _composed(self, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> tuple[Job, bool, bool]:
-        """Compose a job; return it, whether it is done, and whether its directory has what it asks for."""
+    def _composed(self, overrides: Sequence[str], compose: Callable[[list[str]], DictConfig]) -> tuple[Job, bool]:
+        """Compose a job; return it, and whether it is done."""
         name, asked = _name_and_wanted(compose(list(overrides)))
         job = self._job(overrides, name)
         try:
-            done = is_done(job.run, asked)
-        except UserError:  # the directory holds another run: the job itself will say so, and the others go on
-            return job, False, False
-        return job, done, not done or not any(differences(job.run.read_config(), asked))
+            done, difference = standing(job.run, asked)
+        except UserError as error:  # of another run in its directory: the job itself will say so; the others go on
+            done, difference = False, str(error)
+        return replace(job, difference=difference), done
+
+    @staticmethod
+    def _entry(job: Job, mark: str) -> dict[str, Any]:
+        return {"overrides": job.overrides, "name": job.name, "difference": job.difference, "mark": mark}
 
     def _add(self, new: dict[str, dict[str, Any]]) -> None:
         """Add jobs to the file, beside those that another process may have added since it was read."""
@@ -156,13 +160,12 @@ def _name_and_wanted(config: DictConfig) -> tuple[str, dict[str, Any]]:
 
 
 def mark_of(loader: ConfigLoader) -> str:
-    """Return a text that changes with the configuration files, and with the version of this project."""
-    told = [efficientconv.__version__]
+    """Return a text that changes with the content of the configuration files, and with this project's version."""
+    mark = hashlib.sha1(efficientconv.__version__.encode())
     for source in loader.get_search_path().get_path():
-        if source.path is not None and not source.path.startswith(("pkg://", "structured://")):
-            told += _state_of(Path(source.path.removeprefix("file://")).rglob("*.yaml"))
-    return hashlib.sha1("\n".join(told).encode()).hexdigest()[:16]
-
-
-def _state_of(files: Iterable[Path]) -> list[str]:
-    return [f"{file} {status.st_mtime_ns} {status.st_size}" for file in sorted(files) for status in [file.stat()]]
+        if source.path is None or source.path.startswith(("pkg://", "structured://")):
+            continue
+        folder = Path(source.path.removeprefix("file://"))
+        for file in sorted(folder.rglob("*.yaml")):
+            mark.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
+    return mark.hexdigest()[:16]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -58,6 +57,7 @@ def launch(
     outcomes.open(labels(jobs), len(left))
     if len(left) < len(jobs):
         log.info("%d of %d jobs are done already", len(jobs) - len(left), len(jobs))
+    _warn_of_differences([job for job in jobs if job not in left])
     if left:
         log.info("launching %d jobs (launcher=%s)", len(left), config.hydra.runtime.choices.launcher)
         try:
@@ -68,6 +68,18 @@ def launch(
             outcomes.close()
             raise
     return [_returned(job) for job in jobs]
+
+
+def _warn_of_differences(done: Sequence[Job]) -> None:
+    """Say that jobs are done, but not as they would be done now."""
+    differing = [job for job in done if job.difference]
+    if differing:
+        log.warning(
+            "%d of them were trained otherwise (%s: %s); to train them as they are now, choose another sweep=",
+            len(differing),
+            differing[0].name,
+            differing[0].difference,
+        )
 
 
 class Rounds:
@@ -81,7 +93,6 @@ class Rounds:
 
     def __init__(self, engine: Launch, outcomes: Outcomes, first: int) -> None:
         self.engine, self.outcomes, self.number = engine, outcomes, first
-        self.tries: Counter[str] = Counter()
         self.waited_for: list[str] = []
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -97,7 +108,6 @@ class Rounds:
         if not jobs:
             return
         for job in jobs:
-            self.tries[job.name] += 1
             self.outcomes.forget(job.name)
         try:
             self.engine([job.overrides for job in jobs], self.number)
@@ -114,9 +124,9 @@ class Rounds:
         if job.name in self.waited_for and job.status == "failed":  # of the process that was waited for
             self.outcomes.end(job.name, str(job.summary.get("error")))
             return True
-        if self.tries[job.name] < TRIES:
+        if self.outcomes.times_begun(job.name) < TRIES:
             return False
-        reason = f"its process was killed {TRIES} times; it may need more memory than there is"
+        reason = f"its process was killed {TRIES} times; there may be too little memory"
         log.error("%s: %s", job.name, reason)
         self.outcomes.end(job.name, reason)
         return True

@@ -63,6 +63,7 @@ class Outcomes:
     def begin(self, name: str) -> None:
         """Say that a job runs in this process."""
         with suppress(FileNotFoundError):  # see `end`
+            self._write(f"{name}.begun", {"times": self.times_begun(name) + 1})
             self._write(f"{name}.running", {"host": socket.gethostname(), "pid": os.getpid()})
 
     def end(self, name: str, error: str | None = None) -> None:
@@ -105,6 +106,10 @@ class Outcomes:
         """Return why each job has failed that has, by name."""
         found = {file.name.removesuffix(".ended"): self._read(file.name) or {} for file in self.folder.glob("*.ended")}
         return {name: ended["error"] for name, ended in found.items() if ended.get("error") is not None}
+
+    def times_begun(self, name: str) -> int:
+        """Return how often a job has begun."""
+        return (self._read(f"{name}.begun") or {"times": 0})["times"]
 
     def forget(self, name: str) -> None:
         """Forget how a job has ended, which goes on."""

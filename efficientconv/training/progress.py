@@ -7,7 +7,6 @@ A training step neither waits for the device nor burdens it: it leaves a few num
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
