@@ -91,12 +91,13 @@ class ClosingTable(Callback):
         if error is not None and wants_traceback():
             traceback.print_exception(error)
         job_return.return_value, job_return.status = None, JobStatus.COMPLETED
-        status, top1 = _standing(run, failed=error is not None)
-        if status not in ("done", "failed"):  # stopped, or another process works at it
+        reason = one_line(error) if error is not None else None
+        status, top1 = _standing(run, reason)
+        if status != "done" and reason is None:  # stopped, or another process works at it
             outcomes.forget(run.path.name)
             return
-        outcomes.end(run.path.name, one_line(error) if error is not None else None)
-        reached = "" if top1 is None or error is not None else f", best top-1 {top1:.2%}"
+        outcomes.end(run.path.name, reason)
+        reached = f", best top-1 {top1:.2%}" if top1 is not None else ""
         log.info("%s: %s%s (%s)", outcomes.label(run.path.name), status, reached, outcomes.progress())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -106,9 +107,11 @@ class ClosingTable(Callback):
             return
         labels, errors = outcomes.labels(), outcomes.errors()
         outcomes.close()
+        if not labels:
+            return  # a search that has all its trials
         if len(labels) <= LONGEST_TABLE:
             runs = {label: RunDirectory(Path(config.hydra.sweep.dir) / name) for name, label in labels.items()}
-            _print([(label, *_standing(run, run.path.name in errors)) for label, run in runs.items()])
+            _print([(label, *_standing(run, errors.get(run.path.name))) for label, run in runs.items()])
         else:
             print(f"{len(labels) - len(errors)} of {len(labels)} jobs are done; their table: {_report(config)}")
         if errors:
@@ -137,14 +140,15 @@ def _failed(names: list[str], jobs: int, sweep: str) -> str:
     return f"{len(names)} of {jobs} jobs failed: {told}{more if len(names) > MOST_NAMES else ''}"
 
 
-def _standing(run: RunDirectory, failed: bool) -> tuple[str, float | None]:
-    """Return how a job stands, and its best top-1 accuracy."""
+def _standing(run: RunDirectory, error: str | None) -> tuple[str, float | None]:
+    """Return how a job stands, and its best top-1 accuracy where it has not failed."""
+    if error is not None:
+        return f"failed: {error}", None
     try:
         summary = run.read_summary()
     except UserError:  # damaged
         summary = {}
-    status = "failed" if failed else summary.get("status", "not begun")
-    return status, (summary.get("best") or {}).get("top1")
+    return summary.get("status", "not begun"), (summary.get("best") or {}).get("top1")
 
 
 def _print(rows: list[tuple[str, str, float | None]]) -> None:
@@ -152,8 +156,8 @@ def _print(rows: list[tuple[str, str, float | None]]) -> None:
 
     from efficientconv.console import console
 
-    job = Column("job", overflow="fold")
-    table = Table(job, "status", "best top-1", title="sweep", title_justify="left", title_style="bold")
+    columns = [Column(name, overflow="fold") for name in ("job", "status", "best top-1")]
+    table = Table(*columns, title="sweep", title_justify="left", title_style="bold")
     for name, status, top1 in rows:
         table.add_row(name, status, "" if top1 is None else f"{top1:.2%}")
     console().print(table)

@@ -56,6 +56,7 @@ def run_training(words: Sequence[str]) -> None:
     sys.argv = ["efficientconv train", *TOOLS["train"].words(words)]  # where hydra.main reads them
     wants_traceback()  # before the next line makes Hydra raise its errors, instead of printing them in its own way
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(train_job)()
     except HydraException:
@@ -76,7 +77,7 @@ def train_job(config: DictConfig) -> float | None:
         Exception: a sweep's job failed, after its line.
         Interrupted: a sweep was interrupted, after the line of its job.
     """
-    logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
+    logging.raiseExceptions = False  # in the process of a launcher too
     hydra_config = HydraConfig.get()
     directory, is_sweep = Path(hydra_config.runtime.output_dir), hydra_config.mode == RunMode.MULTIRUN
     _leave_the_screen_to_one()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,16 @@ class Job:
         return self.summary.get("status")
 
 
-def labels(jobs: Sequence[Job]) -> dict[str, str]:
-    """Return what tells each job from the others, by its name: the overrides that not all of them have."""
-    told = [set(job.overrides) for job in jobs if job.overrides]  # an old sweep's directories tell none
-    shared = set.intersection(*told) if told else set()
-    return {job.name: " ".join(word for word in job.overrides if word not in shared) or job.name for job in jobs}
+def labels(jobs: Sequence[Job], shared: Collection[str] = ()) -> dict[str, str]:
+    """Return what tells each job from the others, by its name: the overrides that are its own.
+
+    Args:
+        jobs: the jobs.
+        shared: overrides of them all; if left out, those that they have in common.
+    """
+    told = [set(job.overrides) for job in jobs if job.overrides]  # the directories of an old sweep tell none
+    common = set(shared) or (set.intersection(*told) if told else set())
+    return {job.name: " ".join(word for word in job.overrides if word not in common) or job.name for job in jobs}
 
 
 class SweepDirectory:

@@ -54,12 +54,12 @@ def launch(
     directory = SweepDirectory(Path(config.hydra.sweep.dir).resolve())
     jobs, left = directory.jobs(batch, lambda words: loader.load_sweep_config(config, words), mark_of(loader))
     outcomes = Outcomes(directory.path / f"{PREFIX}{config.hydra.callbacks.closing_table.token}")
-    outcomes.open(labels(jobs), len(left))
+    outcomes.open(labels(jobs, list(config.hydra.overrides.task)), len(left))
     if len(left) < len(jobs):
         log.info("%d of %d jobs are done already", len(jobs) - len(left), len(jobs))
     _warn_of_differences([job for job in jobs if job not in left])
     if left:
-        log.info("launching %d jobs (launcher=%s)", len(left), config.hydra.runtime.choices.launcher)
+        log.info("launching %d jobs (launcher=%s)%s", len(left), config.hydra.runtime.choices.launcher, _where(config))
         try:
             engine = open_engine(config, hydra_context=hydra_context, **given)
             with nullcontext() if is_in_process(config) else jobs_stopped_by_signals(outcomes):
@@ -68,6 +68,14 @@ def launch(
             outcomes.close()
             raise
     return [_returned(job) for job in jobs]
+
+
+def _where(config: DictConfig) -> str:
+    """Say where to look for the lines of jobs, where that is not the screen."""
+    folder = config.launcher.get("submitit_folder")
+    if folder is None:
+        return ""
+    return f"; their lines are in {Path(folder).parent}, and efficientconv sweep status {config.sweep} sums them up"
 
 
 def _warn_of_differences(done: Sequence[Job]) -> None:
