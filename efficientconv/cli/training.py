@@ -126,9 +126,8 @@ def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
 def _train(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     if hydra_config.mode != RunMode.MULTIRUN and not is_in_process(config):
-        raise UserError(
-            f"launcher={hydra_config.runtime.choices['launcher']}: is for sweeps; -m makes one of this line"
-        )
+        choice = hydra_config.runtime.choices["launcher"]
+        raise UserError(f"launcher={choice}: one run needs none; -m makes a sweep of this line")
     from efficientconv.training.job import train_job
 
     return train_job(

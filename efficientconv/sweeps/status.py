@@ -113,10 +113,7 @@ def lines(path: Path, standings: Sequence[Standing]) -> list[str]:
         rate = sum(each.rate for each in running)
         told.append(f"{rate:,.0f} images/s" + (f", about {in_words(left)} left" if left is not None else ""))
     names = labels([each.job for each in standings])
-    told += [
-        f"running: {names[each.job.name]}: epoch {min(each.epochs + 1, each.of_epochs)}/{each.of_epochs}"
-        for each in running
-    ]
+    told += [f"running: {names[each.job.name]}: {each.epochs} of {each.of_epochs} epochs" for each in running]
     told += [f"failed: {each.job.run.path}: {each.job.summary.get('error')}" for each in of_state["failed"]]
     if not running and len(of_state["done"]) < len(standings):
         told.append("nothing runs; the sweep's command line goes on with it")
