@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from importlib.util import find_spec
@@ -77,6 +78,8 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
         arguments["n_jobs"] = at_once
     else:
         arguments.pop("n_jobs", None)
+    if target != IN_PROCESS:
+        _let_processes_import()
     engine: Launcher = resolve_name(target)(**cast("dict[str, Any]", OmegaConf.create(arguments)))
     engine.setup(config=config, **given)
     if plugin == "hydra_ray_launcher":
@@ -84,6 +87,11 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
     if plugin == "hydra_submitit_launcher" and at_once:
         return _in_batches(engine, at_once)
     return engine.launch
+
+
+def _let_processes_import() -> None:
+    """Let the processes that an engine starts import what this one can, a checkout that is not installed too."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 
 def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:

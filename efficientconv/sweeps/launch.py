@@ -17,6 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from efficientconv.errors import UserError
 from efficientconv.sweeps.engines import Launch, is_death, is_in_process, open_engine
 from efficientconv.sweeps.jobs import Job, SweepDirectory, labels, mark_of
 from efficientconv.sweeps.outcomes import PREFIX, Outcomes
@@ -115,6 +116,7 @@ class Rounds:
     def _launch(self, jobs: Sequence[Job]) -> None:
         if not jobs:
             return
+        begun = self._times_begun(jobs)
         for job in jobs:
             self.outcomes.forget(job.name)
         try:
@@ -122,8 +124,13 @@ class Rounds:
         except Exception as error:
             if not is_death(error):
                 raise
+            if self._times_begun(jobs) == begun:  # none of them came so far
+                raise UserError(f"no job could begin: {str(error).strip().splitlines()[-1]}") from error
             log.warning("a process was killed (%s); its jobs go on from their checkpoints", type(error).__name__)
         self.number += len(jobs)
+
+    def _times_begun(self, jobs: Sequence[Job]) -> int:
+        return sum(self.outcomes.times_begun(job.name) for job in jobs)
 
     def _is_settled(self, job: Job) -> bool:
         """Tell whether a job that nobody works at is done or has failed; one whose process was killed goes on."""

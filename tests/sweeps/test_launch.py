@@ -6,6 +6,7 @@ from threading import Timer
 import pytest
 from filelock import FileLock
 
+from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.sweeps import launch
 from efficientconv.sweeps.jobs import Job
@@ -90,6 +91,14 @@ def test_another_error_of_an_engine_ends_the_sweep(jobs, outcomes):
 
     with pytest.raises(ValueError, match="no such partition"):
         Rounds(refuse, outcomes, 0).run(jobs)
+
+
+def test_an_engine_whose_processes_die_before_any_job_begins_is_not_asked_again(jobs, outcomes):
+    def die(batch, first):
+        raise BrokenProcessPool("Traceback\nModuleNotFoundError: No module named 'mine'\n")
+
+    with pytest.raises(UserError, match=r"^no job could begin: ModuleNotFoundError: No module named 'mine'$"):
+        Rounds(die, outcomes, 0).run(jobs)
 
 
 @pytest.mark.parametrize(("left", "rounds"), [("done", []), ("failed", []), ("running", [["seed=0"]])])
