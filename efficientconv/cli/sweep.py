@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from efficientconv.cli.ending import wants_traceback
 from efficientconv.errors import UserError
 from efficientconv.messages import one_line
+from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.same_result import gives_same_result
 from efficientconv.sweeps.outcomes import PREFIX, Outcomes
@@ -37,12 +38,14 @@ def refuse_equal_jobs(words: Sequence[str]) -> None:
         words: the command line.
 
     Raises:
-        UserError: names the setting.
+        UserError: names the setting; or it is Hydra's own launcher or sweeper, which skips nothing.
     """
     parser = OverridesParser.create()
     for word in words:
         if "=" not in word or word.startswith("-"):
             continue
+        if word.startswith(("hydra/launcher=", "hydra/sweeper=")):
+            raise UserError(f"{word}: say {word.removeprefix('hydra/')}, which also skips the jobs that are done")
         try:
             (override,) = parser.parse_overrides([word])
         except OverrideParseException:
@@ -109,9 +112,11 @@ class ClosingTable(Callback):
         outcomes.close()
         if not labels:
             return  # a search that has all its trials
+        if global_rank():
+            raise SystemExit(1 if errors else 0)
         if len(labels) <= LONGEST_TABLE:
-            runs = {label: RunDirectory(Path(config.hydra.sweep.dir) / name) for name, label in labels.items()}
-            _print([(label, *_standing(run, errors.get(run.path.name))) for label, run in runs.items()])
+            runs = {name: RunDirectory(Path(config.hydra.sweep.dir) / name) for name in labels}
+            _print([(labels[name], *_standing(run, errors.get(name))) for name, run in runs.items()])
         else:
             print(f"{len(labels) - len(errors)} of {len(labels)} jobs are done; their table: {_report(config)}")
         if errors:

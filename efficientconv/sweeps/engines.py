@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError, require_whole
-from efficientconv.messages import one_line
+from efficientconv.runs.directory import first_line
 from efficientconv.sweeps.devices import visible_gpus
 
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -137,8 +137,9 @@ def _on_ray(engine: Launcher, address: str | None) -> Launch:
         try:
             engine.launch(jobs, first)
         except (ConnectionError, TimeoutError) as error:
+            reason = first_line(error).partition(". ")[0]
             raise UserError(
-                f"launcher.ray.init.address={address}: no Ray cluster answers there ({one_line(error)[:100]}); "
+                f"launcher.ray.init.address={address}: no Ray cluster answers there ({reason}); "
                 "`ray start --head` begins one, and launcher.ray.init.address=null one for this sweep alone"
             ) from error
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import efficientconv
 from efficientconv.errors import UserError
+from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.finished import standing, wanted
 
@@ -144,7 +145,7 @@ class SweepDirectory:
 
     def _add(self, new: dict[str, dict[str, Any]]) -> None:
         """Add jobs to the file, beside those that another process may have added since it was read."""
-        if not new:
+        if not new or global_rank():
             return
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / f".{FILE}.lock"):

@@ -18,6 +18,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from efficientconv.errors import UserError
+from efficientconv.processes import started_outside
 from efficientconv.sweeps.engines import Launch, is_death, is_in_process, open_engine
 from efficientconv.sweeps.jobs import Job, SweepDirectory, labels, mark_of
 from efficientconv.sweeps.outcomes import PREFIX, Outcomes
@@ -105,7 +106,13 @@ class Rounds:
         self.waited_for: list[str] = []
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Launch jobs, those that are left of them again, and wait for what other processes work at."""
+        """Launch jobs, those that are left of them again, and wait for what other processes work at.
+
+        The processes that torchrun or srun has started go through the jobs together, and through each once.
+        """
+        if started_outside():
+            self._launch(jobs)
+            return
         left = list(jobs)
         while left:
             free = [job for job in left if not job.run.is_busy()]

@@ -46,6 +46,11 @@ def test_a_sweep_whose_jobs_are_equal_is_refused(key):
         refuse_equal_jobs(["-m", "conv=standard,bsconv_u", f"{key}=1,2", "data.root=here,there", "not grammar="])
 
 
+def test_hydras_own_launchers_are_refused():
+    with pytest.raises(UserError, match=r"^hydra/launcher=joblib: say launcher=joblib, which also skips the job"):
+        refuse_equal_jobs(["-m", "hydra/launcher=joblib", "seed=1,2"])
+
+
 def test_a_launcher_is_for_sweeps(command, tmp_path):
     ended = command("train", "data=digits", "launcher=joblib")
     assert ended == (1, "", "launcher=joblib: one run needs none; -m makes a sweep of this line\n")

@@ -87,12 +87,14 @@ def test_an_engine_that_starts_all_jobs_is_given_them_in_batches():
 def test_a_ray_cluster_that_is_not_there():
     class Unreachable:
         def launch(self, jobs, first):
-            raise ConnectionError("Could not find any running Ray instance.\nPlease specify one")
+            raise ConnectionError("Could not find any running Ray instance. Please specify one")
 
     with pytest.raises(UserError) as caught:
         engines._on_ray(Unreachable(), "auto")([["a"]], 0)
-    assert str(caught.value).startswith("launcher.ray.init.address=auto: no Ray cluster answers there (")
-    assert "`ray start --head` begins one" in str(caught.value)
+    assert str(caught.value) == (
+        "launcher.ray.init.address=auto: no Ray cluster answers there (Could not find any running Ray instance); "
+        "`ray start --head` begins one, and launcher.ray.init.address=null one for this sweep alone"
+    )
 
 
 def test_deaths_of_processes():
