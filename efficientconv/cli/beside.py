@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def beside_others(config: DictConfig, outcomes: Outcomes | None) -> Iterator[None]:
+def beside_others(config: DictConfig, outcomes: Outcomes) -> Iterator[None]:
     """Give the job its own GPU where ``launcher.jobs_per_gpu`` is set; send its tables to its log, its lines to all.
 
     An interrupted job ends here: the sweep's own process knows what a signal means for the sweep. Each line on the
@@ -34,12 +34,12 @@ def beside_others(config: DictConfig, outcomes: Outcomes | None) -> Iterator[Non
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
     on_screen = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
     plain = [handler.formatter for handler in on_screen]
-    label = (outcomes.label(run.path.name) if outcomes else run.path.name).replace("%", "%%")
+    label = outcomes.label(run.path.name).replace("%", "%%")
     for handler in on_screen:
         handler.setFormatter(logging.Formatter(f"{label}: %(message)s"))
     os.environ[SHARED] = "1"
     try:
-        if outcomes is not None and "jobs_per_gpu" in config.launcher and config.trainer.accelerator != "cpu":
+        if "jobs_per_gpu" in config.launcher and config.trainer.accelerator != "cpu":
             _take_gpu(config, outcomes.folder)
         with run.log_file.open("a") as file, redirect_stdout(file):
             yield

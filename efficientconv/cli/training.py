@@ -81,11 +81,11 @@ def train_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     directory, is_sweep = Path(hydra_config.runtime.output_dir), hydra_config.mode == RunMode.MULTIRUN
     _leave_the_screen_to_one()
-    outcomes, alone = outcomes_of(HydraConfig.instance().cfg), not is_sweep or is_in_process(config)
+    outcomes = outcomes_of(HydraConfig.instance().cfg)
     if outcomes is not None and outcomes.stopped:
         return None
     try:
-        with nullcontext() if alone else beside_others(config, outcomes):
+        with nullcontext() if outcomes is None or outcomes.is_here else beside_others(config, outcomes):
             return _train(config)
         return None  # interrupted, beside others
     except Interrupted as interrupted:

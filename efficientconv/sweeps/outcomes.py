@@ -91,6 +91,12 @@ class Outcomes:
         return ", ".join(words)
 
     @property
+    def is_here(self) -> bool:
+        """Tell whether the sweep's own process is this one, which runs its jobs itself."""
+        begun = self._read("begun") or {}
+        return (begun.get("host"), begun.get("pid")) == (socket.gethostname(), os.getpid())
+
+    @property
     def stopped(self) -> bool:
         """Tell whether the sweep was told to stop, so that no further job begins."""
         return (self.folder / "stop").exists()
@@ -124,9 +130,10 @@ class Outcomes:
                 os.kill(process, signal.SIGTERM)
 
     def processes(self) -> list[int]:
-        """Return the processes of this machine in which jobs run."""
+        """Return the processes of this machine, this one aside, in which jobs run."""
         workers = [self._read(file.name) or {} for file in self.folder.glob("*.running")]
-        return [each["pid"] for each in workers if each.get("host") == socket.gethostname() and _lives(each["pid"])]
+        here = {each["pid"] for each in workers if each.get("host") == socket.gethostname()} - {os.getpid()}
+        return [process for process in here if _lives(process)]
 
     # ------------------------------------------------------------------------------------------------------------
 

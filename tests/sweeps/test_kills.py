@@ -1,6 +1,8 @@
 """A real joblib sweep whose processes are all killed at random moments until it is complete.
 
-By hand, with more of everything: ``SWEEP_JOBS=12 SWEEP_KILLS=20 SWEEP_EPOCHS=30 pytest -m slow -s <this file>``.
+By hand, with more of everything::
+
+    SWEEP_JOBS=12 SWEEP_KILLS=20 SWEEP_EPOCHS=30 SWEEP_LATEST=40 pytest -m slow -s tests/sweeps/test_kills.py
 """
 
 import os
@@ -22,7 +24,7 @@ JOBS = int(os.environ.get("SWEEP_JOBS", "4"))
 KILLS = int(os.environ.get("SWEEP_KILLS", "3"))
 EPOCHS = int(os.environ.get("SWEEP_EPOCHS", "8"))
 LINE = ["-m", *TINY, f"trainer.max_epochs={EPOCHS}", f"seed=range({JOBS})", "sweep=killed"]
-EARLIEST, LATEST = 3.0, 15.0  # seconds: from before the first job's first step
+EARLIEST, LATEST = 3.0, float(os.environ.get("SWEEP_LATEST", "15"))  # seconds: before the first job's first step, too
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
@@ -43,6 +45,8 @@ def kill_often(folder: Path, words: list[str], kills: int) -> int:
     """Start the sweep and kill all its processes, so often; return how often it was killed before it was complete."""
     moments = random.Random(0)
     for killed in range(kills):
+        begun = len(list(folder.glob("outputs/sweeps/killed/*/metrics.csv")))
+        print(f"kill {killed}: {begun} jobs have begun", flush=True)
         sweep = start(folder, *words)
         try:
             assert sweep.wait(moments.uniform(EARLIEST, LATEST)) == 0
