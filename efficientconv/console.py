@@ -31,7 +31,12 @@ def console() -> Console:
 
 def has_terminal() -> bool:
     """Tell whether somebody sits in front of a terminal that this process has for itself."""
-    return sys.stderr.isatty() and SHARED not in os.environ
+    return sys.stderr.isatty() and not shares_screen()
+
+
+def shares_screen() -> bool:
+    """Tell whether this is one of several jobs on the screen, whose standard output is its log."""
+    return SHARED in os.environ
 
 
 def in_words(seconds: float) -> str:

@@ -7,13 +7,12 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from efficientconv.console import SHARED
-from efficientconv.errors import Interrupted, UserError
+from efficientconv.errors import Interrupted
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.sweeps.devices import take_gpu
 from efficientconv.sweeps.outcomes import Outcomes
@@ -27,9 +26,6 @@ def beside_others(config: DictConfig, outcomes: Outcomes) -> Iterator[None]:
 
     An interrupted job ends here: the sweep's own process knows what a signal means for the sweep. Each line on the
     screen begins with what tells the job from the others; there is one for each epoch.
-
-    Raises:
-        UserError: the job asks for several GPUs where each job has one.
     """
     run = RunDirectory(HydraConfig.get().runtime.output_dir)
     on_screen = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
@@ -40,7 +36,9 @@ def beside_others(config: DictConfig, outcomes: Outcomes) -> Iterator[None]:
     os.environ[SHARED] = "1"
     try:
         if "jobs_per_gpu" in config.launcher and config.trainer.accelerator != "cpu":
-            _take_gpu(config, outcomes.folder)
+            gpu = take_gpu(outcomes.folder)
+            if gpu is not None:
+                log.info("on GPU %s", gpu)
         with run.log_file.open("a") as file, redirect_stdout(file):
             yield
     except Interrupted as interrupted:
@@ -48,19 +46,6 @@ def beside_others(config: DictConfig, outcomes: Outcomes) -> Iterator[None]:
     finally:
         for handler, formatter in zip(on_screen, plain, strict=True):
             handler.setFormatter(formatter)
-
-
-def _take_gpu(config: DictConfig, folder: Path) -> None:
-    gpu = take_gpu(folder)
-    if gpu is None:
-        return
-    if config.trainer.devices not in (1, "1", "auto"):
-        choice = HydraConfig.get().runtime.choices["launcher"]
-        raise UserError(
-            f"trainer.devices={config.trainer.devices}: launcher={choice} gives each job one GPU; "
-            "launcher=local trains one job after the other on all of them"
-        )
-    log.info("on GPU %s", gpu)
 
 
 def _end(interrupted: Interrupted) -> None:

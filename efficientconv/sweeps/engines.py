@@ -98,12 +98,17 @@ def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:
     """Return how many jobs run side by side: as ``launcher.n_jobs`` says, or as there are GPUs or CPU cores.
 
     Raises:
-        UserError: no number of jobs, or more than the GPUs take.
+        UserError: no number of jobs, more than the GPUs take, or a job would take several GPUs.
     """
     shared = values.get("jobs_per_gpu", 1)
     require_whole("launcher.jobs_per_gpu", shared, least=1)
     gpus = len(visible_gpus()) if config.trainer.accelerator != "cpu" and "jobs_per_gpu" in values else 0
     most = gpus * shared or _cores()
+    if gpus and config.trainer.devices not in (1, "auto"):
+        raise UserError(
+            f"trainer.devices={config.trainer.devices}: launcher=joblib gives each job one GPU; "
+            "launcher=local trains one job after the other on all of them"
+        )
     if values["n_jobs"] == AUTO:
         return most
     require_whole("launcher.n_jobs", values["n_jobs"], least=1)

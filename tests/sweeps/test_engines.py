@@ -62,6 +62,10 @@ def test_as_many_jobs_at_a_time_as_there_are_gpus_or_cores(gpus, words, count, m
     ("words", "message"),
     [
         (["launcher.n_jobs=4"], r"launcher\.n_jobs=4: there are 3 GPUs, and launcher\.jobs_per_gpu=1; launcher\.jobs_"),
+        (
+            ["trainer.devices=2"],
+            r"trainer\.devices=2: launcher=joblib gives each job one GPU; launcher=local trains one",
+        ),
         (["launcher.n_jobs=0"], r"launcher\.n_jobs=0: must be a whole number of at least 1"),
         (["launcher.jobs_per_gpu=half"], r"launcher\.jobs_per_gpu=half: must be a whole number of at least 1"),
     ],

@@ -2,7 +2,7 @@
 
 By hand, with more of everything::
 
-    SWEEP_JOBS=12 SWEEP_KILLS=20 SWEEP_EPOCHS=30 SWEEP_LATEST=40 pytest -m slow -s tests/sweeps/test_kills.py
+    SWEEP_JOBS=12 SWEEP_KILLS=20 SWEEP_EPOCHS=30 pytest -m slow -s tests/sweeps/test_kills.py
 """
 
 import os
@@ -24,7 +24,7 @@ JOBS = int(os.environ.get("SWEEP_JOBS", "4"))
 KILLS = int(os.environ.get("SWEEP_KILLS", "3"))
 EPOCHS = int(os.environ.get("SWEEP_EPOCHS", "8"))
 LINE = ["-m", *TINY, f"trainer.max_epochs={EPOCHS}", f"seed=range({JOBS})", "sweep=killed"]
-EARLIEST, LATEST = 3.0, float(os.environ.get("SWEEP_LATEST", "15"))  # seconds: before the first job's first step, too
+EARLY = 0.3  # of the kills: before a job trains
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
@@ -43,18 +43,36 @@ def start(folder: Path, *words: str) -> subprocess.Popen:
 
 def kill_often(folder: Path, words: list[str], kills: int) -> int:
     """Start the sweep and kill all its processes, so often; return how often it was killed before it was complete."""
-    moments = random.Random(0)
+    dice = random.Random(0)
     for killed in range(kills):
-        begun = len(list(folder.glob("outputs/sweeps/killed/*/metrics.csv")))
-        print(f"kill {killed}: {begun} jobs have begun", flush=True)
+        print(
+            f"kill {killed + 1}: {len(rows(folder))} jobs have begun, {sum(rows(folder).values())} epochs done",
+            flush=True,
+        )
         sweep = start(folder, *words)
+        if dice.random() > EARLY:
+            wait_for_an_epoch(folder, sweep)
         try:
-            assert sweep.wait(moments.uniform(EARLIEST, LATEST)) == 0
+            assert sweep.wait(dice.uniform(0.0, 6.0)) == 0
             return killed
         except subprocess.TimeoutExpired:
             os.killpg(sweep.pid, signal.SIGKILL)
             sweep.wait()
     return kills
+
+
+def rows(folder: Path) -> dict[str, int]:
+    """Count the epochs that each job has written."""
+    return {
+        str(file): len(file.read_text().splitlines()) - 1 for file in folder.glob("outputs/sweeps/killed/*/metrics.csv")
+    }
+
+
+def wait_for_an_epoch(folder: Path, sweep: subprocess.Popen) -> None:
+    """Wait until a job has written an epoch, or the sweep has ended."""
+    before = rows(folder)
+    while rows(folder) == before and sweep.poll() is None:
+        time.sleep(0.05)
 
 
 def weights(run: RunDirectory) -> dict[str, torch.Tensor]:
