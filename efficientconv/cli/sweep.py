@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from efficientconv.cli.ending import wants_traceback
+from efficientconv.cli.words import quoted
 from efficientconv.errors import UserError
 from efficientconv.messages import one_line
 from efficientconv.processes import global_rank
@@ -76,10 +77,15 @@ class ClosingTable(Callback):
         with open_dict(config):
             config.hydra.callbacks.closing_table.token = self.token
             config.hydra.overrides.hydra.append(f"hydra.callbacks.closing_table.token='{self.token}'")
+            if "ray" in config.launcher:  # whose workers have another current directory
+                place = quoted(str(Path(config.hydra.sweep.dir).resolve()))
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={place}")
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write down that the job runs here, and say so."""
+        """Write down that the job runs here, and say so; relative paths are those of the command line."""
         outcomes, directory = outcomes_of(config), Path(config.hydra.runtime.output_dir)
+        if outcomes is not None and not outcomes.is_here and Path(config.hydra.runtime.cwd).is_dir():
+            os.chdir(config.hydra.runtime.cwd)
         if outcomes is not None and not outcomes.stopped:
             outcomes.begin(directory.name)
             log.info("%s: begins in %s", outcomes.label(directory.name), os.path.relpath(directory))

@@ -135,6 +135,8 @@ class Rounds:
                 raise UserError(f"no job could begin: {str(error).strip().splitlines()[-1]}") from error
             log.warning("a process was killed (%s); its jobs go on from their checkpoints", type(error).__name__)
         self.number += len(jobs)
+        if self._times_begun(jobs) == begun:
+            raise UserError(f"{self.outcomes.folder.parent}: no job has begun here; every machine must see this folder")
 
     def _times_begun(self, jobs: Sequence[Job]) -> int:
         return sum(self.outcomes.times_begun(job.name) for job in jobs)

@@ -101,6 +101,11 @@ def test_an_engine_whose_processes_die_before_any_job_begins_is_not_asked_again(
         Rounds(die, outcomes, 0).run(jobs)
 
 
+def test_jobs_that_leave_no_trace_are_not_launched_for_ever(jobs, outcomes):
+    with pytest.raises(UserError, match=r": no job has begun here; every machine must see this folder$"):
+        Rounds(lambda batch, first: None, outcomes, 0).run(jobs)
+
+
 @pytest.mark.parametrize(("left", "rounds"), [("done", []), ("failed", []), ("running", [["seed=0"]])])
 def test_what_another_process_works_at_is_waited_for_and_taken_over_if_it_dies(
     jobs, outcomes, caplog, monkeypatch, left, rounds

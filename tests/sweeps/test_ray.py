@@ -13,7 +13,11 @@ from tests.training.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).parent / "ray"
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),  # where the package is not installed
+}
 
 
 def free_port():
@@ -32,9 +36,7 @@ def cluster(tmp_path_factory):
     with (folder / "lines").open("w") as lines:
         for words in (head, [f"--address={address}"]):
             command = [str(RAY), "start", *words, *store]
-            nodes.append(
-                subprocess.Popen(command, env=os.environ | QUIET, stdout=lines, stderr=lines, start_new_session=True)
-            )
+            nodes.append(subprocess.Popen(command, env=ENVIRONMENT, stdout=lines, stderr=lines, start_new_session=True))
         yield address
         for node in reversed(nodes):
             node.terminate()
@@ -46,9 +48,7 @@ def test_jobs_on_a_ray_cluster(cluster, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     words = [*TINY, "trainer.max_epochs=1", "seed=0,1,2", "sweep=ray", "launcher=ray"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", *words, f"launcher.ray.init.address={cluster}"]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | QUIET | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
     runs = [RunDirectory(path) for path in (tmp_path / "outputs/sweeps/ray").glob("*/")]
     assert [run.read_summary()["status"] for run in runs] == ["done"] * 3
