@@ -136,7 +136,7 @@ class _TrainingStep(Function):
         p = _Parameters(*parameters)
         features = _features(x, p)
         norm1 = _Norm.of(cast(nn.BatchNorm2d, layer.bn1), features)
-        kernels = _by_feature(p.diversity) * norm1.scale[:, None]  # (m + o, k²)
+        kernels = p.diversity.flatten(0, 1).unsqueeze(1) * norm1.scale.view(-1, 1, 1, 1)  # (m + o, 1, k, k)
         y = _concatenated(x, features, kernels, norm1, p, layer)
         norm2 = _Norm.of(cast(nn.BatchNorm2d, layer.bn2), y)
         gate = _Gate.of(y, norm2, p)
@@ -176,14 +176,13 @@ def _concatenated(
 ) -> Tensor:
     """Return the intrinsic and the diverse channels, (N, o, H, W)."""
     base, main = p.main.shape[:2]
-    depthwise = kernels.unflatten(1, (1, *layer.kernel_size))
-    products = F.conv2d(features, depthwise, None, 1, layer.padding, layer.dilation, len(kernels))
+    products = F.conv2d(features, kernels, None, 1, layer.padding, layer.dilation, len(kernels))
     y = _empty_image(x, base + len(p.diversity))
     groups, on_image = _groups(p.diversity), _taps_on_image(layer, x)
     torch.mm(_pixels(x)[:, :main], p.main.flatten(1).t(), out=_pixels(y)[:, :base])
     torch.mm(_pixels(products), groups.t(), out=_pixels(y)[:, base:])
-    shifts = groups @ (_by_feature(p.diversity) * norm.shift[:, None])  # (o − a, k²)
-    y[:, base:] += (on_image.t() @ shifts.t()).t().unflatten(1, x.shape[2:])
+    shifts = torch.bmm(norm.shift.view(len(p.diversity), 1, -1), _by_taps(p.diversity)).squeeze(1)  # (m, k²)
+    y[:, base:].add_((on_image.t() @ shifts.t()).t().unflatten(1, x.shape[2:]))
     return y
 
 
@@ -196,7 +195,7 @@ def _back_through_gate(
     by_scale = torch.addcmul(by_squeezed * gate.means, by_scale, gate.weights).sum(0)
     by_shift = torch.addcmul(by_squeezed, by_shift, gate.weights).sum(0)
     by_weight, slope, constant = norm.backward(by_scale, by_shift, y.numel() // y.shape[1])
-    constants = torch.addcmul(constant, by_squeezed, norm.scale, value=1 / y[0, 0].numel())  # (N, o)
+    constants = torch.addcmul(constant, by_squeezed, norm.scale, value=1 / (y.shape[2] * y.shape[3]))  # (N, o)
     by_y = torch.addcmul(as_image(constants), grad, as_image(gate.weights * norm.scale))
     return by_y.addcmul_(y, as_image(slope)), by_weight, by_shift, by_se
 
@@ -205,22 +204,21 @@ def _back_through_groups(
     by_y: Tensor, features: Tensor, kernels: Tensor, norm: _Norm, p: _Parameters, layer: BDRConv2d
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of the features, of their kernels, of the first batch norm's weight and bias."""
-    groups, base, plain = _groups(p.diversity), len(p.main), _by_feature(p.diversity)
-    by_products = torch.empty_like(features)
-    torch.mm(_pixels(by_y)[:, base:], groups, out=_pixels(by_products))
-    depthwise = kernels.unflatten(1, (1, *layer.kernel_size))
+    base, taps, by_products = len(p.main), _by_taps(p.diversity), torch.empty_like(features)
+    torch.mm(_pixels(by_y)[:, base:], _groups(p.diversity), out=_pixels(by_products))
     geometry = ((1, 1), layer.padding, layer.dilation, False, (0, 0), len(kernels))
     by_features, by_kernels, _ = aten.convolution_backward(
-        by_products, features, depthwise, None, *geometry, (True, True, False)
+        by_products, features, kernels, None, *geometry, (True, True, False)
     )
-    by_scaled = by_kernels.flatten(1)
-    by_shifted = groups.t() @ (by_y.sum(0)[base:].flatten(1) @ _taps_on_image(layer, features).t())  # (m + o, k²)
-    by_bias = (by_shifted * plain).sum(1)
-    count = features.numel() // features.shape[1]
-    by_weight, slope, constant = norm.backward((by_scaled * plain).sum(1), by_bias, count)
+    by_kernels = by_kernels.view_as(taps)
+    by_image = _pixels(by_y).unflatten(0, (len(by_y), -1)).flatten(1).sum(0).unflatten(0, (-1, by_y.shape[1]))
+    by_border = (_taps_on_image(layer, features) @ by_image[:, base:]).t().unsqueeze(1)  # (m, 1, k²)
+    by_scale, by_shift = ((by * taps).sum(2).flatten() for by in (by_kernels, by_border))
+    by_weight, slope, constant = norm.backward(by_scale, by_shift, features.numel() // features.shape[1])
     by_features.add_(torch.addcmul(as_image(constant), features, as_image(slope)))
-    by_diversity = torch.addcmul(by_scaled * norm.scale[:, None], by_shifted, norm.shift[:, None])
-    return by_features, by_diversity.view_as(p.diversity), by_weight, by_bias
+    scale, shift = (value.view(len(taps), -1, 1) for value in (norm.scale, norm.shift))
+    by_diversity = torch.addcmul(by_kernels * scale, by_border, shift)
+    return by_features, by_diversity.view_as(p.diversity), by_weight, by_shift
 
 
 def _back_to_x(x: Tensor, by_features: Tensor, by_y: Tensor, p: _Parameters) -> Tensor:
@@ -251,9 +249,8 @@ def _empty_image(x: Tensor, channels: int) -> Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def _by_feature(diversity: Tensor) -> Tensor:
-    """Return one row of k² taps a feature, (m + o, k²)."""
-    return diversity.flatten(2).flatten(0, 1)
+def _by_taps(diversity: Tensor) -> Tensor:
+    return diversity.flatten(2)  # (m, (m + o)/m, k²)
 
 
 def _groups(diversity: Tensor) -> Tensor:
