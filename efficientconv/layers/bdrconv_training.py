@@ -1,7 +1,9 @@
 """BDRConv's training step on a processor: the layer as one operator, in few passes over the activations.
 
 Operator by operator the layer is fifty calls, and its backward pass more. With small images the calls are its time,
-with large ones the arrays of the activations' size that they write. This saves half of both:
+with large ones the arrays of the activations' size that they write. This saves half of the calls and some of the
+arrays; on one core of a Xeon with AVX-512, torch 2.14, a layer is 1.2 times as fast, forward and backward, with 16 to
+64 channels at 32×32 to 4×4 pixels:
 
 - A batch norm's scale in front of a convolution goes into the kernels. Its shift, which the padding's zeros do not
   have, gives every image the same border: the sum of shift·kernel over the taps that lie on the image.
@@ -151,7 +153,8 @@ class _TrainingStep(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         saved = iter(ctx.saved_tensors)
         x, features, y, kernels = islice(saved, 4)
-        p, norm1, norm2, gate = (kind(*islice(saved, len(kind._fields))) for kind in (_Parameters, _Norm, _Norm, _Gate))
+        p, norm1, norm2 = _Parameters(*islice(saved, 11)), _Norm(*islice(saved, 4)), _Norm(*islice(saved, 4))
+        gate = _Gate(*saved)
         grad = grad.contiguous(memory_format=torch.channels_last)
         by_y, *by_norm2, by_se = _back_through_gate(grad, y, norm2, gate, p)
         by_features, by_diversity, *by_norm1 = _back_through_groups(by_y, features, kernels, norm1, p, ctx.layer)
@@ -264,7 +267,7 @@ def _block_diagonal(groups: int, size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _taps_on_image(layer: BDRConv2d, x: Tensor) -> Tensor:
-    """Return for each tap of the kernel and each pixel 1 where the tap lies on the image, 0 on the padding; (k², H·W)."""
+    """Return for each tap of the kernel and each pixel 1 where the tap lies on the image and else 0, (k², H·W)."""
     return _unfolded_ones(*x.shape[2:], layer.kernel_size, layer.dilation, layer.padding, x.dtype)
 
 
