@@ -24,7 +24,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from efficientconv.layers.affine import as_image, is_lazy
+from efficientconv.layers.affine import as_image, has_everything
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ aten = torch.ops.aten
 
 def runs_as_one(layer: BDRConv2d, x: Tensor) -> bool:
     """Tell whether ``training_step`` may stand for ``layer(x)``: the usual geometry, training, channels last."""
-    main, diversity = layer.main_conv, layer.diversity_conv
+    main, diversity, norms = layer.main_conv, layer.diversity_conv, (layer.bn1, layer.bn2)
     return (
-        layer.stride == main.kernel_size == (1, 1)
+        runs_in_cpu_form(x, main, layer.expand, diversity, *norms, layer.se.fc1, layer.se.fc2)
+        and layer.stride == main.kernel_size == (1, 1)
         and layer.padding_mode == "zeros"
         and diversity.groups == diversity.out_channels
-        and x.shape[1] == layer.in_channels
+        and all(norm.training and has_everything(norm) for norm in norms)
+        and x.numel() > x.shape[1] == layer.in_channels
         and x.is_contiguous(memory_format=torch.channels_last)
-        and runs_in_cpu_form(x, main, layer.expand, diversity, layer.se.fc1, layer.se.fc2)
-        and all(is_lazy(norm, x) and norm.training for norm in (layer.bn1, layer.bn2))
     )
 
 
