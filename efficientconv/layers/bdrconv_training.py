@@ -122,12 +122,8 @@ class _TrainingStep(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         saved = iter(ctx.saved_tensors)
         x, features, y, kernels = islice(saved, 4)
-        p, norm1, norm2 = (
-            _Parameters(*islice(saved, 11)),
-            MeasuredNorm(*islice(saved, 4)),
-            MeasuredNorm(*islice(saved, 4)),
-        )
-        gate = _Gate(*saved)
+        p, norm1 = _Parameters(*islice(saved, 11)), MeasuredNorm(*islice(saved, 4))
+        norm2, gate = MeasuredNorm(*islice(saved, 4)), _Gate(*saved)
         grad = grad.contiguous(memory_format=torch.channels_last)
         by_y, *by_norm2, by_se = _back_through_gate(grad, y, norm2, gate, p)
         by_features, by_diversity, *by_norm1 = _back_through_groups(by_y, features, kernels, norm1, p, ctx.layer)
