@@ -1,0 +1,203 @@
+"""``efficientconv bench layer``: each layer beside ``nn.Conv2d`` of the same geometry, and beside the machine's limit.
+
+Layers are measured by themselves, and as the convolutions of a whole network: what is fast alone may cost the network
+copies. All run in the same rounds on the same images, forward in each form, and forward and backward.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from efficientconv.bench.contest import REFERENCE, Contest, name_of
+from efficientconv.bench.forms import TRAINED_FORMS, Placement, compiled, prepare
+from efficientconv.bench.machine import elements, machine_works, needs, of_limit
+from efficientconv.bench.rounds import Work, interleave_calls
+from efficientconv.compose.build import build_successor
+from efficientconv.errors import UserError
+from efficientconv.profiling import complexity
+from efficientconv.runs.directory import first_line
+
+SHAPES = {
+    "resnet20": ((16, 32), (32, 16), (64, 8)),
+    "resnet50": ((64, 56), (128, 28), (256, 14), (512, 7)),
+}
+"""Channels, height and width of the 3×3 convolutions of the stages."""
+
+FORWARD, BOTH = "forward", "forward + backward"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long is measured: the rounds, and the seconds that a round gives to each contender."""
+
+    rounds: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where convolutions are measured.
+
+    Attributes:
+        name: for the table.
+        size: channels, height and width of the images.
+        images: in a batch.
+        placement: of all numbers.
+    """
+
+    name: str
+    size: tuple[int, int, int]
+    images: int
+    placement: Placement
+
+    def batch(self, placement: Placement) -> Tensor:
+        """Return the images, the same for all."""
+        return placement.images(self.images, self.size)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What takes part: networks or single layers by the name of their convolution, and why others do not."""
+
+    modules: Mapping[str, nn.Module]
+    left_out: list[str]
+
+
+def shapes_of(words: Sequence[Any]) -> list[tuple[int, int]]:
+    """Return channels and pixels that ``shapes=`` asks for.
+
+    Raises:
+        UserError: neither a network's stages nor a shape.
+    """
+    found: list[tuple[int, int]] = []
+    for word in map(str, words):
+        shape = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", word)
+        if word not in SHAPES and shape is None:
+            known = " or ".join(SHAPES)
+            raise UserError(f"shapes={word}: must be {known}, for its stages, or <channels>x<pixels>, such as 96x28")
+        found += SHAPES[word] if shape is None else [(int(shape[1]), int(shape[2]))]
+    return list(dict.fromkeys(found))
+
+
+def single_layers(convs: Mapping[str, Mapping[str, Any]], channels: int) -> Candidates:
+    """Build each convolution in the place of a 3×3 ``nn.Conv2d`` of stride 1, which is the reference.
+
+    Args:
+        convs: the configurations, instantiated.
+        channels: of input and output.
+    """
+    plain = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    found: dict[str, nn.Module] = {REFERENCE: plain}
+    left_out = []
+    for name, conv in convs.items():
+        if conv["layer"] is None:
+            continue
+        try:
+            found[name] = build_successor(conv["layer"], plain).module
+        except ValueError as error:
+            left_out.append(f"{name} with {channels} channels: {error}")
+    return Candidates(found, left_out)
+
+
+class Entrant(NamedTuple):
+    """A candidate that runs: what computes, for its costs to be counted, and what is timed."""
+
+    network: nn.Module
+    work: Work
+
+
+def measure_place(place: Place, candidates: Candidates, forms: Sequence[str], pace: Pace) -> list[Contest]:
+    """Measure inference in all forms, and forward and backward in those that can be trained.
+
+    A form in which a candidate does not run leaves it out, and adds a line to ``candidates.left_out``.
+
+    Raises:
+        UserError: the reference does not run.
+    """
+    trained = [form for form in TRAINED_FORMS if form in forms]
+    found = [(FORWARD, enter(place, candidates, forms, infer)), (BOTH, enter(place, candidates, trained, train))]
+    return [_contest(place, task, candidates, entrants, pace) for task, entrants in found if entrants]
+
+
+def enter(
+    place: Place,
+    candidates: Candidates,
+    forms: Sequence[str],
+    start: Callable[[Place, str, nn.Module], Entrant],
+) -> dict[tuple[str, str], Entrant]:
+    """Start every candidate in every form, and note which do not run.
+
+    Args:
+        place: where.
+        candidates: which.
+        forms: in which forms.
+        start: makes one ready, and runs it once.
+
+    Returns:
+        The entrants by convolution and form.
+
+    Raises:
+        UserError: the reference does not run.
+    """
+    entrants = {}
+    for conv, module in candidates.modules.items():
+        for form in forms:
+            try:
+                entrants[conv, form] = start(place, form, module)
+            except (UserError, RuntimeError) as error:
+                line = f"{conv} {form}, {place.name}: {first_line(error)}"
+                if conv == REFERENCE:
+                    raise UserError(line) from error
+                candidates.left_out.append(line)
+    return entrants
+
+
+def infer(place: Place, form: str, module: nn.Module) -> Entrant:
+    """Start a forward pass in eval mode."""
+    ready = prepare(form, module, place.size, place.placement)
+    images = place.batch(ready.placement)
+    ready.run(images)
+    return Entrant(ready.network, Work(partial(ready.run, images), place.images))
+
+
+def train(place: Place, form: str, module: nn.Module) -> Entrant:
+    """Start a forward and a backward pass, down to the images, as a layer within a network has it."""
+    network = place.placement.of(module).train()
+    run = compiled(network) if form == "compiled" else network
+    images = place.batch(place.placement).requires_grad_()
+    upstream = torch.ones_like(run(images))
+    inputs = [images, *network.parameters()]
+
+    def call() -> None:
+        torch.autograd.grad(run(images), inputs, upstream, allow_unused=True)
+
+    call()
+    return Entrant(network, Work(call, place.images))
+
+
+def _contest(
+    place: Place, task: str, candidates: Candidates, entrants: Mapping[tuple[str, str], Entrant], pace: Pace
+) -> Contest:
+    """Measure all of them, and the machine, in the same rounds."""
+    convs, forms = (tuple(dict.fromkeys(names)) for names in zip(*entrants, strict=True))
+    image, placement = torch.zeros(1, *place.size), place.placement
+    taken = {conv: elements(candidates.modules[conv].eval(), image) for conv in convs}
+    profiles = {pair: complexity(entrant.network, place.size) for pair, entrant in entrants.items()}
+    needed = {
+        (conv, form): needs(profile, taken[conv], place.images, placement.dtype.itemsize, trains=task == BOTH)
+        for (conv, form), profile in profiles.items()
+    }
+    reference = (REFERENCE, forms[0])
+    works = {name_of(*pair): entrant.work for pair, entrant in entrants.items()}
+    works |= machine_works(needed[reference], placement.dtype, placement.device)
+    rounds = interleave_calls(works, name_of(*reference), pace.rounds, pace.seconds, placement.device)
+    fractions = {name_of(*pair): of_limit(rounds, name_of(*pair), place.images, need) for pair, need in needed.items()}
+    macs = {name_of(*pair): profile.macs for pair, profile in profiles.items()}
+    return Contest(place.name, task, forms, convs, place.images, rounds, fractions, macs)
