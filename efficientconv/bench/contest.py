@@ -8,9 +8,7 @@ from statistics import median
 from typing import Any
 
 from efficientconv.bench.rounds import Rounds, quartiles
-
-REFERENCE = "standard"
-"""The convolution that all others stand beside."""
+from efficientconv.bench.words import REFERENCE
 
 
 def name_of(conv: str, form: str) -> str:
@@ -25,6 +23,7 @@ class Contest:
     Attributes:
         place: where they are: a geometry, or a network; contests that share it are one table.
         task: ``forward``, ``training``, …
+        beside: what the reference is, in words.
         forms: in which they take part, such as ``eager`` and ``folded``.
         convs: those that take part, ``REFERENCE`` among them.
         images: how many a call works on.
@@ -36,6 +35,7 @@ class Contest:
 
     place: str
     task: str
+    beside: str
     forms: tuple[str, ...]
     convs: tuple[str, ...]
     images: int

@@ -80,7 +80,8 @@ def require_forms(forms: object, known: tuple[str, ...] = FORMS) -> None:
         raise UserError(f"forms={forms}: must be some of {', '.join(known)}, with commas between")
     for form in forms:
         if form not in known:
-            raise UserError(f"forms={form}: there is no such form here; nearest first: {nearest_first(str(form), known)}")
+            near = nearest_first(str(form), known)
+            raise UserError(f"forms={form}: there is no such form here; nearest first: {near}")
         if form in ONNX_FORMS:
             require_installed(f"forms={form}", "onnx", "onnxscript", "onnxruntime")
 

@@ -7,18 +7,19 @@ copies. All run in the same rounds on the same images, forward in each form, and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from efficientconv.bench.contest import REFERENCE, Contest, name_of
+from efficientconv.bench.contest import Contest, name_of
 from efficientconv.bench.forms import TRAINED_FORMS, Placement, compiled, prepare
 from efficientconv.bench.machine import elements, machine_works, needs, of_limit
 from efficientconv.bench.rounds import Work, interleave_calls
+from efficientconv.bench.words import REFERENCE
 from efficientconv.compose.build import build_successor
 from efficientconv.errors import UserError
 from efficientconv.profiling import complexity
@@ -31,6 +32,7 @@ SHAPES = {
 """Channels, height and width of the 3×3 convolutions of the stages."""
 
 FORWARD, BOTH = "forward", "forward + backward"
+Started = TypeVar("Started")
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,14 @@ class Place:
         size: channels, height and width of the images.
         images: in a batch.
         placement: of all numbers.
+        beside: what the reference is there, in words.
     """
 
     name: str
     size: tuple[int, int, int]
     images: int
     placement: Placement
-
-    def batch(self, placement: Placement) -> Tensor:
-        """Return the images, the same for all."""
-        return placement.images(self.images, self.size)
+    beside: str
 
 
 @dataclass(frozen=True)
@@ -121,57 +121,59 @@ def measure_place(place: Place, candidates: Candidates, forms: Sequence[str], pa
     Raises:
         UserError: the reference does not run.
     """
+    modules, left_out = candidates.modules, candidates.left_out
     trained = [form for form in TRAINED_FORMS if form in forms]
-    found = [(FORWARD, enter(place, candidates, forms, infer)), (BOTH, enter(place, candidates, trained, train))]
+    found = [
+        (FORWARD, enter(modules, forms, partial(_infer, place, modules), place.name, left_out)),
+        (BOTH, enter(modules, trained, partial(_train, place, modules), place.name, left_out)),
+    ]
     return [_contest(place, task, candidates, entrants, pace) for task, entrants in found if entrants]
 
 
 def enter(
-    place: Place,
-    candidates: Candidates,
-    forms: Sequence[str],
-    start: Callable[[Place, str, nn.Module], Entrant],
-) -> dict[tuple[str, str], Entrant]:
-    """Start every candidate in every form, and note which do not run.
+    convs: Iterable[str], forms: Sequence[str], start: Callable[[str, str], Started], place: str, left_out: list[str]
+) -> dict[tuple[str, str], Started]:
+    """Start every convolution in every form, and note which do not run.
 
     Args:
-        place: where.
-        candidates: which.
+        convs: which.
         forms: in which forms.
-        start: makes one ready, and runs it once.
+        start: takes both; it makes one ready and runs it once.
+        place: where, for the lines.
+        left_out: gains a line for each that does not run.
 
     Returns:
-        The entrants by convolution and form.
+        What was started, by convolution and form.
 
     Raises:
         UserError: the reference does not run.
     """
-    entrants = {}
-    for conv, module in candidates.modules.items():
+    started = {}
+    for conv in convs:
         for form in forms:
             try:
-                entrants[conv, form] = start(place, form, module)
+                started[conv, form] = start(conv, form)
             except (UserError, RuntimeError) as error:
-                line = f"{conv} {form}, {place.name}: {first_line(error)}"
+                line = f"{conv} {form}, {place}: {first_line(error)}"
                 if conv == REFERENCE:
                     raise UserError(line) from error
-                candidates.left_out.append(line)
-    return entrants
+                left_out.append(line)
+    return started
 
 
-def infer(place: Place, form: str, module: nn.Module) -> Entrant:
+def _infer(place: Place, modules: Mapping[str, nn.Module], conv: str, form: str) -> Entrant:
     """Start a forward pass in eval mode."""
-    ready = prepare(form, module, place.size, place.placement)
-    images = place.batch(ready.placement)
+    ready = prepare(form, modules[conv], place.size, place.placement)
+    images = ready.placement.images(place.images, place.size)
     ready.run(images)
     return Entrant(ready.network, Work(partial(ready.run, images), place.images))
 
 
-def train(place: Place, form: str, module: nn.Module) -> Entrant:
+def _train(place: Place, modules: Mapping[str, nn.Module], conv: str, form: str) -> Entrant:
     """Start a forward and a backward pass, down to the images, as a layer within a network has it."""
-    network = place.placement.of(module).train()
+    network = place.placement.of(modules[conv]).train()
     run = compiled(network) if form == "compiled" else network
-    images = place.batch(place.placement).requires_grad_()
+    images = place.placement.images(place.images, place.size).requires_grad_()
     upstream = torch.ones_like(run(images))
     inputs = [images, *network.parameters()]
 
@@ -200,4 +202,4 @@ def _contest(
     rounds = interleave_calls(works, name_of(*reference), pace.rounds, pace.seconds, placement.device)
     fractions = {name_of(*pair): of_limit(rounds, name_of(*pair), place.images, need) for pair, need in needed.items()}
     macs = {name_of(*pair): profile.macs for pair, profile in profiles.items()}
-    return Contest(place.name, task, forms, convs, place.images, rounds, fractions, macs)
+    return Contest(place.name, task, place.beside, forms, convs, place.images, rounds, fractions, macs)

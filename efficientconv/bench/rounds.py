@@ -46,7 +46,12 @@ class Rounds:
     def to_dict(self) -> dict[str, dict[str, object]]:
         """Return ratio, median and rounds of each contender, as plain values."""
         return {
-            name: {"ratio": self.ratio(name), "images_per_second": self.rate(name), "rounds": rates}
+            name: {
+                "ratio": self.ratio(name),
+                "images_per_second": self.rate(name),
+                "ratios": self.ratios(name),
+                "rounds": rates,
+            }
             for name, rates in self.rates.items()
         }
 
