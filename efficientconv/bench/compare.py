@@ -20,6 +20,7 @@ from rich.text import Text
 from efficientconv.bench.rounds import FEWEST_FOR_SPREAD, quartiles
 from efficientconv.console import figures_table
 from efficientconv.errors import UserError
+from efficientconv.runs.directory import first_line
 
 LISTS = {"loader": "loaders", "step": "loops"}
 """Where a bench of one contest has its contenders; the others have a list of contests."""
@@ -118,8 +119,8 @@ def figures_of(content: Mapping[str, Any], file: Path) -> dict[str, Figure]:
     """
     try:
         found = dict(_figures(content))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: a damaged file of efficientconv bench ({error} is missing)") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{file}: a damaged file of efficientconv bench ({first_line(error)})") from error
     fewest = min((len(figure.rounds) for figure in found.values()), default=FEWEST_FOR_SPREAD)
     if fewest < FEWEST_FOR_SPREAD:
         rounds = "1 round" if fewest == 1 else f"{fewest} rounds"
@@ -159,5 +160,5 @@ def layout(compared: Mapping[str, Any], names: tuple[str, str], width: int) -> G
         [Text(each.name), *map(Text, (f"{each.factor:.2f}", each.before.text, each.after.text))] for each in changes
     ]
     table = figures_table(("changed beyond its spread", "times as fast", *names), rows, width)
-    note = "x.xxx: times the reference, within each round; /s: of the reference itself"
+    note = "Figures are times the reference, within each round; those of the reference itself are images a second"
     return Group(table, Text(), *map(Text, (f"{note}.", *lines)))

@@ -15,7 +15,6 @@ from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.deploy import fold
 from efficientconv.deploy.formats import require_installed
 from efficientconv.errors import UserError, nearest_first
-from efficientconv.runs.directory import first_line
 
 TORCH_FORMS = ("eager", "compiled", "folded")
 ONNX_FORMS = ("onnx", "int8")
@@ -120,15 +119,7 @@ def compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10_000
-    run = torch.compile(module, dynamic=False)
-
-    def first_line_of_failure(images: Tensor) -> Tensor:
-        try:
-            return run(images)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            raise UserError(f"forms=compiled: torch.compile fails ({first_line(error)})") from error
-
-    return first_line_of_failure
+    return torch.compile(module, dynamic=False)
 
 
 def _inferring(run: Callable[[Tensor], object]) -> Callable[[Tensor], object]:

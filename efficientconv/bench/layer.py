@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from textwrap import shorten
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -23,7 +24,6 @@ from efficientconv.bench.words import REFERENCE
 from efficientconv.compose.build import build_successor
 from efficientconv.errors import UserError
 from efficientconv.profiling import complexity
-from efficientconv.runs.directory import first_line
 
 SHAPES = {
     "resnet20": ((16, 32), (32, 16), (64, 8)),
@@ -33,6 +33,9 @@ SHAPES = {
 
 FORWARD, BOTH = "forward", "forward + backward"
 Started = TypeVar("Started")
+
+LONGEST_REASON = 300
+"""Characters of an error's own words: those of a compiler fill pages."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def enter(
             try:
                 started[conv, form] = start(conv, form)
             except (UserError, RuntimeError) as error:
-                line = f"{conv} {form}, {place}: {first_line(error)}"
+                line = f"{conv} {form}, {place}: {shorten(str(error), LONGEST_REASON)}"
                 if conv == REFERENCE:
                     raise UserError(line) from error
                 left_out.append(line)

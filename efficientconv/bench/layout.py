@@ -60,7 +60,9 @@ def _where(contest: Contest, form: str, cell: Cell) -> Cell:
 
 
 def ratio_cell(ratios: Sequence[float]) -> str:
-    """Write the median of ratios and half of their interquartile range: ``1.42 ±0.02``."""
+    """Write the median of ratios and half of their interquartile range: ``1.42 ±0.02``; ``1`` for the reference."""
+    if set(ratios) == {1.0}:
+        return "1"
     if len(ratios) < FEWEST_FOR_SPREAD:
         return f"{median(ratios):.2f}"
     low, high = quartiles(ratios)
@@ -96,4 +98,4 @@ def _machine(contest: Contest) -> str:
 def about(rounds: int, seconds: float) -> str:
     """Say how the figures were found."""
     spread = "; ±: half of the interquartile range" if rounds >= FEWEST_FOR_SPREAD else ""
-    return f"medians of {rounds} rounds of at least {1e3 * seconds:g} ms each, in turn and back{spread}"
+    return f"medians of {rounds} rounds in alternating order, at least {1e3 * seconds:g} ms each{spread}"

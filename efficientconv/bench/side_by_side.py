@@ -207,7 +207,7 @@ def _pace(config: Mapping[str, Any]) -> Pace:
 
 def _about(device: torch.device, pace: Pace) -> Text:
     """Say what everything was measured on, and how."""
-    return Text(f"{device_name(device)}, torch {torch.__version__}; {about(pace.rounds, pace.seconds)}\n")
+    return Text(f"{device_name(device)}, torch {torch.__version__}\n{about(pace.rounds, pace.seconds)}\n")
 
 
 def _ended(screen: Console, contests: list[Contest], left_out: list[str]) -> dict[str, Any]:

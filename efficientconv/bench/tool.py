@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -110,8 +110,10 @@ def require_writable(key: str, file: Any) -> None:
     if path.is_dir():
         raise UserError(f"{key}={file}: is a directory; name a file in it")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{key}={file}: cannot be written: {folder} is no directory that this process may write to")
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{key}={file}: nothing can be written in {folder} ({error.strerror})") from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from efficientconv.config_path import CONFIGS
+from efficientconv.errors import UserError
 from efficientconv.runs.names import split_override
 from efficientconv.tables.arguments import list_value, quoted, text_value
 
@@ -24,11 +25,17 @@ def hydra_words(words: Sequence[str]) -> list[str]:
     configuration holds them all, and ``conv.layer.…`` sets a value in each of them.
     """
     bare = [word for word in words if "=" not in word]
-    action = bare[0] if bare else next((word.partition("=")[2] for word in words if word.startswith("action=")), "")
+    action = bare[0] if bare else _value("action", words)
     found = [f"action={quoted(bare[0])}"] if bare else []
     if bare[1:]:
         found.append(f"files=[{','.join(map(quoted, bare[1:]))}]")
-    convs = _convs(words) if action in SIDE_BY_SIDE else []
+    named = _convs(words)
+    convs = named if action in SIDE_BY_SIDE else []
+    if len(named) > 2 and not convs and action:
+        both = " and ".join(SIDE_BY_SIDE)
+        raise UserError(
+            f"conv={_value('conv', words)}: bench {action} measures one convolution; {both} measure several"
+        )
     for word in words:
         if "=" in word:
             found += _of_each_conv(word, convs) if convs else [_own(word)]
@@ -47,9 +54,14 @@ def _own(word: str) -> str:
     return f"{key}={text_value(value)}" if key == "json" else word
 
 
+def _value(key: str, words: Sequence[str]) -> str:
+    """Return what is said of a key, or nothing."""
+    return next((word.partition("=")[2] for word in words if word.startswith(f"{key}=")), "")
+
+
 def _convs(words: Sequence[str]) -> list[str]:
     """Return what ``conv=`` names, behind what it stands beside; ``all`` are in the order of their files."""
-    value = next((word.partition("=")[2] for word in words if word.startswith("conv=")), "")
+    value = _value("conv", words)
     named = value.strip("[]").split(",") if value else []
     if named == ["all"]:
         named = sorted(file.stem for file in (CONFIGS / "conv").glob("*.yaml"))
