@@ -91,5 +91,5 @@ def test_files_that_cannot_be_compared(write, second, message):
 
 
 def test_a_file_that_is_not_there(write, tmp_path):
-    with pytest.raises(UserError, match="none.json: there is no such file"):
+    with pytest.raises(UserError, match=r"none\.json: there is no such file"):
         compare(write("a", figures(1.2)), tmp_path / "none.json")
