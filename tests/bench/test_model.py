@@ -21,16 +21,13 @@ def networks():
     torch.manual_seed(0)
     config = told("model", "conv=bsconv_s,acnet", "conv.regularization_weight=0.1", "convs.bsconv_s.layer.p=0.5")
     convs = instantiated(config["convs"])
-    return {
-        name: Network(
-            module,
-            Placement(
-                torch.device("cpu"), torch.float32, torch.channels_last if name == "acnet" else torch.contiguous_format
-            ),
-            convs[name]["regularization_weight"],
-        )
-        for name, module in build_networks(config, convs).modules.items()
-    }
+    modules = build_networks(config, convs).modules
+    return {name: Network(modules[name], stored(name), convs[name]["regularization_weight"]) for name in modules}
+
+
+def stored(name):
+    memory_format = torch.channels_last if name == "acnet" else torch.contiguous_format
+    return Placement(torch.device("cpu"), torch.float32, memory_format)
 
 
 def questions(**changes):
