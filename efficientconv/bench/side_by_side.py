@@ -23,6 +23,7 @@ from efficientconv.bench.words import REFERENCE
 from efficientconv.compose import create_model
 from efficientconv.console import console
 from efficientconv.errors import UserError, require_whole
+from efficientconv.profiling import complexity
 from efficientconv.training.memory_format import use_channels_last
 from efficientconv.training.provenance import device_name
 
@@ -138,7 +139,9 @@ def bench_models(config: Mapping[str, Any], device: torch.device) -> dict[str, A
             contests.append(contest)
             screen.print(table([contest], screen.width), crop=False)
     _draw(config, contests, device)
-    return _ended(screen, contests, left_out)
+    counts = {conv: complexity(module, tuple(config["input_size"])) for conv, module in candidates.modules.items()}
+    networks = {conv: {"params": each.params, "macs": each.macs} for conv, each in counts.items()}
+    return _ended(screen, contests, left_out) | {"networks": networks}
 
 
 def _placement(config: Mapping[str, Any], conv: str, dtype: str, device: torch.device) -> Placement:
