@@ -140,8 +140,8 @@ def bench_models(config: Mapping[str, Any], device: torch.device) -> dict[str, A
             screen.print(table([contest], screen.width), crop=False)
     _draw(config, contests, device)
     counts = {conv: complexity(module, tuple(config["input_size"])) for conv, module in candidates.modules.items()}
-    networks = {conv: {"params": each.params, "macs": each.macs} for conv, each in counts.items()}
-    return _ended(screen, contests, left_out) | {"networks": networks}
+    named = {conv: {"params": each.params, "macs": each.macs} for conv, each in counts.items()}
+    return _ended(screen, contests, left_out) | {"networks": named}
 
 
 def _placement(config: Mapping[str, Any], conv: str, dtype: str, device: torch.device) -> Placement:

@@ -133,6 +133,7 @@ def test_networks_as_tables_json_and_pictures(tmp_path, capsys):
     assert figures["contests"][0]["contenders"].keys() == {
         f"{conv} {form}" for conv in ("standard", "bsconv_u") for form in ("eager", "folded")
     }
+    assert figures["networks"]["standard"]["macs"] == figures["contests"][0]["contenders"]["standard eager"]["macs"]
     svg = files["p.svg"].read_text()
     assert "bsconv_u" in svg
     assert "1 image at once, folded" in svg

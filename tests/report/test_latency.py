@@ -3,6 +3,7 @@ import json
 import pytest
 
 from efficientconv.errors import UserError
+from efficientconv.report.cells import grid
 from efficientconv.report.formats import as_csv, as_plain_text
 from efficientconv.report.latency import read_latencies, with_latencies
 from tests.report.conftest import COUNTS
@@ -37,7 +38,8 @@ def test_columns_for_each_form_and_a_note(runs, bench):
     runs.add("conv=bsconv_u")  # called alike, and another network
     report = with_latencies(runs.report(), read_latencies(bench))
     text = as_plain_text(report)
-    assert text.split("───")[0].split()[-2:] == ["eager", "folded"]
+    assert grid(report)[0][-3:] == ["images/s", "ms, eager", "ms, folded"]
+    assert [cell.text for cell in grid(report)[1][0][-2:]] == ["2.00", "1.50"]
     assert [row.latencies for row in report.rows] == [{"eager": 2.0, "folded": 1.5}, {}]
     assert report.about_latency[0] == (
         f"ms: for one image at once, on x86_64, 2 threads, torch 2.14; measured by efficientconv bench ({bench})."
@@ -50,7 +52,7 @@ def test_columns_for_each_form_and_a_note(runs, bench):
 
 def test_without_a_bench_there_are_no_columns(runs):
     runs.add("conv=standard")
-    assert "ms" not in as_plain_text(runs.report())
+    assert "ms," not in as_plain_text(runs.report())
 
 
 def test_rows_of_several_networks_have_none(runs, bench):
