@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import NamedTuple
@@ -107,14 +109,26 @@ def interleave_calls(
     """
     calls = {name: _calls_within(work.call, seconds, device) for name, work in works.items()}
     measured = Rounds(reference, {name: [] for name in works})
-    for name in turns(list(works), rounds):
-        work = works[name]
-        work.call()
-        start = now(device)
-        for _ in range(calls[name]):
+    with _old_objects_left_alone():
+        for name in turns(list(works), rounds):
+            work = works[name]
             work.call()
-        measured.add(name, calls[name] * work.units, now(device) - start)
+            start = now(device)
+            for _ in range(calls[name]):
+                work.call()
+            measured.add(name, calls[name] * work.units, now(device) - start)
     return measured
+
+
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """Keep Python's garbage collector from walking through all networks in the middle of somebody's turn."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _calls_within(call: Callable[[], object], seconds: float, device: torch.device) -> int:
