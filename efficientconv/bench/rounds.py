@@ -15,6 +15,9 @@ import torch
 FEWEST_FOR_SPREAD = 3
 """Rounds below which the middle half of them says nothing."""
 
+LONG = 5
+"""Times a round's share: from there on a call needs no other one before it."""
+
 
 @dataclass
 class Rounds:
@@ -98,7 +101,8 @@ def interleave_calls(
     """Measure calls of each contender in turn, every second round in the opposite order.
 
     Each has a fixed number of calls a round, found before the first, and one more before its clock starts: there the
-    caches become its own, and the threads of the contender before stop waiting for more work.
+    caches become its own, and the threads of the contender before stop waiting for more work. Beside a call that is
+    many times as long as the round's share, both take nothing, and there is none.
 
     Args:
         works: the contenders by name.
@@ -111,12 +115,13 @@ def interleave_calls(
     measured = Rounds(reference, {name: [] for name in works})
     with _old_objects_left_alone():
         for name in turns(list(works), rounds):
-            work = works[name]
-            work.call()
-            start = now(device)
-            for _ in range(calls[name]):
+            work, (count, each) = works[name], calls[name]
+            if each < LONG * seconds:
                 work.call()
-            measured.add(name, calls[name] * work.units, now(device) - start)
+            start = now(device)
+            for _ in range(count):
+                work.call()
+            measured.add(name, count * work.units, now(device) - start)
     return measured
 
 
@@ -131,8 +136,11 @@ def _old_objects_left_alone() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _calls_within(call: Callable[[], object], seconds: float, device: torch.device) -> int:
-    """Count how many calls take ``seconds``, after one that does not count: there a network may be compiled."""
+def _calls_within(call: Callable[[], object], seconds: float, device: torch.device) -> tuple[int, float]:
+    """Return how many calls take ``seconds``, and the seconds of one.
+
+    One before does not count: there a network may be compiled.
+    """
     call()
     count, start = 1, now(device)
     call()
@@ -142,7 +150,7 @@ def _calls_within(call: Callable[[], object], seconds: float, device: torch.devi
         for _ in range(more):
             call()
         count += more
-    return count
+    return count, elapsed / count
 
 
 def timed(run: Callable[[], int], seconds: float, device: torch.device) -> tuple[int, float]:

@@ -70,6 +70,18 @@ def test_calls_are_as_many_as_take_the_time_and_each_turn_begins_with_one_that_d
     assert found == "aaaa" + "bb" + "a" + "aaa" + "b" + "b" + "b" + "b" + "a" + "aaa"
 
 
+def test_a_call_that_takes_long_has_none_before_it(clock):
+    calls = []
+
+    def call():
+        calls.append(clock[0])
+        clock[0] += 8.0
+
+    measured = interleave_calls({"a": Work(call, units=16)}, "a", 3, seconds=1.0, device=CPU)
+    assert measured.rates == {"a": [2.0] * 3}
+    assert len(calls) == 2 + 3
+
+
 def test_the_middle_half():
     assert quartiles([5.0, 1.0, 2.0, 3.0, 4.0]) == (2.0, 4.0)
     assert quartiles([7.0]) == (7.0, 7.0)
