@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.deploy import fold
-from efficientconv.deploy.formats import require_installed
+from efficientconv.deploy.formats import NEEDED, require_installed
 from efficientconv.errors import UserError, nearest_first
 
 TORCH_FORMS = ("eager", "compiled", "folded")
@@ -81,8 +81,17 @@ def require_forms(forms: object, known: tuple[str, ...] = FORMS) -> None:
         if form not in known:
             near = nearest_first(str(form), known)
             raise UserError(f"forms={form}: there is no such form here; nearest first: {near}")
-        if form in ONNX_FORMS:
-            require_installed(f"forms={form}", "onnx", "onnxscript", "onnxruntime")
+        if form in ONNX_FORMS and (problem := onnx_problem(form)):
+            raise UserError(problem)
+
+
+def onnx_problem(form: str) -> str | None:
+    """Return what a form of ONNX Runtime lacks here, and the remedy; None where it lacks nothing."""
+    try:
+        require_installed(f"forms={form}", *NEEDED["onnx"])
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def prepare(form: str, model: nn.Module, size: tuple[int, int, int], placement: Placement) -> Ready:

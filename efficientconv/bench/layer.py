@@ -156,7 +156,7 @@ def enter(
         for form in forms:
             try:
                 started[conv, form] = start(conv, form)
-            except (UserError, RuntimeError) as error:
+            except Exception as error:  # a layer, a compiler or an exporter may raise anything
                 line = f"{conv} {form}, {place}: {shorten(str(error), LONGEST_REASON)}"
                 if conv == REFERENCE:
                     raise UserError(line) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from rich.text import Text
 from efficientconv.atomic import replaced_whole
 from efficientconv.bench import picture
 from efficientconv.bench.contest import Contest
-from efficientconv.bench.forms import FORMS, ONNX_FORMS, TORCH_FORMS, Placement, require_forms
+from efficientconv.bench.forms import FORMS, ONNX_FORMS, TORCH_FORMS, Placement, onnx_problem, require_forms
 from efficientconv.bench.layer import Candidates, Pace, Place, measure_place, shapes_of, single_layers
 from efficientconv.bench.layout import about, table
-from efficientconv.bench.model import Network, Questions, formats_of, measure_models
+from efficientconv.bench.model import INFERENCE, Network, Questions, formats_of, measure_models
 from efficientconv.bench.words import REFERENCE
 from efficientconv.compose import create_model
 from efficientconv.console import console
@@ -55,7 +54,10 @@ def require_sensible(config: Mapping[str, Any]) -> None:
             if value not in known:
                 raise UserError(f"{key}={value}: must be {' or '.join(known)}")
     require_list("shapes", config["shapes"])
-    require_forms(forms_of(config), TORCH_FORMS if action == "layer" else FORMS)
+    forms = forms_of(config)
+    require_forms(forms, TORCH_FORMS if action == "layer" else FORMS)
+    if size[1] != size[2] and set(forms) & set(ONNX_FORMS):
+        raise UserError(f"input_size={size}: forms={','.join(ONNX_FORMS)} need square images; eager and folded do not")
     for key in ("network", "training"):
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]}: must be true or false")
@@ -76,8 +78,13 @@ def forms_of(config: Mapping[str, Any]) -> Any:
     """Return the forms that are asked for, or those that take little time here."""
     if config["forms"] is not None:
         return config["forms"]
-    has_onnx = config["action"] == "model" and all(map(find_spec, ("onnx", "onnxscript", "onnxruntime")))
-    return ["eager", "folded", *(["onnx"] if has_onnx else [])]
+    return ["eager", "folded", *(["onnx"] if config["action"] == "model" and not onnx_problem("onnx") else [])]
+
+
+def _not_installed(config: Mapping[str, Any]) -> list[str]:
+    """Say why ONNX Runtime has no part, where nobody said which forms are wanted."""
+    problem = onnx_problem("onnx") if config["forms"] is None else None
+    return [problem] if problem else []
 
 
 def bench_layers(config: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -90,11 +97,11 @@ def bench_layers(config: Mapping[str, Any], device: torch.device) -> dict[str, A
     screen.print(_about(device, pace))
     contests, left_out = [], []
     for place, candidates in _places(config, shapes, device):
-        found = measure_place(place, candidates, forms_of(config), pace)
-        left_out += candidates.left_out
-        if len(candidates.modules) > 1 or list(config["convs"]) == [REFERENCE]:
-            contests += found
+        if len(candidates.modules) > 1 or not candidates.left_out:
+            found = measure_place(place, candidates, forms_of(config), pace)
             screen.print(table(found, screen.width), crop=False)
+            contests += found
+        left_out += candidates.left_out
     return _ended(screen, contests, left_out)
 
 
@@ -127,14 +134,14 @@ def bench_models(config: Mapping[str, Any], device: torch.device) -> dict[str, A
     candidates = build_networks(config, convs)
     if len(candidates.modules) == 1 and candidates.left_out:
         raise UserError(candidates.left_out[0])
-    contests, left_out = [], [*candidates.left_out]
+    contests, left_out = [], [*candidates.left_out, *_not_installed(config)]
+    screen.print(_about(device, pace))
     for dtype in config["dtypes"]:
         networks = {
             conv: Network(module, _placement(config, conv, dtype, device), convs[conv]["regularization_weight"])
             for conv, module in candidates.modules.items()
         }
         asked = _questions(config, dtype, networks, pace)
-        screen.print(_about(device, pace))
         for contest in measure_models(networks, asked, left_out):
             contests.append(contest)
             screen.print(table([contest], screen.width), crop=False)
@@ -164,10 +171,10 @@ def _questions(config: Mapping[str, Any], dtype: str, networks: Mapping[str, Net
 
 
 def _draw(config: Mapping[str, Any], contests: list[Contest], device: torch.device) -> None:
-    """Draw the latency with the fewest images at once, folded where that was measured."""
+    """Draw the time of inference with the fewest images at once, folded where that was measured."""
     if not config["plot"]:
         return
-    contest = min(contests, key=lambda contest: contest.images)
+    contest = min((each for each in contests if each.task == INFERENCE), key=lambda each: each.images)
     form = "folded" if "folded" in contest.forms else contest.forms[0]
     title = f"{contest.place}, {form}\n{device_name(device)}, torch {torch.__version__}"
     for name in config["plot"]:

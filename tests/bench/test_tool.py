@@ -93,6 +93,7 @@ def test_the_command_line_measures_steps_and_makes_no_directory(tmp_path):
         (["layer", "conv=ghost", "network=2"], "network=2: must be true or false"),
         (["model", "conv=ghost", "batches=1,0"], "batches=0: must be a whole number of at least 1"),
         (["model", "conv=ghost", "input_size=[3,8]"], r"input_size=\[3, 8\]: must be channels, height and width"),
+        (["model", "conv=ghost", "input_size=[3,8,9]", "forms=onnx"], "forms=onnx,int8 need square images; eager and"),
         (["model", "conv=ghost", "plot=a.gif"], r"plot=a\.gif: must be files that end in \.png, \.svg, \.pdf"),
         (["model", "conv=ghost", "plot=/proc/self/a.png"], r"plot=/proc/self/a\.png: nothing can be written in"),
         (["model", "conv=slimconv"], "^model=cifar_resnet conv=slimconv: SlimConv2d.* can replace none of the"),
@@ -141,6 +142,16 @@ def test_networks_as_tables_json_and_pictures(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "left out: model=cifar_resnet conv=slimconv: " in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+def test_without_onnx_runtime_a_line_says_what_would_bring_it(monkeypatch, capsys):
+    monkeypatch.setattr("efficientconv.deploy.formats.find_spec", lambda name: None)
+    figures = bench(told("model", "conv=bsconv_u", "batches=1", "training=false"))
+    assert figures["contests"][0]["contenders"].keys() == {
+        f"{conv} {form}" for conv in ("standard", "bsconv_u") for form in ("eager", "folded")
+    }
+    line = 'left out: forms=onnx needs onnx, which is not installed: pip install "efficientconv[export]"'
+    assert line in capsys.readouterr().out
 
 
 def test_a_number_of_threads_holds_for_the_measurement_alone():
