@@ -10,6 +10,11 @@ from typing import Any
 from efficientconv.bench.rounds import Rounds, quartiles
 from efficientconv.bench.words import REFERENCE
 
+COPY, PRODUCT = "copy", "matrix product"
+"""The machine's own contenders, where the limit is measured too."""
+
+UNITS = {COPY: "bytes_per_second", PRODUCT: "macs_per_second"}
+
 
 def name_of(conv: str, form: str) -> str:
     """Return what a convolution in a form is called among the contenders."""
@@ -68,6 +73,7 @@ class Contest:
             "task": self.task,
             "images": self.images,
             "contenders": {name_of(*pair): self._figures(*pair) for pair in pairs},
+            "machine": {unit: self.rounds.rates[name] for name, unit in UNITS.items() if name in self.rounds.rates},
         }
 
     def _figures(self, conv: str, form: str) -> dict[str, Any]:

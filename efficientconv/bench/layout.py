@@ -8,8 +8,7 @@ from statistics import median
 from rich.console import Group
 from rich.text import Text
 
-from efficientconv.bench.contest import Contest, name_of
-from efficientconv.bench.machine import COPY, PRODUCT
+from efficientconv.bench.contest import COPY, PRODUCT, Contest, name_of
 from efficientconv.bench.rounds import FEWEST_FOR_SPREAD, quartiles
 from efficientconv.console import figures_table
 

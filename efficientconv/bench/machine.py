@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from efficientconv.bench.contest import COPY, PRODUCT
 from efficientconv.bench.rounds import Rounds, Work
 from efficientconv.layers import ConvVariant
 from efficientconv.profiling import Profile
 
-COPY, PRODUCT = "copy", "matrix product"
 SIDES = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the factors of the product, large enough for the device's full speed."""
 

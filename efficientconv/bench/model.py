@@ -23,7 +23,7 @@ from efficientconv.bench.rounds import Work, interleave_calls
 from efficientconv.bench.words import REFERENCE
 from efficientconv.layers import regularization_loss
 from efficientconv.profiling import complexity
-from efficientconv.training.malloc import give_back_freed_memory
+from efficientconv.training.malloc import give_back_freed_memory, keep_freed_memory
 
 INFERENCE, TRAINING = "inference", "training"
 
@@ -136,6 +136,7 @@ def _contest(
     macs = {name_of(*pair): complexity(entrant.network, asked.size).macs for pair, entrant in entrants.items()}
     measured = {pair: entrant for pair, entrant in entrants.items() if shows_peak and pair[1] in TORCH_FORMS}
     peaks = {name_of(*pair): added_at_peak(entrant.work.call, device) for pair, entrant in measured.items()}
+    keep_freed_memory()  # again, for what is measured next
     place = f"{asked.name}, {images} image{'' if images == 1 else 's'} at once"
     return Contest(place, task, REFERENCE, forms, convs, images, rounds, macs=macs, peaks=peaks)
 

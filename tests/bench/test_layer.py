@@ -3,6 +3,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from efficientconv.bench.contest import COPY, PRODUCT
 from efficientconv.bench.forms import Placement
 from efficientconv.bench.layer import (
     BOTH,
@@ -16,7 +17,6 @@ from efficientconv.bench.layer import (
     shapes_of,
     single_layers,
 )
-from efficientconv.bench.machine import COPY, PRODUCT
 from efficientconv.errors import UserError
 from tests.bench.conftest import told
 
@@ -57,10 +57,19 @@ def test_figures_as_plain_values(convs):
     assert (figures["place"], figures["task"], figures["images"]) == ("here", FORWARD, 2)
     found = figures["contenders"]["doconv eager"]
     assert (found["conv"], found["form"], len(found["rounds"]), len(found["ratios"])) == ("doconv", "eager", 3, 3)
+    assert figures["machine"].keys() == {"bytes_per_second", "macs_per_second"}
     low, high = found["ratio_quartiles"]
     assert low <= found["ratio"] <= high
     assert found["seconds"] == pytest.approx(2 / found["images_per_second"])
     assert "peak_memory_bytes" not in found
+
+
+@pytest.mark.gpu
+def test_layers_on_a_cuda_device(convs):
+    there = Place("there", (4, 5, 5), 2, Placement(torch.device("cuda"), torch.bfloat16, torch.channels_last), "conv")
+    for contest in measure_place(there, single_layers(convs, 4), ["eager", "folded"], ONCE):
+        assert contest.convs == ("standard", "bsconv_u", "doconv")
+        assert all(min(rates) > 0 for rates in contest.rounds.rates.values())
 
 
 class Refuses(nn.Conv2d):

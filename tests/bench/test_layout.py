@@ -1,9 +1,8 @@
 import pytest
 from rich.console import Console
 
-from efficientconv.bench.contest import Contest
+from efficientconv.bench.contest import COPY, PRODUCT, Contest
 from efficientconv.bench.layout import about, ratio_cell, table
-from efficientconv.bench.machine import COPY, PRODUCT
 from efficientconv.bench.rounds import Rounds
 
 

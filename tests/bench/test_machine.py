@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from efficientconv.bench.machine import COPY, PRODUCT, Elements, Need, elements, machine_works, needs, of_limit
+from efficientconv.bench.contest import COPY, PRODUCT
+from efficientconv.bench.machine import Elements, Need, elements, machine_works, needs, of_limit
 from efficientconv.bench.rounds import Rounds
 from efficientconv.layers import BDRConv2d, DOConv2d
 from efficientconv.profiling import complexity
