@@ -14,7 +14,6 @@ from typing import Any
 from efficientconv.errors import UserError
 from efficientconv.report.runs import Run
 from efficientconv.report.table import Report, Row
-from efficientconv.runs.directory import first_line
 
 Network = tuple[str, str, int, int]
 """The model's name and the convolution's, parameters, multiply-adds."""
@@ -43,7 +42,7 @@ def read_latencies(file: Path) -> Latencies:
         content = json.loads(file.read_text(encoding="utf-8"))
         return _latencies(content, file)
     except OSError as error:
-        raise UserError(f"bench={file}: cannot be read: {first_line(error)}") from error
+        raise UserError(f"bench={file}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         remedy = "efficientconv bench model … json=<file> writes one"
         raise UserError(f"bench={file}: not a file of efficientconv bench model; {remedy}") from error
