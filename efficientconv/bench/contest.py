@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -60,6 +61,16 @@ class Contest:
     def ratio(self, conv: str, form: str) -> float:
         """Return the median of ``ratios``."""
         return median(self.ratios(conv, form))
+
+    def spreads(self) -> list[float]:
+        """Return half of the interquartile range of each contender's ratios, as a part of the median."""
+        found = []
+        for conv, form in product(self.convs, self.forms):
+            if conv != REFERENCE and self.has(conv, form):
+                ratios = self.ratios(conv, form)
+                low, high = quartiles(ratios)
+                found.append((high - low) / 2 / median(ratios))
+        return found
 
     def seconds(self, conv: str, form: str) -> float:
         """Return the time of a call, the median of the rounds."""

@@ -12,6 +12,9 @@ from efficientconv.bench.contest import COPY, PRODUCT, Contest, name_of
 from efficientconv.bench.rounds import FEWEST_FOR_SPREAD, quartiles
 from efficientconv.console import figures_table
 
+RESTLESS = 0.1
+"""Spread, as a part of the ratio, that half of all contenders exceed only on a machine that does something else."""
+
 TIMED = 1
 """Images at once up to which a time says more than images per second."""
 
@@ -98,3 +101,11 @@ def about(rounds: int, seconds: float) -> str:
     """Say how the figures were found."""
     spread = "; ±: half of the interquartile range" if rounds >= FEWEST_FOR_SPREAD else ""
     return f"medians of {rounds} rounds in alternating order, at least {1e3 * seconds:g} ms each{spread}"
+
+
+def warning(contests: Sequence[Contest]) -> str | None:
+    """Say that the machine was not quiet, where the rounds tell so."""
+    spreads = [spread for contest in contests for spread in contest.spreads()]
+    if not spreads or median(spreads) <= RESTLESS:
+        return None
+    return f"the ratios of half of all contenders spread by ±{median(spreads):.0%} and more: measure on a quiet machine"

@@ -16,7 +16,7 @@ from efficientconv.bench import picture
 from efficientconv.bench.contest import Contest
 from efficientconv.bench.forms import FORMS, ONNX_FORMS, TORCH_FORMS, Placement, onnx_problem, require_forms
 from efficientconv.bench.layer import Candidates, Pace, Place, measure_place, shapes_of, single_layers
-from efficientconv.bench.layout import about, table
+from efficientconv.bench.layout import about, table, warning
 from efficientconv.bench.model import INFERENCE, Network, Questions, formats_of, measure_models
 from efficientconv.bench.words import REFERENCE
 from efficientconv.compose import create_model
@@ -231,4 +231,6 @@ def _ended(screen: Console, contests: list[Contest], left_out: list[str]) -> dic
         raise UserError(lines[0])
     for line in lines:
         screen.print(Text(f"left out: {line}"), soft_wrap=True)
+    if note := warning(contests):
+        screen.print(Text(note))
     return {"contests": [contest.to_dict() for contest in contests], "left_out": lines}

@@ -2,7 +2,7 @@ import pytest
 from rich.console import Console
 
 from efficientconv.bench.contest import COPY, PRODUCT, Contest
-from efficientconv.bench.layout import about, ratio_cell, table
+from efficientconv.bench.layout import about, ratio_cell, table, warning
 from efficientconv.bench.rounds import Rounds
 
 
@@ -57,3 +57,16 @@ def test_ratios():
 def test_how_the_figures_were_found(rounds, ends):
     assert about(rounds, 0.02).startswith(f"medians of {rounds} rounds in alternating order")
     assert about(rounds, 0.02).endswith(ends)
+
+
+def test_a_machine_that_is_not_quiet():
+    steady = contest("forward", ("eager",), {"standard eager": 1.0, "other eager": 2.0})
+    assert steady.spreads() == [0.0]
+    assert warning([steady]) is None
+    steady.rounds.rates["other eager"] = [1.0, 2.0, 3.0]
+    restless = steady.spreads()[0]
+    assert 0.2 < restless < 0.3
+    assert warning([steady]) == (
+        f"the ratios of half of all contenders spread by ±{restless:.0%} and more: measure on a quiet machine"
+    )
+    assert warning([contest("forward", ("eager",), {"standard eager": 1.0})]) is None
