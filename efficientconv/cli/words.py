@@ -12,7 +12,7 @@ def plain_words(words: Sequence[str]) -> list[str]:
 
 
 def first_words(*keys: str) -> Callable[[Sequence[str]], list[str]]:
-    """Let first words without ``=`` stand for ``key=word``: ``bench step`` → ``action=step``.
+    """Let first words without ``=`` stand for ``key=word``: ``sweep status`` → ``action=status``.
 
     Args:
         keys: of the first word, the second, and so on.
@@ -40,6 +40,13 @@ def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:
 def data_additions(words: Sequence[str]) -> list[str]:
     """Make a key of the data an addition: the run's own data is the default, which is an empty group here."""
     return [f"++{word}" if word.startswith("data.") else word for word in words]
+
+
+def bench_words(words: Sequence[str]) -> list[str]:
+    """Take the action and files of words without ``=``, and compose each convolution by itself."""
+    from efficientconv.bench.words import hydra_words
+
+    return hydra_words(words)
 
 
 def report_words(words: Sequence[str]) -> list[str]:
