@@ -23,7 +23,8 @@ import efficientconv
 from efficientconv.errors import UserError
 from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.runs.finished import standing, wanted
+from efficientconv.runs.finished import OF_SWEEPS, standing, wanted
+from efficientconv.runs.names import split_override
 
 FILE = "jobs.json"
 
@@ -115,10 +116,10 @@ class SweepDirectory:
             HydraException: a job does not compose.
             MissingMandatoryValue: a value that has to be given was not.
         """
-        known = {tuple(each["overrides"]): self._job(**each) for each in self._known.values() if each["mark"] == mark}
+        known = {_asked(each["overrides"]): self._job(**each) for each in self._known.values() if each["mark"] == mark}
         found, left, new = [], [], {}
         for overrides in batch:
-            job = known.get(tuple(overrides))
+            job = known.get(_asked(overrides))
             done = job is not None and job.status == "done"
             if job is None or (job.difference and not done):
                 job, done = self._composed(overrides, compose)
@@ -151,6 +152,11 @@ class SweepDirectory:
         with FileLock(self.path / f".{FILE}.lock"):
             self._known = self._read() | new
             RunDirectory(self.path).write_json(FILE, self._known)
+
+
+def _asked(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides that say what a job is, and not where it is run."""
+    return tuple(word for word in overrides if split_override(word)[0].partition(".")[0] not in OF_SWEEPS)
 
 
 def _name_and_wanted(config: DictConfig) -> tuple[str, dict[str, Any]]:
