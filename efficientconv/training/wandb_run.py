@@ -105,9 +105,10 @@ class WandbRun(WandbLogger):
             closing.join(timeout=2 * seconds)  # W&B's own timeout does not hold for tables
         finally:
             if closing.is_alive():
-                self.is_synced, self.has_failed = False, True  # what the thread says from now on is no news
                 log.warning("W&B: did not take the end of the run within %g s", 2 * seconds)
-                abandon_service()
+                self.is_synced, self.has_failed = False, True  # what the thread says from now on is no news
+            if self.has_failed:
+                leave_behind()
 
     def _close(self, summary: Mapping[str, Any]) -> None:
         is_done = summary["status"] == "done"
@@ -137,15 +138,30 @@ class WandbRun(WandbLogger):
         return shlex.join(["wandb", "sync", *map(_as_given, folders)]) if folders else None
 
 
-def abandon_service() -> None:
-    """Kill the process by which W&B talks to its server, for which the end of this process would wait."""
+def leave_behind() -> None:
+    """Let this process end without waiting for the one by which W&B talks to its server, and which ends then too."""
+    import wandb
+
+    global _ask_again_at
+    _ask_again_at = time.monotonic() + ASK_AGAIN_AFTER
+    connection = wandb.setup()._connection
+    if connection is not None and connection._cleanup is not None:
+        connection._cleanup()  # takes its hook from those that run at the end of this process
+
+
+def start_anew() -> None:
+    """Leave the process by which W&B talks to its server, which holds the id of a run that could not begin.
+
+    It is killed where this process has started it; another one's, which W&B finds by a variable, is not used again.
+    """
     import wandb
 
     connection = wandb.setup()._connection
     if connection is not None and connection._proc is not None:
         connection._proc._process.kill()
-    with suppress(Exception):  # nobody hears the farewell
+    with suppress(Exception, SystemExit):  # with which W&B passes on how its process has ended
         wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 def _waits(file: Path) -> bool:
@@ -222,7 +238,7 @@ def _begin(wanted: Mapping[str, Any], offline: bool) -> Any:
             except wandb.errors.CommError as error:
                 log.warning("W&B: %s; the run goes on offline", first_line(error))
                 _ask_again_at = time.monotonic() + ASK_AGAIN_AFTER
-                abandon_service()  # which still holds the run's id, and asks on
+                start_anew()
         return wandb.init(**wanted, mode="offline", reinit="finish_previous", settings=_settings(silent=True))
     except Exception as error:
         raise UserError(

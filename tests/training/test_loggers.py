@@ -109,8 +109,9 @@ def test_tensorboard_has_one_validation_an_epoch_and_the_best_beside_the_configu
 
 @pytest.mark.parametrize(("error", "status"), [(Interrupted(2), '"interrupted"'), (OSError(), '"failed"')])
 def test_a_single_run_has_no_group_and_its_bad_end_is_known(tmp_path, error, status):
-    run = RunDirectory(tmp_path / "single")
-    with pytest.raises(type(error)), open_loggers(configuration(), run, Replaced()):
+    run, config = RunDirectory(tmp_path / "single"), configuration()
+    run.write_config(config)
+    with pytest.raises(type(error)), open_loggers(config, run, Replaced()):
         raise error
     records = wandb_records(run)
     assert {record.run.run_group for record in records if record.HasField("run")} == {""}
