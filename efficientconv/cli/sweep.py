@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from efficientconv.cli.ending import wants_traceback
 from efficientconv.errors import UserError
+from efficientconv.report.closing import print_report
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.same_result import gives_same_result
 
@@ -79,6 +80,7 @@ class ClosingTable(Callback):
         shutil.rmtree(self.folder)
         rows = [_row(job) for job in jobs]
         _print(rows)
+        print_report(self.folder.parent)
         failed = [name for name, status, _ in rows if status == "failed"]
         if failed:
             print(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}", file=sys.stderr)

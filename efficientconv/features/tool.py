@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from efficientconv.atomic import replaced_whole
 from efficientconv.console import console
@@ -67,9 +67,9 @@ def names(runs: Sequence[TrainedRun]) -> list[str]:
 
 
 def _table(found: Sequence[FeatureMaps], similarities: Sequence[Similarity]) -> Table:
-    headers = ("run", "stage", "maps", "of them zero", "mean cosine similarity", f"pairs at {ALIKE} and above")
+    headers = ("stage", "maps", "of them zero", "mean cosine similarity", f"pairs at {ALIKE} and above")
     title = f"{len(found[0].images)} test images"
-    table = Table(*headers, title=title, title_justify="left")
+    table = Table(Column("run", overflow="fold"), *headers, title=title, title_justify="left")
     for each, alike in zip(found, similarities, strict=True):
         size = f"{each.maps.shape[1]} of {each.maps.shape[2]}×{each.maps.shape[3]}"
         table.add_row(each.run, each.stage, size, f"{alike.dead:.1f}", f"{alike.mean:.4f}", f"{alike.alike:.2%}")

@@ -39,7 +39,7 @@ def run_tags(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
 
 def _options(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the option of each group; of timm and torchvision it is the network's name that tells."""
-    options = {group: str(config["choices"].get(group)) for group in GROUPS}
+    options = {group: str(config["choices"][group]) for group in GROUPS if config["choices"].get(group)}
     named = config["model"].get("name")
     return options | ({"model": f"{options['model']}.{named}"} if named else {})
 

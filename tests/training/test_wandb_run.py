@@ -47,9 +47,8 @@ def iter_until(lines, beginning):
             return
 
 
-@pytest.mark.parametrize(
-    "mode", [HANG, pytest.param(FAIL, marks=pytest.mark.slow), pytest.param(None, marks=pytest.mark.slow, id="refuse")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [HANG, FAIL, pytest.param(None, id="refuse")])
 def test_a_run_whose_server_does_not_answer_goes_on_offline(tmp_path, mode):
     path = tmp_path / "run"
     with serving(mode) if mode else nullcontext() as server:
@@ -62,7 +61,8 @@ def test_a_run_whose_server_does_not_answer_goes_on_offline(tmp_path, mode):
     assert RunDirectory(path).read_summary()["wandb_url"] is None
 
 
-@pytest.mark.parametrize("mode", [HANG, pytest.param(FAIL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [HANG, FAIL])
 def test_a_run_whose_server_stops_to_answer_ends_all_the_same(tmp_path, mode):
     path = tmp_path / "run"
     with serving(SERVE) as server:
