@@ -1,5 +1,7 @@
 """``efficientconv features`` on a trained run: numbers, the picture, and what it refuses."""
 
+import shutil
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -8,9 +10,15 @@ from efficientconv.deploy.trained import TrainedRun
 from efficientconv.errors import UserError
 from efficientconv.features.maps import read_maps
 from efficientconv.features.tool import features
+from efficientconv.runs.directory import RunDirectory
 from tests.deploy.conftest import tool_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
+
+
+@pytest.fixture
+def trained(finished_run, tmp_path):
+    return RunDirectory(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 def config(*runs, **settings):
