@@ -84,7 +84,7 @@ def build_workspace(runs: Sequence[Run], sweep: str, entity: str, project: str) 
             ws.Section(name="What it depends on", panels=_dependence(wr, keys), is_open=True),
         ],
         runset_settings=ws.RunsetSettings(
-            filters=[expr.Metric("Group") == (runs[0].config["logger"]["wandb"]["group"] or sweep)],
+            filters=expr.And(expr.Metric("Group") == (runs[0].config["logger"]["wandb"]["group"] or sweep)),
             order=[expr.Ordering(expr.Summary(TOP1), ascending=False)],
             pinned_columns=pinned,
         ),

@@ -250,5 +250,7 @@ def _settings(silent: bool) -> Any:
     """Return W&B's settings: our patience where the user has not said theirs, and on the screen warnings at most."""
     import wandb
 
-    patience = {name: value for name, value in PATIENCE.items() if f"WANDB_{name.upper()}" not in os.environ}
+    patience: dict[str, Any] = {
+        name: value for name, value in PATIENCE.items() if f"WANDB_{name.upper()}" not in os.environ
+    }
     return wandb.Settings(**patience, finish_timeout_raises=True, quiet=True, show_info=False, silent=silent)

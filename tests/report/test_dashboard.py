@@ -8,6 +8,8 @@ from efficientconv.errors import UserError
 from efficientconv.report import dashboard
 from tests.report.conftest import Runs
 
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")  # of W&B's own library
+
 WANDB = ("logger=wandb", "logger.wandb.entity=me")
 
 
@@ -67,7 +69,7 @@ def test_where_wandb_takes_it_its_address_is_printed(outputs, monkeypatch, capsy
     from wandb_workspaces.workspaces import Workspace
 
     saved = []
-    monkeypatch.setattr(Workspace, "save", saved.append)
+    monkeypatch.setattr(Workspace, "save", lambda self: saved.append(self))
     monkeypatch.setattr(Workspace, "url", "https://wandb.example/me/theirs?nw=1")
     dashboard.run(config(outputs, offline=False, project="theirs"))
     assert capsys.readouterr().out == "https://wandb.example/me/theirs?nw=1\n"

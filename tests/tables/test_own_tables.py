@@ -39,6 +39,5 @@ def test_a_mistake_in_it_names_its_file(command, tmp_path):  # noqa: F811
     file.write_text(yaml.safe_dump(TABLE))  # whose convolution is not there
     told = command("tables", "mine", "--config-dir", "conf")
     assert told.status == 1
-    assert told.stderr.startswith(
-        f"{file}: row 'mine': ['model=lenet_doconv_sample', 'conv=mine'] does not compose: conv=mine: "
-    )
+    reason = "['model=lenet_doconv_sample', 'conv=mine'] does not compose: conv=mine: there is no such conv; nearest"
+    assert told.stderr.startswith(f"{file}: row 'mine': {reason}")

@@ -102,7 +102,8 @@ def test_validation_reaches_wandb_once_an_epoch(run):
 
 def test_at_the_end_wandb_has_the_mistakes_and_the_replaced_convolutions(run):
     found = {name(item) for record in wandb_records(run) for item in record.history.item}
-    assert {"replaced", "test/confusion_table", "test/accuracy_by_class_table", "test/surest_mistakes"} <= found
+    shown = ("replaced", "test/confusion_table", "test/accuracy_by_class_table", "test/surest_mistakes")
+    assert {f"{key}/_type" for key in shown} <= found
     pictures = (run.path / "wandb").glob("offline-run-*/files/media/images/test/surest_mistakes_*.png")
     assert len(list(pictures)) == SHOWN
 
@@ -157,7 +158,7 @@ def test_a_single_run_has_no_group_and_its_bad_end_is_known(tmp_path, error, sta
 
 @pytest.fixture
 def killed_and_resumed(tmp_path, monkeypatch):
-    """A run that stops without a word behind its last checkpoint, at step 5 of 6, and goes on from step 4."""
+    """A run that stops without a word behind its last checkpoint, behind step 6 of 6, and goes on from step 3."""
     monkeypatch.setattr(Checkpoints, "_save", save_in_first_epoch_alone)
     run, config = RunDirectory(tmp_path / "run"), configuration("trainer.log_every_n_steps=1")
     config["logger"] |= resolved("logger=tensorboard")["logger"]
@@ -183,7 +184,13 @@ def test_a_resumed_run_logs_nothing_twice(killed_and_resumed):
     run = killed_and_resumed
     records = [record for folder in offline_folders(run) for record in records_of(folder)]
     rows = [{name(item): item.value_json for item in record.history.item} for record in records]
-    for metric, steps in {"step/loss": [1, 2, 3, 4, 5, 6], "val/top1": [3, 6], "test/confusion_table": [6]}.items():
+    logged = {
+        "step/loss": [1, 2, 3, 4, 5, 6],
+        "val/top1": [3, 6],
+        "replaced/_type": [0],
+        "test/confusion_table/_type": [6],
+    }
+    for metric, steps in logged.items():
         assert [int(row["trainer/global_step"]) for row in rows if metric in row] == steps
     events = EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()

@@ -1,18 +1,26 @@
-"""A W&B server that refuses, hangs or fails, at the start or in between: real processes, which train all the same."""
+"""A W&B server that refuses, hangs or fails, at the start or in between: real processes, which train all the same.
+
+And what becomes of checkpoints and failures, without a server.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.training.wandb_run import wandb_logger
+from efficientconv.training.evaluate import evaluate
+from efficientconv.training.wandb_run import WandbRun, wandb_logger
 from tests.training.conftest import TINY, resolved
 from tests.training.wandb_server import FAIL, HANG, SERVE, serving
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 
 ROOT = Path(__file__).parents[2]
 REFUSED = "http://127.0.0.1:9"  # the port of a service that no machine has
@@ -82,3 +90,56 @@ def test_an_unknown_choice_of_checkpoints_is_refused(tmp_path):
     run.write_config(resolved())
     with pytest.raises(UserError, match=r"logger\.wandb\.log_model=all: must be true, best or false"):
         wandb_logger(run, "project", None, None, offline=True, log_model="all")
+
+
+class Experiment:
+    """Stands in for W&B's run: keeps the artifacts that it is given."""
+
+    id, project, offline, summary = "1d", "project", False, {}
+    settings = SimpleNamespace(finish_timeout=10, sync_dir="wandb/run-1d")
+
+    def __init__(self):
+        self.artifacts, self.exit_code = {}, None
+
+    def log_artifact(self, artifact, aliases):
+        self.artifacts[artifact.name] = (artifact, aliases)
+
+    def finish(self, exit_code):
+        self.exit_code = exit_code
+
+
+@pytest.mark.parametrize(("log_model", "names"), [(True, ["last", "best"]), ("best", ["best"])])
+def test_the_artifact_of_a_finished_run_is_a_run_directory(trained, tmp_path, log_model, names):
+    experiment = Experiment()
+    WandbRun(experiment, trained, log_model).close(trained.read_summary())
+    artifact, aliases = experiment.artifacts["model-1d"]
+    assert (artifact.type, aliases, experiment.exit_code) == ("model", ["latest", *names], 0)
+    assert artifact.metadata["top1"] == trained.read_summary()["best"]["top1"]
+    for name, entry in artifact.manifest.entries.items():
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(entry.local_path, tmp_path / "copy" / name)
+    cpu = {"accelerator": "cpu", "devices": 1, "precision": "auto"}
+    figures = evaluate(RunDirectory(tmp_path / "copy"), cpu, weights=names[-1])
+    assert figures["top1"] == pytest.approx(trained.read_summary()["best"]["top1"])
+    assert (tmp_path / "copy/checkpoints/last.ckpt").exists() == ("last" in names)
+
+
+@pytest.mark.parametrize(("log_model", "status", "code"), [(False, "done", 0), (True, "failed", 1)])
+def test_no_artifact_of_a_run_that_is_not_done_or_not_asked_for(trained, log_model, status, code):
+    experiment = Experiment()
+    WandbRun(experiment, trained, log_model).close(trained.read_summary() | {"status": status})
+    assert (experiment.artifacts, experiment.exit_code) == ({}, code)
+
+
+def test_what_fails_in_wandb_is_told_once_and_stops_nothing(trained, caplog):
+    def fail(*args, **settings):
+        raise ConnectionError("gone\naway")
+
+    experiment = Experiment()
+    experiment.log = experiment.finish = fail
+    logger = WandbRun(experiment, trained, False)
+    for step in (1, 2):
+        logger.log_metrics({"loss": 1.0}, step)
+    logger.close(trained.read_summary())
+    assert caplog.messages == ["W&B: gone; training goes on"]
+    assert logger.sync_line() == "wandb sync wandb/run-1d"

@@ -76,7 +76,7 @@ def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
         HydraException: the overrides do not compose.
         OmegaConfBaseException: likewise.
     """
-    return _plain(_composed("train", overrides), ["data"])["data"]
+    return _plain(_composed("train", [*searchpath(), *overrides]), ["data"])["data"]
 
 
 def row_error(table: Table, row: Row, text: str) -> UserError:
@@ -92,22 +92,30 @@ def _reason(overrides: Sequence[str], error: Exception, tool: str) -> str:
     return f"{list(overrides)} does not compose: {one_line(error, tool, overrides)}"
 
 
-@cache
 def _network(overrides: tuple[str, ...]) -> str:
-    return json.dumps(_plain(_composed("profile", overrides), NETWORK))
+    return _network_of((*searchpath(), *overrides))
 
 
 @cache
+def _network_of(words: tuple[str, ...]) -> str:
+    return json.dumps(_plain(_composed("profile", words), NETWORK))
+
+
 def _training(overrides: tuple[str, ...]) -> str:
-    config = _composed("train", overrides)
+    return _training_of((*searchpath(), *overrides))
+
+
+@cache
+def _training_of(words: tuple[str, ...]) -> str:
+    config = _composed("train", words)
     choices = {group: option for group, option in config.hydra.runtime.choices.items() if group in TRAINING}
     return json.dumps(_plain(config, TRAINING) | {"choices": choices})
 
 
-def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
+def _composed(root: str, words: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()  # the instance of the command line's own job, if any, has done its work
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(root, overrides=[*searchpath(), *overrides], return_hydra_config=True)
+        return compose(root, overrides=list(words), return_hydra_config=True)
 
 
 def _plain(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
