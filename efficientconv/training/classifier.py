@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
-from efficientconv.training.optim import Schedule, ScheduledRate, constant, parameter_groups
+from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups
 from efficientconv.training.progress import StepSums, TrainSums
 from efficientconv.training.stopping import of_all_ranks
 
@@ -140,6 +140,7 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer and its schedule, which steps with every optimizer step."""
         optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias))
+        fuse_on_cpu(optimizer)
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = ScheduledRate(optimizer, self.schedule, total_steps, self.trainer.max_epochs or 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
