@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 
 from efficientconv.cli.ending import wants_traceback
 from efficientconv.errors import UserError
-from efficientconv.report.closing import print_report
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.same_result import gives_same_result
 
@@ -80,11 +79,17 @@ class ClosingTable(Callback):
         shutil.rmtree(self.folder)
         rows = [_row(job) for job in jobs]
         _print(rows)
-        print_report(self.folder.parent)
+        _report(self.folder.parent)
         failed = [name for name, status, _ in rows if status == "failed"]
         if failed:
             print(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}", file=sys.stderr)
             raise SystemExit(1)
+
+
+def _report(folder: Path) -> None:
+    from efficientconv.report.closing import print_report  # SciPy: not before a sweep has ended
+
+    print_report(folder)
 
 
 def _row(job: dict[str, Any]) -> tuple[str, str, float | None]:
