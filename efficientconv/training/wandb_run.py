@@ -29,7 +29,7 @@ from efficientconv.training.wandb_words import run_name, run_tags
 
 log = logging.getLogger(__name__)
 
-PATIENCE = {"init_timeout": 15, "finish_timeout": 30}
+PATIENCE = {"init_timeout": 15, "finish_timeout": 25}
 """Seconds that W&B may take to begin a run, to be given what comes at its end, and to upload the rest."""
 
 ASK_AGAIN_AFTER = 600
@@ -37,6 +37,7 @@ ASK_AGAIN_AFTER = 600
 
 SUMMARY = ("status", "epochs", "best", "last", "test")  # of summary.json, for W&B's table of runs
 RUN_FILES = ("config.yaml", "summary.json", "replaced.json")  # that make an artifact a run directory
+SECONDS_TO_ANSWER = 3  # behind a timeout of W&B's own
 LogModel = bool | Literal["best"]
 
 _ask_again_at = 0.0
@@ -97,28 +98,38 @@ class WandbRun(WandbLogger):
         Args:
             summary: the content of summary.json, with the status that the run ends with.
         """
-        self.summarize({name: summary.get(name) for name in SUMMARY})
-        seconds = self.experiment.settings.finish_timeout
-        closing = Thread(target=self._close, args=(summary,), daemon=True)
-        closing.start()
-        try:
-            closing.join(timeout=2 * seconds)  # W&B's own timeout does not hold for tables
-        finally:
-            if closing.is_alive():
-                log.warning("W&B: did not take the end of the run within %g s", 2 * seconds)
-                self.is_synced, self.has_failed = False, True  # what the thread says from now on is no news
-            if self.has_failed:
-                leave_behind()
-
-    def _close(self, summary: Mapping[str, Any]) -> None:
         is_done = summary["status"] == "done"
+        self.summarize({name: summary.get(name) for name in SUMMARY})
         if is_done and self.log_checkpoints:
             self.at_the_end(lambda: self._upload_model(summary))
-        for say in self.last_words if is_done else ():
+        try:
+            if is_done:
+                self._within_patience(self._say_last_words)
+            self._within_patience(lambda: self.experiment.finish(exit_code=0 if is_done else 1))  # writes to disk too
+        finally:
+            if not self.is_synced and not self.experiment.offline:
+                leave_behind()
+
+    def _say_last_words(self) -> None:
+        for say in self.last_words:
             with self.unharmed():
                 say()
-        with self.unharmed():
-            self.experiment.finish(exit_code=0 if is_done else 1)
+
+    def _within_patience(self, do: Callable[[], None]) -> None:
+        """Do something in W&B, and go on without it where that takes too long: its own timeout does not always hold."""
+        seconds = self.experiment.settings.finish_timeout
+
+        def safely() -> None:
+            with self.unharmed():
+                do()
+
+        doing = Thread(target=safely, daemon=True)
+        doing.start()
+        doing.join(timeout=seconds + SECONDS_TO_ANSWER)
+        if doing.is_alive():
+            if not self.has_failed:
+                log.warning("W&B: did not take the end of the run within %g s", seconds + SECONDS_TO_ANSWER)
+            self.is_synced, self.has_failed = False, True  # what the thread says from now on is no news
 
     def _upload_model(self, summary: Mapping[str, Any]) -> None:
         """Upload the checkpoints beside the run's files: ``eval.py run=<the artifact's folder>`` evaluates them."""
