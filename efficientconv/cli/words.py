@@ -10,17 +10,6 @@ def plain_words(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def first_word(key: str) -> Callable[[Sequence[str]], list[str]]:
-    """Let a first word without ``=`` stand for ``key=word``: ``bench step`` → ``action=step``."""
-
-    def words_of(words: Sequence[str]) -> list[str]:
-        if words and "=" not in words[0]:
-            return [f"{key}={quoted(words[0])}", *words[1:]]
-        return list(words)
-
-    return words_of
-
-
 def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:
     """Let words without ``=`` be the list ``key``: ``report one two`` → ``runs=["one","two"]``."""
 
@@ -47,6 +36,13 @@ def list_of_paths(key: str) -> Callable[[Sequence[str]], list[str]]:
         return [prefix + list_value(word[len(prefix) :]) if word.startswith(prefix) else word for word in words]
 
     return words_of
+
+
+def bench_words(words: Sequence[str]) -> list[str]:
+    """Take the action and files of words without ``=``, and compose each convolution by itself."""
+    from efficientconv.bench.words import hydra_words
+
+    return hydra_words(words)
 
 
 def report_words(words: Sequence[str]) -> list[str]:
