@@ -79,10 +79,17 @@ class ClosingTable(Callback):
         shutil.rmtree(self.folder)
         rows = [_row(job) for job in jobs]
         _print(rows)
+        _report(self.folder.parent)
         failed = [name for name, status, _ in rows if status == "failed"]
         if failed:
             print(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}", file=sys.stderr)
             raise SystemExit(1)
+
+
+def _report(folder: Path) -> None:
+    from efficientconv.report.closing import print_report  # SciPy: not before a sweep has ended
+
+    print_report(folder)
 
 
 def _row(job: dict[str, Any]) -> tuple[str, str, float | None]:

@@ -164,6 +164,14 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def steps_done(run: RunDirectory) -> int:
+    """Return the optimizer steps behind which a run goes on: those of its last checkpoint, 0 where there is none."""
+    file = run.checkpoint("last")
+    if not file.exists():
+        return 0
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)["global_step"]  # leaves the weights there
+
+
 def _reason(error: Exception) -> str:
     """Say why a checkpoint was not read, without torch's advice to read it unsafely."""
     found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class) (\S+)", str(error))

@@ -228,18 +228,25 @@ def one_device(settings: Mapping[str, Any]) -> Any:
     return 1
 
 
-def _score(model: nn.Module, num_classes: int, dataset: Any, trainer: Mapping[str, Any]) -> dict[str, float]:
-    require_device(trainer["accelerator"])
-    classifier = Classifier(model, num_classes)
-    runner = Trainer(
-        accelerator=trainer["accelerator"],
-        devices=one_device(trainer),
+def evaluation_trainer(settings: Mapping[str, Any]) -> Trainer:
+    """Build a trainer that evaluates on one device, in one process, and writes nothing.
+
+    Args:
+        settings: device settings, as ``configs/trainer/default.yaml`` names them.
+    """
+    require_device(settings["accelerator"])
+    return Trainer(
+        accelerator=settings["accelerator"],
+        devices=one_device(settings),
         plugins=[LightningEnvironment()],  # one process, whoever has started it
-        precision=resolve_precision(trainer["precision"], trainer["accelerator"]),
+        precision=resolve_precision(settings["precision"], settings["accelerator"]),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    (values,) = runner.test(classifier, datamodule=dataset, verbose=False)
+
+
+def _score(model: nn.Module, num_classes: int, dataset: Any, trainer: Mapping[str, Any]) -> dict[str, float]:
+    (values,) = evaluation_trainer(trainer).test(Classifier(model, num_classes), datamodule=dataset, verbose=False)
     return {name.removeprefix("test/"): value for name, value in values.items()}

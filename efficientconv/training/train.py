@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from filelock import FileLock
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 
 from efficientconv.compose import ReplacementReport
 from efficientconv.console import console
@@ -27,14 +29,16 @@ from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.ddp import as_started, device_count, run_ranks
 from efficientconv.training.lightning_patches import silence_lightning
-from efficientconv.training.loggers import open_loggers
+from efficientconv.training.loggers import open_loggers, sync_lines
 from efficientconv.training.memory_format import use_channels_last
+from efficientconv.training.mistakes import find_mistakes, log_mistakes
 from efficientconv.training.precision import require_possible, uses_cuda
 from efficientconv.training.provenance import software
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.settings import require_sensible
 from efficientconv.training.stopping import StopRequest
 from efficientconv.training.summary_table import evaluation_line, resume_line, summary_table
+from efficientconv.training.wandb_run import WandbRun
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +145,11 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
             trainer.fit(classifier, datamodule=data, ckpt_path=last, weights_only=True)
         figures = recorder.figures() | test_figures(trainer, classifier, data, run)
         summary = run.update_summary(status="done", bad_images=data.bad_images, **figures)
+        show_mistakes(loggers, classifier, data, run, config["trainer"])
     console().print(summary_table(run, summary, data.evaluated_on))
     console().print(evaluation_line(run, config), soft_wrap=True)
+    for line in sync_lines(loggers):
+        console().print(line, soft_wrap=True)
     return recorder.best.get("top1")
 
 
@@ -177,6 +184,24 @@ def test_figures(trainer: Trainer, classifier: Classifier, data: ImageData, run:
     if data.evaluated_on == "test":
         return {}
     trainer.strategy.barrier()  # until the first rank has put the checkpoint in its place
-    classifier.load_state_dict(read_checkpoint(run.checkpoint("last"))["state_dict"])
+    load_last(classifier, run)
     (figures,) = trainer.test(classifier, datamodule=data, verbose=False)
     return {"test": {name.removeprefix("test/"): value for name, value in figures.items()}}
+
+
+def show_mistakes(
+    loggers: Sequence[Logger], classifier: Classifier, data: ImageData, run: RunDirectory, trainer: Mapping[str, Any]
+) -> None:
+    """Let W&B, where it is a logger, show what the finished network gets wrong on the test images."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            steps = load_last(classifier, run)
+            mistakes = find_mistakes(classifier, data, trainer)
+            logger.at_the_end(partial(log_mistakes, logger, mistakes, data, steps))
+
+
+def load_last(classifier: Classifier, run: RunDirectory) -> int:
+    """Load the weights of last.ckpt; return the optimizer steps that they took."""
+    checkpoint = read_checkpoint(run.checkpoint("last"))
+    classifier.load_state_dict(checkpoint["state_dict"])
+    return checkpoint["global_step"]
