@@ -24,6 +24,7 @@ from efficientconv.training.build import build_callbacks, build_classifier, buil
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.ddp import as_started, device_count, run_ranks
+from efficientconv.training.evaluate import score
 from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.loggers import open_loggers
 from efficientconv.training.memory_format import use_channels_last
@@ -134,6 +135,8 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
     teacher = kept_teacher(config, data, run) if last else find_teacher(config, network, data, run)
     classifier = build_classifier(config, data, network.model, teacher)
     announce(network, run, data)
+    if network.init_from and run.writable and config["trainer"]["limit_val_batches"]:
+        run.update_summary(at_start=score_at_start(network, data, config["trainer"]))
     recorder = Recorder(run)
     callbacks = build_callbacks(config, run, stop, recorder)
     with open_loggers(config, run, network.report) as loggers:
@@ -171,6 +174,15 @@ def announce(network: Network, run: RunDirectory, data: ImageData) -> None:
         evaluated_on=data.evaluated_on,
         **({"init_from": network.init_from} if network.init_from else {}),
     )
+
+
+def score_at_start(network: Network, data: ImageData, settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a network with weights from elsewhere scores before it is trained, and log it."""
+    figures = score(network.model, data, {**settings, "devices": 1, "num_nodes": 1}, stage="validate")
+    log.info(
+        "before training: loss %.3f, top-1 %.2f%% on %s", figures["loss"], 100 * figures["top1"], data.evaluated_on
+    )
+    return figures
 
 
 def test_figures(trainer: Trainer, classifier: Classifier, data: ImageData, run: RunDirectory) -> dict[str, Any]:
