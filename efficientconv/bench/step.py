@@ -28,7 +28,6 @@ from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.build import build_callbacks, build_classifier, build_trainer
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.cuda_graphs import GraphedLoss
-from efficientconv.training.network import build_network
 from efficientconv.training.optim import ScheduledRate, parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
@@ -83,8 +82,8 @@ def measure_steps(config: Mapping[str, Any], data: ImageData, *, steps: int, rou
     if settings["precision"] not in AUTOCAST:
         raise UserError(f"trainer.precision={settings['precision']}: bench step knows {', '.join(AUTOCAST)}")
     config = dict(config) | {"trainer": settings}
-    classifier, bare = (build_classifier(config, data, build_network(config, data).model) for _ in range(2))
-    turns = Turns(bare, data)
+    classifier, _ = build_classifier(config, data)
+    turns = Turns(build_classifier(config, data)[0], data)
     with TemporaryDirectory() as folder, StopRequest() as stop:
         run = RunDirectory(folder)
         callbacks = [turns, *build_callbacks(config, run, stop, Recorder(run))]

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
+from efficientconv.compose import ReplacementReport
 from efficientconv.datasets import ImageData
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import RandomState
@@ -23,6 +24,7 @@ from efficientconv.training.freezing import freeze
 from efficientconv.training.lightning_patches import skip_sigterm_broadcast
 from efficientconv.training.malloc import keep_freed_memory
 from efficientconv.training.memory_format import use_channels_last
+from efficientconv.training.network import Network, build_network
 from efficientconv.training.precision import allow_tf32, resolve_precision, uses_cuda
 from efficientconv.training.progress import Monitor
 from efficientconv.training.recorder import Recorder
@@ -42,20 +44,21 @@ def open_data(node: Mapping[str, Any]) -> ImageData:
 
 
 def build_classifier(
-    config: Mapping[str, Any], data: ImageData, model: nn.Module, teacher: nn.Module | None = None
-) -> Classifier:
-    """Wrap a network with its recipe.
+    config: Mapping[str, Any], data: ImageData, network: Network | None = None, teacher: nn.Module | None = None
+) -> tuple[Classifier, ReplacementReport]:
+    """Compose the network with its convolution, and wrap it with its recipe.
 
     Args:
         config: the resolved configuration.
         data: the data set, set up.
-        model: the network, whose parts that ``freeze`` names stop training.
+        network: what training begins with; None builds it of ``config``.
         teacher: to learn from as well; None for the labels alone.
 
     Raises:
-        UserError: a setting that does not fit the network or the device.
+        UserError: a setting that does not fit the network or the device, or see `build_network`.
     """
-    freeze(model, config.get("freeze") or ())
+    network = network or build_network(config, data)
+    freeze(network.model, config.get("freeze") or ())
     on_cuda = uses_cuda(config["trainer"]["accelerator"])
     if config["cuda_graphs"]:
         require_graphs_possible(config["trainer"], on_cuda)
@@ -63,8 +66,8 @@ def build_classifier(
     node = {
         "recipe": {name: recipe[name] for name in RECIPE_TO_CLASSIFIER if name in recipe}
     }  # so errors name its keys
-    return Classifier(
-        model,
+    classifier = Classifier(
+        network.model,
         data.num_classes,
         regularization_weight=config["conv"]["regularization_weight"],
         distillation=None if teacher is None else Distillation(teacher, **recipe["distillation"]),
@@ -73,6 +76,7 @@ def build_classifier(
         cuda_graphs=config["cuda_graphs"],
         **instantiate(node, _convert_="all")["recipe"],
     )
+    return classifier, network.report
 
 
 def build_callbacks(

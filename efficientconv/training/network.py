@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -57,6 +57,10 @@ def build_network(config: Mapping[str, Any], data: ImageData) -> Network:
     conv = instantiate(config["conv"], _convert_="all")
     asked, wants_near = config.get("init_from"), bool(config["conv"].get("initialize_from_replaced"))
     given = read_weights("init_from", str(asked)) if asked not in (None, PRETRAINED) else None
+    if given is not None and given.run is not None:
+        difference = difference_of_images(given.run.read_summary(), data)
+        if difference:
+            log.warning("init_from=%s: %s", asked, difference)
     original = _backbone(config["model"], asked)(num_classes=data.num_classes)
     is_pretrained = given is None and bool(asked or config["model"].get("pretrained"))
     if wants_near and not (given or is_pretrained):
@@ -119,6 +123,22 @@ def _are_of_composed(weights: Weights, conv: Mapping[str, Any], composed: Any, n
         stored = weights.run.read_config()["conv"]
         return all(stored.get(key) == conv.get(key) for key in ("layer", "where", "units"))
     return not conv.get("initialize_from_replaced") and fits(composed(), weights.state, num_classes)
+
+
+def difference_of_images(summary: Mapping[str, Any], data: ImageData) -> str | None:
+    """Say in what the images that a run was trained on are others than those of ``data``; None for in nothing."""
+    own = asdict(data.normalization) if data.normalization else None
+    stored = summary.get("normalization", own)
+    if _plain(stored) != _plain(own):
+        return f"it was trained on images normalized by {stored}, these are by {own}: recipe.normalize says how"
+    size = (summary.get("image_format") or {}).get("size", data.input_size[1])
+    if size != data.input_size[1]:
+        return f"it was trained on images of {size} pixels, these have {data.input_size[1]}: recipe.image_size says so"
+    return None
+
+
+def _plain(normalization: Mapping[str, Sequence[float]] | None) -> dict[str, list[float]]:
+    return {key: list(values) for key, values in (normalization or {}).items()}
 
 
 def _say(weights: Weights, what: str) -> None:

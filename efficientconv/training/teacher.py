@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.safe_config import safe_config
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.evaluate import require_same_classes, restore, trusted_config
-from efficientconv.training.network import Network
+from efficientconv.training.network import Network, difference_of_images
 
 log = logging.getLogger(__name__)
 
@@ -90,16 +89,9 @@ def _require_same_images(teacher: RunDirectory, data: ImageData) -> None:
         require_same_classes(teacher, data.class_names)
     except UserError as error:
         raise UserError(f"teacher={teacher.path}: {error}") from error
-    own = asdict(data.normalization) if data.normalization else None
-    if _plain(summary.get("normalization", own)) != _plain(own):
-        raise UserError(
-            f"teacher={teacher.path}: it was trained on images normalized by {summary['normalization']}, these by "
-            f"{own}; give the recipe.normalize that it was trained with"
-        )
-
-
-def _plain(normalization: Mapping[str, Sequence[float]] | None) -> dict[str, list[float]]:
-    return {key: list(values) for key, values in (normalization or {}).items()}
+    difference = difference_of_images(summary, data)
+    if difference:
+        raise UserError(f"teacher={teacher.path}: {difference}")
 
 
 def _compose(nodes: Nodes, data: ImageData) -> nn.Module:

@@ -133,7 +133,7 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
     data = open_data(config["data"])
     network = build_network(as_stored(config) if last else config, data)  # its weights are in last
     teacher = kept_teacher(config, data, run) if last else find_teacher(config, network, data, run)
-    classifier = build_classifier(config, data, network.model, teacher)
+    classifier, _ = build_classifier(config, data, network, teacher)
     announce(network, run, data)
     if network.init_from and run.writable and config["trainer"]["limit_val_batches"]:
         run.update_summary(at_start=score_at_start(network, data, config["trainer"]))
