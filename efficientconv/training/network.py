@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -129,16 +129,13 @@ def difference_of_images(summary: Mapping[str, Any], data: ImageData) -> str | N
     """Say in what the images that a run was trained on are others than those of ``data``; None for in nothing."""
     own = asdict(data.normalization) if data.normalization else None
     stored = summary.get("normalization", own)
-    if _plain(stored) != _plain(own):
-        return f"it was trained on images normalized by {stored}, these are by {own}: recipe.normalize says how"
+    if bool(stored) != bool(own):
+        scales = ["as they are" if each is None else "of mean 0 and spread 1" for each in (stored, own)]
+        return f"it was trained on pixels {scales[0]}, these are {scales[1]}: recipe.normalize={str(not own).lower()}"
     size = (summary.get("image_format") or {}).get("size", data.input_size[1])
     if size != data.input_size[1]:
-        return f"it was trained on images of {size} pixels, these have {data.input_size[1]}: recipe.image_size says so"
+        return f"it was trained on images of {size} pixels, these have {data.input_size[1]}: recipe.image_size={size}"
     return None
-
-
-def _plain(normalization: Mapping[str, Sequence[float]] | None) -> dict[str, list[float]]:
-    return {key: list(values) for key, values in (normalization or {}).items()}
 
 
 def _say(weights: Weights, what: str) -> None:

@@ -140,7 +140,7 @@ def test_the_errors_of_layers_that_begin_near_have_a_column():
     assert f"{min(first, second):.2g}" in text
     assert "Error: of the new kernel, relative to the one that it replaces; 0 computes the same." in text
     _, exact = replace_convs(model, DOConv2d, RULE, begin_near=True)
-    assert {line.split()[-1] for line in rendered(exact).splitlines() if "DOConv2d " in line} == {"0"}
+    assert {line.split()[-1] for line in rendered(exact).splitlines() if " DOConv2d  " in line} == {"0"}
     assert "error" not in rendered(replace_convs(model, BSConvU, RULE)[1])
 
 

@@ -53,6 +53,6 @@ def test_refuses_other_runs_other_classes_and_other_images(tmp_path, plain):
         found(run, f"teacher={plain.path}")
     plain.update_summary(class_names=[str(digit) for digit in range(10)], normalization=None)
     with pytest.raises(
-        UserError, match=r"it was trained on images normalized by None, these are by .*recipe.normalize"
+        UserError, match=r"it was trained on pixels as they are, these are of mean 0 .*recipe.normalize=false"
     ):
         found(run, f"teacher={plain.path}")
