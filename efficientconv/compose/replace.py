@@ -122,7 +122,7 @@ def replace_convs(
         params_after=_params(new),
         macs_before=before.macs if before else None,
         macs_after=after.macs if after else None,
-        begun_near=begin_near,
+        errors_of="kernels" if begin_near else None,
     )
     return new, report
 

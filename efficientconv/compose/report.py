@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
 
 from rich import box
 from rich.console import Group, JustifyMethod, RenderableType
@@ -24,8 +24,13 @@ _COLUMNS: dict[str, JustifyMethod] = {
     "MACs": "right",
 }
 
+_ERRORS = {
+    "kernels": "Error: of the new kernel, relative to the one that it replaces; 0 computes the same.",
+    "outputs": "Error: of the new layer's outputs on training images, relative to those of the one that it replaces.",
+}
 EXACT = 1e-6  # below it an error is what rounding leaves
 
+ErrorsOf = Literal["kernels", "outputs"] | None
 T = TypeVar("T")
 
 
@@ -44,7 +49,7 @@ class Replaced:
         params_after: parameters of the new layer.
         macs_before: multiply-adds of the old unit for one image; None where no ``input_size`` was given.
         macs_after: multiply-adds of the new layer, likewise.
-        error: ‖K − K̂‖/‖K‖ of the new layer's kernel K̂ that begins near the old one K; None where it does not.
+        error: of the new layer, relative to the old one, where it begins near it; see ``ReplacementReport.errors_of``.
     """
 
     name: str
@@ -86,7 +91,8 @@ class ReplacementReport:
         params_after: parameters of the new model.
         macs_before: multiply-adds of the whole model for one image; None where no ``input_size`` was given.
         macs_after: multiply-adds of the new model, likewise.
-        begun_near: whether the new layers begin near the old ones where they can.
+        errors_of: ``kernels`` where the new layers begin near the old ones if they can, ``outputs`` where they are then
+            fitted to them on images, None where they begin anew.
     """
 
     model: str
@@ -101,7 +107,12 @@ class ReplacementReport:
     params_after: int
     macs_before: int | None
     macs_after: int | None
-    begun_near: bool
+    errors_of: ErrorsOf
+
+    def fitted(self, errors: Mapping[str, float]) -> ReplacementReport:
+        """Return the report with the errors of new layers' outputs, by name, after fitting."""
+        rows = tuple(replace(row, error=errors.get(row.name)) for row in self.replaced)
+        return replace(self, replaced=rows, errors_of="outputs")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings, lists and dicts, as JSON has them."""
@@ -119,7 +130,7 @@ class ReplacementReport:
         """Lay out one table, with one line for all units that differ only in the numbers in their names."""
         return Group(
             Text(f"{self.model}: {self.rule}", style="bold"),
-            *([_table(self.replaced, self.begun_near)] if self.replaced else []),
+            *([_table(self.replaced, self.errors_of is not None)] if self.replaced else []),
             *map(Text, _sentences(self)),
         )
 
@@ -134,13 +145,13 @@ def numberless(text: str) -> str:
     return _NUMBERS.sub("*", text)
 
 
-def _table(replaced: Sequence[Replaced], begun_near: bool) -> Table:
+def _table(replaced: Sequence[Replaced], has_errors: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    columns = _COLUMNS | ({"error": "right"} if begun_near else {})
+    columns = _COLUMNS | ({"error": "right"} if has_errors else {})
     for header, justify in columns.items():
         table.add_column(header, justify=justify, overflow="fold")
     for rows in _alike(replaced, lambda row: (row.name, row.before, row.after)):
-        table.add_row(*_cells(rows), *([_errors(rows)] if begun_near else []))
+        table.add_row(*_cells(rows), *([_errors(rows)] if has_errors else []))
     return table
 
 
@@ -179,8 +190,8 @@ def _sentences(report: ReplacementReport) -> Iterator[str]:
         )
     for note, names in _by_note(report.replaced).items():
         yield f"{note[0].upper()}{note[1:]}: {_patterns(names)} ({len(names)} of {len(report.replaced)})."
-    if report.begun_near and report.replaced:
-        yield from _beginning(report.replaced)
+    if report.errors_of and report.replaced:
+        yield from _beginning(report)
     if report.others and report.replaced:
         yield f"Not selected: {counted(report.others)}."
     yield from _kept_lines(report.kept)
@@ -188,14 +199,14 @@ def _sentences(report: ReplacementReport) -> Iterator[str]:
         yield f"{report.remark}."
 
 
-def _beginning(replaced: Sequence[Replaced]) -> Iterator[str]:
+def _beginning(report: ReplacementReport) -> Iterator[str]:
     """Say what the errors are, and which layers begin anew."""
-    anew = [row for row in replaced if row.error is None]
-    if len(anew) < len(replaced):
-        yield "Error: of the new kernel, relative to the one that it replaces; 0 computes the same."
+    anew = [row for row in report.replaced if row.error is None]
+    if len(anew) < len(report.replaced):
+        yield _ERRORS[report.errors_of or "kernels"]
     if anew:
         layers = ", ".join(sorted({row.after.partition(" ")[0] for row in anew}))
-        which = f"{_patterns([row.name for row in anew])} ({len(anew)} of {len(replaced)})"
+        which = f"{_patterns([row.name for row in anew])} ({len(anew)} of {len(report.replaced)})"
         yield f"{layers} has no approximation of what it replaces here and begins anew: {which}."
 
 

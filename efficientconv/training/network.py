@@ -18,12 +18,15 @@ from efficientconv.layers import ConvVariant
 from efficientconv.runs.safe_config import without_loading
 from efficientconv.training.norms import estimate_norms
 from efficientconv.training.precision import uses_cuda
+from efficientconv.training.reconstruction import fit_layers
 from efficientconv.training.weights import Weights, fits, load, read_weights, sha256_of
 
 log = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained"
 IMAGES_TO_ESTIMATE = 2048  # training images that the statistics of batch norms are estimated with
+IMAGES_TO_FIT = 256  # that new layers are fitted on, with initialize_from_replaced=data
+ON_DATA = "data"
 EXACT = 1e-6  # an error of a new layer below it is what rounding leaves
 
 
@@ -85,8 +88,12 @@ def build_network(config: Mapping[str, Any], data: ImageData) -> Network:
     model, report = compose(wants_near)
     if not (given or is_pretrained):
         return Network(model, report, None, None)
-    if wants_near:
-        _estimate(model, report, data, "cuda" if uses_cuda(config["trainer"]["accelerator"]) else "cpu")
+    if wants_near and report.replaced:
+        device = "cuda" if uses_cuda(config["trainer"]["accelerator"]) else "cpu"
+        _estimate(model, report, data, device)
+        if config["conv"]["initialize_from_replaced"] == ON_DATA:
+            report = _fit(model, original, report, data, device)
+            _estimate(model, report, data, device)
     elif report.replaced and not report.same_architecture:
         log.warning(
             "the %d new layers begin anew: the weights of what they replace are not used; "
@@ -151,14 +158,27 @@ def _estimate(model: nn.Module, report: ReplacementReport, data: ImageData, devi
     layers = {row.name: _layer(model.get_submodule(row.name)) for row in report.replaced}
     near = [layers[row.name] for row in report.replaced if row.error is not None]
     changed = [layers[row.name] for row in report.replaced if row.error is None or row.error >= EXACT]
-    if not layers:
-        return
-    inner = [layer for layer in near if isinstance(layer, ConvVariant)]
+    is_fitted = report.errors_of == "outputs"  # what is inside has its statistics already
+    inner = [] if is_fitted else [layer for layer in near if isinstance(layer, ConvVariant)]
     model.to(device)
-    behind = estimate_norms(model, inner, changed, _training_images(data, device))
+    estimate_norms(model, inner, changed, _training_images(data, device, IMAGES_TO_ESTIMATE))
     model.cpu()
-    if behind:
-        log.info("%d batch norms behind new layers have statistics of %d training images", behind, IMAGES_TO_ESTIMATE)
+
+
+def _fit(
+    model: nn.Module, original: nn.Module, report: ReplacementReport, data: ImageData, device: str
+) -> ReplacementReport:
+    """Fit the new layers that do not compute the same as the old ones, and return the report with their errors."""
+    names = [row.name for row in report.replaced if row.error is None or row.error >= EXACT]
+    if not names:
+        return report
+    images = list(_training_images(data, device, IMAGES_TO_FIT))
+    log.info("fitting %d new layers to the outputs of the old ones on %d images", len(names), sum(map(len, images)))
+    exact = {row.name: row.error for row in report.replaced if row.error is not None and row.error < EXACT}
+    errors = fit_layers(model.to(device), original.to(device), names, images)
+    model.cpu()
+    original.cpu()
+    return report.fitted({**exact, **errors})
 
 
 def _layer(module: nn.Module) -> nn.Module:
@@ -166,8 +186,8 @@ def _layer(module: nn.Module) -> nn.Module:
     return module[-1] if isinstance(module, nn.Sequential) else module
 
 
-def _training_images(data: ImageData, device: str) -> Iterator[Tensor]:
-    """Yield batches of training images, as training sees them."""
-    batches = -(-IMAGES_TO_ESTIMATE // data.batch_size)
+def _training_images(data: ImageData, device: str, number: int) -> Iterator[Tensor]:
+    """Yield batches of at least so many training images, as training sees them, or of all there are."""
+    batches = -(-number // data.batch_size)
     for images, _ in islice(data.train_dataloader(), batches):
         yield images.to(device)

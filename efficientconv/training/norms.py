@@ -41,11 +41,8 @@ def estimate_norms(
     first = next(iterator)
     inner = [norm for layer in near for norm in layer.modules() if isinstance(norm, nn.BatchNorm2d)]
     behind = [norm for norm in _behind(model, changed, first) if norm not in set(inner)]
-    moments = {norm: _Moments() for norm in inner}
-    with _all_modes_kept(model), ExitStack() as hooks:
+    with all_modes_kept(model), moments_of(inner) as moments:
         model.eval()
-        for norm, seen in moments.items():
-            hooks.enter_context(norm.register_forward_pre_hook(seen))
         for norm in behind:
             norm.reset_running_stats()
             norm.train()
@@ -59,7 +56,7 @@ def estimate_norms(
     return len(behind)
 
 
-class _Moments:
+class Moments:
     """Adds up a norm's inputs, channel by channel, as a hook in front of it."""
 
     def __init__(self) -> None:
@@ -67,21 +64,33 @@ class _Moments:
         self.sum = self.squares = torch.zeros(())
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Add what the norm is called with, (N, C, H, W)."""
         x = inputs[0].double()
         self.count += x.numel() // x.shape[1]
         self.sum = self.sum.to(x.device) + x.sum((0, 2, 3))
         self.squares = self.squares.to(x.device) + x.square().sum((0, 2, 3))
 
     def mean_and_variance(self) -> tuple[Tensor, Tensor]:
+        """Return both of all inputs so far, (C,) each."""
         mean = self.sum / self.count
         return mean, (self.squares / self.count - mean.square()).clamp(min=0)
+
+
+@contextmanager
+def moments_of(norms: Sequence[nn.BatchNorm2d]) -> Iterator[dict[nn.BatchNorm2d, Moments]]:
+    """Watch what some norms see."""
+    moments = {norm: Moments() for norm in norms}
+    with ExitStack() as hooks:
+        for norm, seen in moments.items():
+            hooks.enter_context(norm.register_forward_pre_hook(seen))
+        yield moments
 
 
 def _behind(model: nn.Module, changed: Sequence[nn.Module], images: Tensor) -> list[Any]:
     """List the batch norms that the model calls after the first of the ``changed`` modules, or inside it."""
     called: list[nn.Module] = []
     watched = [module for module in model.modules() if module in set(changed) or isinstance(module, BATCH_NORMS)]
-    with _all_modes_kept(model), ExitStack() as hooks:
+    with all_modes_kept(model), ExitStack() as hooks:
         model.eval()
         for module in watched:
             hooks.enter_context(module.register_forward_pre_hook(lambda module, _: called.append(module)))
@@ -92,7 +101,8 @@ def _behind(model: nn.Module, changed: Sequence[nn.Module], images: Tensor) -> l
 
 
 @contextmanager
-def _all_modes_kept(model: nn.Module) -> Iterator[None]:
+def all_modes_kept(model: nn.Module) -> Iterator[None]:
+    """Set each module back to training or eval mode behind the block, whichever it was in."""
     modes = {module: module.training for module in model.modules()}
     try:
         yield
