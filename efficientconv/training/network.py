@@ -158,10 +158,12 @@ def _estimate(model: nn.Module, report: ReplacementReport, data: ImageData, devi
     layers = {row.name: _layer(model.get_submodule(row.name)) for row in report.replaced}
     near = [layers[row.name] for row in report.replaced if row.error is not None]
     changed = [layers[row.name] for row in report.replaced if row.error is None or row.error >= EXACT]
-    is_fitted = report.errors_of == "outputs"  # what is inside has its statistics already
-    inner = [] if is_fitted else [layer for layer in near if isinstance(layer, ConvVariant)]
+    inner = [layer for layer in near if isinstance(layer, ConvVariant)]
     model.to(device)
     estimate_norms(model, inner, changed, _training_images(data, device, IMAGES_TO_ESTIMATE))
+    if report.errors_of == "kernels":  # what is fitted is balanced
+        for layer in inner:
+            layer.settle()
     model.cpu()
 
 

@@ -37,9 +37,11 @@ def estimate_norms(
     Returns:
         How many norms of the network were estimated anew.
     """
+    inner = [norm for layer in near for norm in layer.modules() if isinstance(norm, nn.BatchNorm2d)]
+    if not inner and not changed:
+        return 0
     iterator = iter(batches)
     first = next(iterator)
-    inner = [norm for layer in near for norm in layer.modules() if isinstance(norm, nn.BatchNorm2d)]
     behind = [norm for norm in _behind(model, changed, first) if norm not in set(inner)]
     with all_modes_kept(model), moments_of(inner) as moments:
         model.eval()
@@ -51,8 +53,6 @@ def estimate_norms(
                 model(batch)
     for norm, seen in moments.items():
         adopt_statistics(norm, *seen.mean_and_variance())
-    for layer in near:
-        layer.settle()
     return len(behind)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from efficientconv.errors import UserError
+from efficientconv.training import reconstruction
 from efficientconv.training.build import open_data
 from efficientconv.training.network import as_stored, build_network
 from efficientconv.training.weights import sha256_of
@@ -57,6 +58,15 @@ def test_near_the_original_is_nearer_than_anew(plain):
     found = [logits(each.model, data).log_softmax(1) for each in (near, anew)]
     distances = [F.kl_div(each, wanted, reduction="batchmean", log_target=True) for each in found]
     assert distances[0] < distances[1]
+
+
+def test_on_data_layers_are_fitted_to_the_outputs_of_the_old_ones(plain, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(reconstruction, "STEPS", 30)
+    fitted, _ = built("conv=bsconv_u", f"init_from={plain.path}", "conv.initialize_from_replaced=data")
+    assert fitted.report.errors_of == "outputs"
+    assert all(0 < row.error < 1 for row in fitted.report.replaced)
+    assert "fitting 7 new layers to the outputs of the old ones on 143 images" in caplog.text
 
 
 def test_layers_that_begin_anew_are_said(plain, caplog):

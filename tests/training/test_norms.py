@@ -55,6 +55,7 @@ def test_both_sides_of_a_fusion_settle_at_the_same_mean():
     layer.approximate(conv.weight.detach(), conv.bias.detach())
     x = torch.cat(images())
     estimate_norms(nn.Sequential(layer), [layer], [], [x])
+    layer.settle()
     representative, redundant = x.split(layer.split, 1)
     y1 = layer.bn1(layer.gwc(representative) + layer.pwc(representative))
     y2 = layer.bn2(layer.conv1x1(redundant))
