@@ -88,6 +88,18 @@ def folder_of_photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a tiny network's run on a few digits, trained once a worker; tests that change it copy it."""
+    from efficientconv.runs.directory import RunDirectory
+    from efficientconv.training.train import train
+    from tests.training.conftest import TINY, resolved
+
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train(resolved(), RunDirectory(path), overrides=TINY)
+    return path
+
+
 Module = TypeVar("Module", bound=LightningModule)
 
 

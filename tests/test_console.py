@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from efficientconv.console import figures_table
+from efficientconv.console import console, figures_table
 
 HEADERS = ("name", "computed\nfigures, M", "of all")
 ROWS = [("a_name_of_23_characters", "1,298,014,208", "7.5%"), ("short", "12", "100.0%")]
@@ -45,3 +45,9 @@ def test_lines_fit_where_figures_and_twelve_characters_do():
     least = 12 + 1 + 13 + 1 + 6
     for width in range(least, 60):
         assert max(map(len, lines(width))) <= width
+
+
+@pytest.mark.parametrize(("told", "width"), [("", 120), ("61", 61), ("many", 120)])
+def test_a_file_is_as_wide_as_columns_says(monkeypatch, capsys, told, width):
+    monkeypatch.setenv("COLUMNS", told)
+    assert console().width == width

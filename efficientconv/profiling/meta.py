@@ -94,6 +94,44 @@ def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
     return x.new_empty(x.shape[0], weight.shape[1]) if fits else None
 
 
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, is_transposed: bool, *more: Any
+) -> Tensor | None:
+    groups, kernel = more[-1], weight.shape[2:]
+    fits = x.dim() == weight.dim() and x.shape[1] == weight.shape[1] * groups and weight.shape[0] % groups == 0
+    sizes = _windows(x.shape[2:], kernel, stride, padding, dilation) if fits and not is_transposed else None
+    return x.new_empty(x.shape[0], weight.shape[0], *sizes) if sizes else None
+
+
+def _avg_pool(x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0,), ceil: bool = False, *_: Any) -> Any:
+    sizes = _windows(x.shape[-2:], kernel, stride or kernel, padding, (1,), ceil)
+    return x.new_empty(*x.shape[:-2], *sizes) if sizes and max(padding) * 2 <= min(kernel) else None
+
+
+def _max_pool(x: Tensor, kernel: Any, stride: Any = (), padding: Any = (0,), dilation: Any = (1,), *ceil: Any) -> Any:
+    output = _avg_pool(x, kernel, stride, padding, *ceil) if max(dilation) == 1 else None
+    return None if output is None else (output, torch.empty_like(output, dtype=torch.int64))
+
+
+def _windows(sizes: Any, *window: Any) -> list[int] | None:
+    """Return the number of a sliding window's positions in each dimension; None where there is none.
+
+    ``window`` is its kernel, stride, padding and dilation, each of one number or one a dimension, and for a pool
+    whether a last window may reach beyond the end, though not begin there.
+    """
+    *numbers, ceil = window if len(window) == 5 else (*window, False)
+    positions = []
+    for size, kernel, stride, padding, dilation in zip(
+        sizes, *((*n,) * (len(sizes) // len(n)) for n in numbers), strict=True
+    ):
+        free = size + 2 * padding - (kernel - 1) * dilation - 1
+        if free < 0 or stride < 1:
+            return None
+        count = -(-free // stride) if ceil else free // stride
+        positions.append(count + (not ceil or count * stride < size + padding))
+    return positions
+
+
 def _in_place(first: Tensor, *args: Any) -> Tensor | None:
     return first if all(_spreads(other.shape, first.shape) for other in _tensors(args)) else None
 
@@ -107,7 +145,7 @@ def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, is_train
     return None if is_training else (x.new_empty(x.shape), x.new_empty(0), x.new_empty(0))
 
 
-def _mean(x: Tensor, dims: Sequence[int] | None = None, keeps_dims: bool = False) -> Tensor | None:
+def _reduction(x: Tensor, dims: Sequence[int] | None = None, keeps_dims: bool = False) -> Tensor | None:
     if not dims:
         return None
     reduced = {dim % x.dim() for dim in dims}
@@ -138,9 +176,12 @@ _INFER: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_IN_PLACE, _in_place),
     _aten.native_batch_norm: _batch_norm,
-    _aten.mean: _mean,
+    **dict.fromkeys((_aten.mean, _aten.sum), _reduction),
     _aten._adaptive_avg_pool2d: _adaptive_pool,
     _aten.cat: _cat,
     _aten.stack: _stack,
     _aten.addmm: _linear,
+    _aten.convolution: _convolution,
+    _aten.avg_pool2d: _avg_pool,
+    _aten.max_pool2d_with_indices: _max_pool,
 }

@@ -25,7 +25,10 @@ def test_node_is_a_partial_of_this_package(name):
     assert [key for key in node if OmegaConf.is_missing(node, key)] == (["name"] if name in BY_NAME else [])
 
 
-@pytest.mark.parametrize("name", NAMES)
+DEEPEST = [name for name in NAMES if name.endswith(("302", "602"))]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPEST)) for name in NAMES])
 def test_can_be_traced_and_maps_images_to_logits(name, build):
     overrides = ["model.name=resnet18"] if name in BY_NAME else []
     with torch.device("meta"):

@@ -1,8 +1,10 @@
 """The command line as a user meets it: real processes, one line for each mistake, non-zero exit."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,24 @@ def test_control_c_right_at_the_start(command, monkeypatch):
 
     monkeypatch.setattr("efficientconv.cli.training.run_training", interrupt)
     assert command("train") == (130, "", "interrupted (SIGINT)\n")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2])
+def test_control_c_in_a_real_process_before_it_trains(tmp_path, seconds):
+    code = "from efficientconv.cli import train; print('begins', flush=True); train()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "data=digits"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begins\n"
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "interrupted (SIGINT)\n")
 
 
 def test_eval_of_nothing(command):

@@ -99,6 +99,8 @@ repvgg_a0                    22        22      22      21         0       21
 tf_efficientnet_lite0         1         1      17       0         0        1
 """
 
+OFFERED_LATER = ("densenet121", "efficientnet_b0", "regnety_004", "convnext_atto", "tf_efficientnet_lite0")
+
 
 def pairs(table):
     header, *rows = table.strip("\n").splitlines()
@@ -141,7 +143,14 @@ def check(network, conv, where, units, expected):
     return report
 
 
-@pytest.mark.parametrize(("network", "conv", "expected"), [*pairs(PAPERS_RULE), *pairs(BASELINES_RULE)])
+def cases(*tables, slow=()):
+    for network, conv, expected in (pair for table in tables for pair in pairs(table)):
+        yield pytest.param(network, conv, expected, marks=[pytest.mark.slow] * (network in slow))
+
+
+@pytest.mark.parametrize(
+    ("network", "conv", "expected"), [*cases(PAPERS_RULE), *cases(BASELINES_RULE, slow=["densenet121"])]
+)
 def test_papers_own_rule(network, conv, expected):
     settings = settings_of(conv)
     report = check(network, conv, settings["where"], settings["units"], expected)
@@ -149,7 +158,7 @@ def test_papers_own_rule(network, conv, expected):
         assert len(report.kept) == KEPT.get((network, conv), 0)
 
 
-@pytest.mark.parametrize(("network", "conv", "expected"), list(pairs(OFFERED_ALL)))
+@pytest.mark.parametrize(("network", "conv", "expected"), list(cases(OFFERED_ALL, slow=OFFERED_LATER)))
 def test_every_convolution_offered(network, conv, expected):
     report = check(network, conv, EVERY, None, expected)
     if report is not None:

@@ -13,23 +13,12 @@ from torch import nn
 
 from efficientconv.config_path import CONFIGS
 from efficientconv.runs.directory import RunDirectory
-from tests.training.conftest import TINY, resolved
-
-
-@pytest.fixture(scope="session")
-def run_path(tmp_path_factory) -> Path:
-    """Return a finished run's directory, which stays as it is."""
-    from efficientconv.training.train import train
-
-    path = tmp_path_factory.mktemp("runs") / "tiny"
-    train(resolved(), RunDirectory(path), overrides=TINY)
-    return path
 
 
 @pytest.fixture
-def own_run(run_path, tmp_path) -> RunDirectory:
-    """Return a copy of it that the test may change."""
-    return RunDirectory(shutil.copytree(run_path, tmp_path / "run"))
+def own_run(finished_run, tmp_path) -> RunDirectory:
+    """Return a copy of the finished run that the test may change."""
+    return RunDirectory(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,8 @@ def test_an_onnx_file_is_given_what_it_takes(tmp_path, batch):
     assert open_classifier(str(tmp_path / "whole.onnx")).probabilities(image.contiguous()).tolist() == [255, 0, 51]
 
 
-def test_a_run(run_path, photographs):
-    classifier = open_classifier(str(run_path))
+def test_a_run(finished_run, photographs):
+    classifier = open_classifier(str(finished_run))
     found = classify(classifier, find_images([str(photographs)]), top=3)
     assert [each.path for each in found] == [str(photographs / name) for name in ("a.png", "b.jpg", "below/c.png")]
     for each in found:

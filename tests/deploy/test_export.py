@@ -27,8 +27,8 @@ def options(*overrides: str) -> Options:
 
 
 @pytest.fixture(scope="module")
-def trained(run_path):
-    return TrainedRun(run_path)
+def trained(finished_run):
+    return TrainedRun(finished_run)
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +175,8 @@ class PerImage(nn.Module):
         return y.reshape(n, -1, *y.shape[2:]).mean((2, 3))
 
 
-def test_what_onnx_lacks_is_said_in_one_line_and_nothing_is_written(run_path, tmp_path, monkeypatch):
-    trained = TrainedRun(run_path)
+def test_what_onnx_lacks_is_said_in_one_line_and_nothing_is_written(finished_run, tmp_path, monkeypatch):
+    trained = TrainedRun(finished_run)
     monkeypatch.setattr(trained, "network", lambda weights: (PerImage(10).eval(), "last"))
     with pytest.raises(UserError, match=r"format=onnx: this network has no form in ONNX \(.+\); .*batch=1, it may"):
         export(trained, options("images=20"), tmp_path / "net.onnx")
@@ -192,8 +192,8 @@ def test_a_file_that_computes_something_else_is_not_kept(trained, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_goes_into_the_run_directory_by_default(run_path, tmp_path):
-    trained = TrainedRun(shutil.copytree(run_path, tmp_path / "run"))
+def test_the_file_goes_into_the_run_directory_by_default(finished_run, tmp_path):
+    trained = TrainedRun(shutil.copytree(finished_run, tmp_path / "run"))
     done = export(trained, options("format=safetensors", "images=20"))
     assert done.file == tmp_path / "run" / "export" / "cifar_resnet-bsconv_u.safetensors"
     assert done.card.exists()

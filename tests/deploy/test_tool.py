@@ -71,20 +71,20 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(own_run, tmp_path):
     assert "run is missing: give it as run=<value>" in done.stderr
 
 
-def test_predictions_on_the_screen(run_path, photographs, tmp_path, capsys, monkeypatch):
+def test_predictions_on_the_screen(finished_run, photographs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = predict(tool_config("predict", f"run={run_path}", "top=1"), [str(photographs / "a.png")])
+    found = predict(tool_config("predict", f"run={finished_run}", "top=1"), [str(photographs / "a.png")])
     (name, probability), *_ = found[0].classes
     assert f"{name} {probability:.1%}" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []  # one image needs no CSV
 
 
-def test_damaged_images_leave_nothing(run_path, tmp_path, monkeypatch):
+def test_damaged_images_leave_nothing(finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "a.png").write_text("no image")
     with pytest.raises(UserError, match=r"a.png: not an image"):
-        predict(tool_config("predict", f"run={run_path}", "sheet=s.png"), ["photographs"])
+        predict(tool_config("predict", f"run={finished_run}", "sheet=s.png"), ["photographs"])
     assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
 
 

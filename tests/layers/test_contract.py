@@ -315,6 +315,10 @@ def test_export_with_dynamic_batch(case):
     torch.testing.assert_close(exported(x), layer(x))
 
 
+FURTHER = [pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not in FIRST_OF_EACH_LAYER]
+
+
+@pytest.mark.parametrize("case", FIRST_OF_EACH_LAYER + FURTHER, indirect=True)
 def test_compiles_without_graph_breaks(case):
     layer, x = case.build(stride=case.stride, dtype=torch.float64), case.input(dtype=torch.float64)
     compiled = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")

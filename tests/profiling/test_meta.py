@@ -35,6 +35,7 @@ OPERATIONS = {
     "clamp": lambda: X.clamp(0, 6),
     "mean of pixels": lambda: X.mean((2, 3)),
     "mean, dimensions kept": lambda: X.mean((-1, -2), keepdim=True),
+    "sum of rows": lambda: X.sum(0),
     "mean of all": lambda: X.mean(),
     "mean in another data type": lambda: X.mean((2, 3), dtype=torch.float64),
     "adaptive pool": lambda: F.adaptive_avg_pool2d(X, (3, 2)),
@@ -43,6 +44,20 @@ OPERATIONS = {
     "batch norm": lambda: F.batch_norm(X, image(6), image(6), image(6), image(6)),
     "batch norm in training": lambda: F.batch_norm(X, image(6), image(6), training=True),
     "linear": lambda: F.linear(image(3, 4), image(7, 4), image(7)),
+    "convolution": lambda: F.conv2d(X, image(8, 6, 3, 3), image(8)),
+    "strided, padded, dilated, grouped convolution": lambda: F.conv2d(X, image(4, 3, 3, 2), None, (2, 3), 2, 2, 2),
+    "convolution padded as its input": lambda: F.conv2d(X, image(4, 6, 3, 3), padding="same"),
+    "convolution of one image": lambda: F.conv2d(X[0], image(4, 6, 3, 3)),
+    "convolution of a line": lambda: F.conv1d(X[0], image(4, 5, 3)),
+    "transposed convolution": lambda: F.conv_transpose2d(X, image(6, 4, 3, 3), stride=2, output_padding=1),
+    "average pool": lambda: F.avg_pool2d(X, 2),
+    "average pool, padded": lambda: F.avg_pool2d(X, (3, 2), stride=(2, 1), padding=1),
+    "average pool of one image, rounded up": lambda: F.avg_pool2d(X[0], 2, ceil_mode=True),
+    "average pool, its last window beyond the padding": lambda: F.avg_pool2d(X, 2, 3, 1, ceil_mode=True),
+    "maximum pool": lambda: F.max_pool2d(X, 3, stride=2, padding=1),
+    "maximum pool, dilated": lambda: F.max_pool2d(X, 2, dilation=2),
+    "places of maxima": lambda: F.max_pool2d(X, 2, return_indices=True)[1],
+    "convolution of no images": lambda: F.conv2d(image(0, 6, 5, 4), image(8, 6, 3, 3)),
 }
 
 FAULTS = {
@@ -50,6 +65,11 @@ FAULTS = {
     "in place": lambda: image(1, 6, 1, 1).add_(X),
     "cat": lambda: torch.cat([X, COLUMN]),
     "linear": lambda: F.linear(image(3, 4), image(7, 5), image(7)),
+    "convolution of other channels": lambda: F.conv2d(X, image(8, 5, 3, 3)),
+    "average pool larger than the image": lambda: F.avg_pool2d(X, 6),
+    "average pool padded too much": lambda: F.avg_pool2d(X, 2, padding=2),
+    "maximum pool larger than the image": lambda: F.max_pool2d(X, 6),
+    "convolution larger than the image": lambda: F.conv2d(X, image(8, 6, 7, 7)),
 }
 
 

@@ -1,4 +1,4 @@
-"""A tiny network on a few digits: trained once for each worker, in this process, and copied for each test."""
+"""A tiny network on a few digits, and a copy of its finished run for each test."""
 
 import shutil
 from pathlib import Path
@@ -34,22 +34,12 @@ def resolved(*overrides: str) -> dict:
     return {**config, "choices": {"model": "cifar_resnet", "conv": "bsconv_u", "data": "digits"}}
 
 
-@pytest.fixture(scope="session")
-def _trained(tmp_path_factory) -> Path:
-    from efficientconv.runs.directory import RunDirectory
-    from efficientconv.training.train import train
-
-    path = tmp_path_factory.mktemp("runs") / "tiny"
-    train(resolved(), RunDirectory(path), overrides=TINY)
-    return path
-
-
 @pytest.fixture
-def trained(_trained, tmp_path):
+def trained(finished_run, tmp_path):
     """Return a finished run directory that the test may change."""
     from efficientconv.runs.directory import RunDirectory
 
-    return RunDirectory(shutil.copytree(_trained, tmp_path / "tiny"))
+    return RunDirectory(shutil.copytree(finished_run, tmp_path / "tiny"))
 
 
 @pytest.fixture(scope="session")

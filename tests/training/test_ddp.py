@@ -1,6 +1,7 @@
 """Runs of several ranks: how they are watched, with children that need no torch, and whole runs on the CPU."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -208,6 +209,22 @@ def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
         torch.testing.assert_close(weights["state_dict"][name], value, rtol=0, atol=0)
     rows, undisturbed_rows = stopped.read_metrics(), undisturbed.read_metrics()
     assert [row["train/loss"] for row in rows] == [row["train/loss"] for row in undisturbed_rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 3], ids=["the first rank begins", "ranks import"])
+def test_control_c_while_ranks_start(tmp_path, seconds):
+    words = [sys.executable, str(ROOT / "train.py"), *RUN, *TWO, "outputs=."]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, start_new_session=True)
+    while process.poll() is None and not list(tmp_path.glob("runs/*/*/*/config.yaml")):
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    (line,) = error.decode().splitlines()
+    assert line.startswith("interrupted (SIGINT)")
 
 
 @pytest.mark.slow

@@ -1,13 +1,14 @@
 """W&B's offline file and TensorBoard's event file of one tiny run, read as their own programs read them."""
 
 import struct
+import sys
 import time
 
 import pytest
 
-from efficientconv.errors import Interrupted
+from efficientconv.errors import Interrupted, UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.training.loggers import open_loggers
+from efficientconv.training.loggers import open_loggers, tensorboard_logger
 from efficientconv.training.train import train
 from tests.training.conftest import resolved
 
@@ -105,6 +106,14 @@ def test_tensorboard_has_one_validation_an_epoch_and_the_best_beside_the_configu
     assert "hp_metric" not in events.Tags()["scalars"]
     assert [event.value for event in events.Scalars("best/top1")] == pytest.approx([max(top1)])
     assert "_hparams_/experiment" in events.SummaryMetadata.__self__.summary_metadata
+
+
+def test_tensorboard_that_is_not_installed_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [])  # find_spec finds nothing that is not imported yet
+    for module in [module for module in sys.modules if module.partition(".")[0] in ("tensorboard", "tensorboardX")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(UserError, match=r'not installed; pip install "efficientconv\[tensorboard\]"'):
+        tensorboard_logger(RunDirectory(tmp_path))
 
 
 @pytest.mark.parametrize(("error", "status"), [(Interrupted(2), '"interrupted"'), (OSError(), '"failed"')])
