@@ -102,7 +102,11 @@ def timm_model(
     name = _checked_name(name, names, "timm")
     given = _checked_kwargs(kwargs)
     with _weights_from(_timm_source(name) if pretrained else None), _known_arguments(name, given):
-        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
+    known: dict[str, Any] = getattr(model, "pretrained_cfg", {})
+    if pretrained and known["num_classes"] != num_classes:
+        log.info("the classifier is new: the weights have %s classes, this data %d", known["num_classes"], num_classes)
+    return model
 
 
 def _renew_classifier(model: nn.Module, num_classes: int) -> None:

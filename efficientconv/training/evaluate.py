@@ -228,7 +228,9 @@ def one_device(settings: Mapping[str, Any]) -> Any:
     return 1
 
 
-def score(model: nn.Module, dataset: Any, trainer: Mapping[str, Any], stage: str = "test") -> dict[str, float]:
+def score(
+    model: nn.Module, dataset: Any, trainer: Mapping[str, Any], stage: str = "test", channels_last: bool = False
+) -> dict[str, float]:
     """Return top-1 and top-5, fractions of 1, and the loss of a network.
 
     Args:
@@ -236,9 +238,10 @@ def score(model: nn.Module, dataset: Any, trainer: Mapping[str, Any], stage: str
         dataset: what it is scored on.
         trainer: device settings.
         stage: ``test``, or ``validate`` for the images that training is evaluated on.
+        channels_last: memory format, in which the weights are left.
     """
     require_device(trainer["accelerator"])
-    classifier = Classifier(model, dataset.num_classes)
+    classifier = Classifier(model, dataset.num_classes, channels_last=channels_last)
     runner = Trainer(
         accelerator=trainer["accelerator"],
         devices=one_device(trainer),

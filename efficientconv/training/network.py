@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 from hydra.utils import instantiate
-from torch import Tensor, nn
+from torch import nn
 
 from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
-from efficientconv.layers import ConvVariant
 from efficientconv.runs.safe_config import without_loading
-from efficientconv.training.norms import estimate_norms
+from efficientconv.training.beginning import begin_on_images
 from efficientconv.training.precision import uses_cuda
-from efficientconv.training.reconstruction import fit_layers
 from efficientconv.training.weights import Weights, fits, load, read_weights, sha256_of
 
 log = logging.getLogger(__name__)
 
-PRETRAINED = "pretrained"
-IMAGES_TO_ESTIMATE = 2048  # training images that the statistics of batch norms are estimated with
-IMAGES_TO_FIT = 256  # that new layers are fitted on, with initialize_from_replaced=data
-ON_DATA = "data"
-EXACT = 1e-6  # an error of a new layer below it is what rounding leaves
+PRETRAINED, ON_DATA = "pretrained", "data"
+Compose = Callable[[bool], tuple[nn.Module, ReplacementReport]]
 
 
 @dataclass(frozen=True)
@@ -57,51 +51,35 @@ def build_network(config: Mapping[str, Any], data: ImageData) -> Network:
     Raises:
         UserError: weights that are not there or another network's, or new layers that should begin near random ones.
     """
-    conv = instantiate(config["conv"], _convert_="all")
-    asked, wants_near = config.get("init_from"), bool(config["conv"].get("initialize_from_replaced"))
-    given = read_weights("init_from", str(asked)) if asked not in (None, PRETRAINED) else None
-    if given is not None and given.run is not None:
-        difference = difference_of_images(given.run.read_summary(), data)
-        if difference:
-            log.warning("init_from=%s: %s", asked, difference)
-    original = _backbone(config["model"], asked)(num_classes=data.num_classes)
+    asked = config.get("init_from")
+    given = _read(str(asked), data) if asked not in (None, PRETRAINED) else None
+    near = config["conv"].get("initialize_from_replaced") or False
     is_pretrained = given is None and bool(asked or config["model"].get("pretrained"))
-    if wants_near and not (given or is_pretrained):
+    if near and not (given or is_pretrained):
         raise UserError(
             "conv.initialize_from_replaced: the replaced convolutions have random weights; "
             "init_from=<run, file or pretrained> says which network's"
         )
-
-    def compose(begin_near: bool) -> tuple[nn.Module, ReplacementReport]:
-        return create_model(
-            lambda num_classes: original, conv, data.num_classes, data.input_size, begin_near=begin_near
-        )
-
-    if given is not None and _are_of_composed(given, config["conv"], lambda: compose(False)[0], data.num_classes):
+    original = _backbone(config["model"], asked)(num_classes=data.num_classes)
+    compose = _composition(original, instantiate(config["conv"], _convert_="all"), data)
+    if given is None:
+        record = _record_of_pretrained(original, data.num_classes) if is_pretrained else None
+    elif _are_of_composed(given, config["conv"], lambda: compose(False)[0], data.num_classes):
         model, report = compose(False)
         load(model, given, data.num_classes)
         _say(given, "the network with its new layers, as it is")
         return Network(model, report, None, given.to_dict())
-    if given is not None:
+    else:
         load(original, given, data.num_classes)
         _say(given, "the network before the replacement")
-    model, report = compose(wants_near)
-    if not (given or is_pretrained):
-        return Network(model, report, None, None)
-    if wants_near and report.replaced:
+        record = given.to_dict()
+    model, report = compose(bool(near))
+    if near and report.replaced:
         device = "cuda" if uses_cuda(config["trainer"]["accelerator"]) else "cpu"
-        _estimate(model, report, data, device)
-        if config["conv"]["initialize_from_replaced"] == ON_DATA:
-            report = _fit(model, original, report, data, device)
-            _estimate(model, report, data, device)
-    elif report.replaced and not report.same_architecture:
-        log.warning(
-            "the %d new layers begin anew: the weights of what they replace are not used; "
-            "conv.initialize_from_replaced=true lets them begin near those",
-            len(report.replaced),
-        )
-    record = given.to_dict() if given else _record_of_pretrained(original)
-    return Network(model, report, original, record)
+        report = begin_on_images(model, original, report, data, device, fit=near == ON_DATA)
+    elif record and not report.same_architecture:
+        _warn_of_new_layers(report)
+    return Network(model, report, original if record else None, record)
 
 
 def as_stored(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,14 +100,42 @@ def _backbone(node: Mapping[str, Any], init_from: Any) -> Any:
     return instantiate(node, _convert_="all")
 
 
-def _are_of_composed(weights: Weights, conv: Mapping[str, Any], composed: Any, num_classes: int) -> bool:
-    """Tell whether weights are those of the network with its new layers: a run says so, a file by what fits."""
-    if conv.get("layer") is None and not conv.get("units"):
+def _read(source: str, data: ImageData) -> Weights:
+    weights = read_weights("init_from", source)
+    difference = difference_of_images(weights.run.read_summary(), data) if weights.run else None
+    if difference:
+        log.warning("init_from=%s: %s", source, difference)
+    return weights
+
+
+def _composition(original: nn.Module, conv: Mapping[str, Any], data: ImageData) -> Compose:
+    """Return what puts the convolution into a network, near what it replaces or anew."""
+
+    def compose(begin_near: bool) -> tuple[nn.Module, ReplacementReport]:
+        return create_model(
+            lambda num_classes: original, conv, data.num_classes, data.input_size, begin_near=begin_near
+        )
+
+    return compose
+
+
+def _are_of_composed(
+    weights: Weights, conv: Mapping[str, Any], composed: Callable[[], nn.Module], num_classes: int
+) -> bool:
+    """Tell whether weights are those of the network with its new layers: a run says so, else what they fit does."""
+    if _replaces_nothing(conv):
         return False
     if weights.run is not None:
         stored = weights.run.read_config()["conv"]
-        return all(stored.get(key) == conv.get(key) for key in ("layer", "where", "units"))
+        if _replaces_nothing(stored):
+            return False
+        if all(stored.get(key) == conv.get(key) for key in ("layer", "where", "units")):
+            return True
     return not conv.get("initialize_from_replaced") and fits(composed(), weights.state, num_classes)
+
+
+def _replaces_nothing(conv: Mapping[str, Any]) -> bool:
+    return conv.get("layer") is None and not conv.get("units")
 
 
 def difference_of_images(summary: Mapping[str, Any], data: ImageData) -> str | None:
@@ -149,47 +155,18 @@ def _say(weights: Weights, what: str) -> None:
     log.info("init_from=%s (%s, sha256 %s…): %s", weights.source, weights.which, weights.sha256[:12], what)
 
 
-def _record_of_pretrained(original: nn.Module) -> dict[str, str]:
-    return {"source": PRETRAINED, "weights": PRETRAINED, "sha256": sha256_of(original.state_dict())}
+def _warn_of_new_layers(report: ReplacementReport) -> None:
+    if report.replaced:
+        log.warning(
+            "the %d new layers begin anew: the weights of what they replace are not used; "
+            "conv.initialize_from_replaced=true lets them begin near those",
+            len(report.replaced),
+        )
 
 
-def _estimate(model: nn.Module, report: ReplacementReport, data: ImageData, device: str) -> None:
-    """Give the batch norms in and behind new layers the statistics of training images."""
-    layers = {row.name: _layer(model.get_submodule(row.name)) for row in report.replaced}
-    near = [layers[row.name] for row in report.replaced if row.error is not None]
-    changed = [layers[row.name] for row in report.replaced if row.error is None or row.error >= EXACT]
-    inner = [layer for layer in near if isinstance(layer, ConvVariant)]
-    model.to(device)
-    estimate_norms(model, inner, changed, _training_images(data, device, IMAGES_TO_ESTIMATE))
-    if report.errors_of == "kernels":  # what is fitted is balanced
-        for layer in inner:
-            layer.settle()
-    model.cpu()
-
-
-def _fit(
-    model: nn.Module, original: nn.Module, report: ReplacementReport, data: ImageData, device: str
-) -> ReplacementReport:
-    """Fit the new layers that do not compute the same as the old ones, and return the report with their errors."""
-    names = [row.name for row in report.replaced if row.error is None or row.error >= EXACT]
-    if not names:
-        return report
-    images = list(_training_images(data, device, IMAGES_TO_FIT))
-    log.info("fitting %d new layers to the outputs of the old ones on %d images", len(names), sum(map(len, images)))
-    exact = {row.name: row.error for row in report.replaced if row.error is not None and row.error < EXACT}
-    errors = fit_layers(model.to(device), original.to(device), names, images)
-    model.cpu()
-    original.cpu()
-    return report.fitted({**exact, **errors})
-
-
-def _layer(module: nn.Module) -> nn.Module:
-    """Return the layer that a replaced module is, or that stands behind a padding in it."""
-    return module[-1] if isinstance(module, nn.Sequential) else module
-
-
-def _training_images(data: ImageData, device: str, number: int) -> Iterator[Tensor]:
-    """Yield batches of at least so many training images, as training sees them, or of all there are."""
-    batches = -(-number // data.batch_size)
-    for images, _ in islice(data.train_dataloader(), batches):
-        yield images.to(device)
+def _record_of_pretrained(original: nn.Module, num_classes: int) -> dict[str, str]:
+    """Return the record; the checksum leaves out what has a row for each class, which is random where it is new."""
+    state = {
+        name: value for name, value in original.state_dict().items() if not value.ndim or len(value) != num_classes
+    }
+    return {"source": PRETRAINED, "weights": PRETRAINED, "sha256": sha256_of(state)}

@@ -136,7 +136,7 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
     classifier, _ = build_classifier(config, data, network, teacher)
     announce(network, run, data)
     if network.init_from and run.writable and config["trainer"]["limit_val_batches"]:
-        run.update_summary(at_start=score_at_start(network, data, config["trainer"]))
+        run.update_summary(at_start=score_at_start(network, data, config))
     recorder = Recorder(run)
     callbacks = build_callbacks(config, run, stop, recorder)
     with open_loggers(config, run, network.report) as loggers:
@@ -176,9 +176,10 @@ def announce(network: Network, run: RunDirectory, data: ImageData) -> None:
     )
 
 
-def score_at_start(network: Network, data: ImageData, settings: Mapping[str, Any]) -> dict[str, float]:
+def score_at_start(network: Network, data: ImageData, config: Mapping[str, Any]) -> dict[str, float]:
     """Return what a network with weights from elsewhere scores before it is trained, and log it."""
-    figures = score(network.model, data, {**settings, "devices": 1, "num_nodes": 1}, stage="validate")
+    device = {**config["trainer"], "devices": 1, "num_nodes": 1}
+    figures = score(network.model, data, device, stage="validate", channels_last=config["channels_last"])
     log.info(
         "before training: loss %.3f, top-1 %.2f%% on %s", figures["loss"], 100 * figures["top1"], data.evaluated_on
     )
