@@ -28,7 +28,7 @@ from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.build import build_callbacks, build_classifier, build_trainer
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.cuda_graphs import GraphedLoss
-from efficientconv.training.optim import ScheduledRate, parameter_groups
+from efficientconv.training.optim import ScheduledRate, fuse_on_cpu, parameter_groups
 from efficientconv.training.precision import resolve_precision
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.stopping import StopRequest
@@ -173,6 +173,7 @@ def bare_step(classifier: Classifier, precision: str, total_steps: int) -> Calla
     """Return one training step in plain PyTorch, with the classifier's network, loss, optimizer and schedule."""
     model, device = classifier.model.train(), classifier.device
     optimizer = classifier.optimizer(parameter_groups(model, classifier.decay_norm_and_bias))
+    fuse_on_cpu(optimizer)
     schedule = ScheduledRate(optimizer, classifier.schedule, total_steps)
     dtype = AUTOCAST[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")

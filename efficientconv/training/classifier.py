@@ -21,7 +21,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from efficientconv.layers.base import ConvVariant, penalized_layers
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
 from efficientconv.training.distillation import Distillation
-from efficientconv.training.optim import Schedule, ScheduledRate, constant, parameter_groups, scale_rates
+from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups, scale_rates
 from efficientconv.training.progress import StepSums, TrainSums
 from efficientconv.training.stopping import of_all_ranks
 
@@ -152,6 +152,7 @@ class Classifier(LightningModule):
         """Build the optimizer and its schedule, which steps with every optimizer step."""
         optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias, self.layer_decay))
         scale_rates(optimizer)
+        fuse_on_cpu(optimizer)
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = ScheduledRate(optimizer, self.schedule, total_steps, self.trainer.max_epochs or 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -99,7 +99,7 @@ repvgg_a0                    22        22      22      21         0       21
 tf_efficientnet_lite0         1         1      17       0         0        1
 """
 
-OFFERED_LATER = ("densenet121", "efficientnet_b0", "regnety_004", "convnext_atto", "tf_efficientnet_lite0")
+OFFERED_LATER = ("densenet121", "efficientnet_b0", "regnety_004", "convnext_atto", "repvgg_a0", "tf_efficientnet_lite0")
 
 
 def pairs(table):

@@ -16,6 +16,7 @@ from efficientconv.layers.cpu_forms import grouped, pointwise, runs_in_cpu_form
 
 LAYERS = {
     "bdrconv": partial(BDRConv2d, 8, 16, 3, padding=1),
+    "bdrconv_square": partial(BDRConv2d, 8, 8, 3, padding=1),
     "bdrconv_strided": partial(BDRConv2d, 8, 8, 3, 2, 1),
     "bdrconv_circular": partial(BDRConv2d, 8, 8, 3, padding=1, padding_mode="circular"),
     "spconv": partial(SPConv2d, 8, 16, 3, padding=1),

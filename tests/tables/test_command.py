@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from efficientconv.tables.arguments import OWN_KEYS
 from efficientconv.tables.load.files import load_table
 from efficientconv.tables.measure.runs import Measurements
@@ -95,6 +97,7 @@ def test_missing_rows_are_trained_once(tmp_path):
     assert [file.stat().st_mtime_ns for file in summaries] == before
 
 
+@pytest.mark.slow
 def test_rows_on_mnist_are_left_out_where_it_is_not(tmp_path):
     words = ["table=doconv/sample", "row=Baseline*", "run=true", "format=json", "trainer.max_epochs=1", "seed=0"]
     offline = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
@@ -105,6 +108,7 @@ def test_rows_on_mnist_are_left_out_where_it_is_not(tmp_path):
     assert (published["measured"], digits["measured"]["n"]) == ({}, 1)
 
 
+@pytest.mark.slow
 def test_what_fails_in_training_fails_here(tmp_path):
     failed = run("tables", "table=doconv/sample", "row=*digits", "run=true", "data.train_fraction=2", cwd=tmp_path)
     assert failed.returncode == 1

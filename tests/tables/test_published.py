@@ -20,6 +20,14 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tables.md").read_text()
 STALE = f"docs/tables.md is not current: {COMMAND}"
 NAMES = table_names()
+LONG = {
+    "bsconv/cifar100_resnet",  # of up to 602 layers
+    "bsconv/cifar100_wrn28",
+    "bsconv/cifar100_wrn40",
+    "bsconv/cifar10_wrn40",
+    "doconv/imagenet",
+    "repvgg/imagenet",
+}
 
 
 def test_all_tables_are_there():
@@ -30,7 +38,7 @@ def test_all_tables_are_there():
     assert rows["doconv/imagenet"] == 59  # 20 networks three times, and one without a reference
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in NAMES])
 def test_every_row_comes_out_and_is_on_the_page(name):
     table = load_table(name)
     section = entries(table, table.rows, Measurements([ROOT / "results"]))
@@ -62,6 +70,10 @@ def found(pattern, text):
 def kinds_of(tally):
     found = re.findall(rf"(\d+) ({'|'.join(KINDS)})", tally)
     return Counter({kind: int(number) for number, kind in found})
+
+
+def test_long_tables_are_tables():
+    assert set(NAMES) >= LONG
 
 
 def test_the_page_is_made_of_these_parts_alone():

@@ -192,6 +192,7 @@ def test_each_validation_image_is_counted_once(sweep):
     assert alone["loss"] == pytest.approx(found.read_summary()["last"]["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
     _, _, undisturbed = sweep
     stopped = RunDirectory(tmp_path / "stopped")

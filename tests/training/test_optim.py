@@ -1,3 +1,4 @@
+import copy
 import math
 from functools import partial
 from itertools import pairwise
@@ -9,6 +10,7 @@ from torch import nn
 from efficientconv.training.optim import (
     ScheduledRate,
     constant,
+    fuse_on_cpu,
     parameter_groups,
     scale_rates,
     step_decay,
@@ -137,3 +139,37 @@ def test_rates_without_a_scale_stay():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     scale_rates(optimizer)
     assert optimizer.param_groups[0]["lr"] == 0.3
+
+
+def stepped(model, fuse):
+    model = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    fuse(optimizer)
+    for _ in range(3):
+        model(torch.ones(2, 3)).square().sum().backward()
+        optimizer.step()
+    return optimizer, list(model.parameters())
+
+
+def test_one_operator_for_all_parameters_steps_as_one_for_each():
+    model = nn.Linear(3, 4)
+    (fused, found), (_, expected) = stepped(model, fuse_on_cpu), stepped(model, lambda optimizer: None)
+    assert fused.param_groups[0]["fused"]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "device"),
+    [
+        (partial(torch.optim.SGD, foreach=True), "cpu"),
+        (partial(torch.optim.SGD, fused=False), "cpu"),
+        (partial(torch.optim.SGD, differentiable=True), "cpu"),
+        (torch.optim.SGD, "meta"),
+        (torch.optim.RMSprop, "cpu"),
+    ],
+)
+def test_other_optimizers_step_as_they_were_told(make, device):
+    optimizer = make([nn.Parameter(torch.zeros(2, device=device))])
+    before = dict(optimizer.param_groups[0])
+    fuse_on_cpu(optimizer)
+    assert optimizer.param_groups[0] == before

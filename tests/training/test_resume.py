@@ -83,9 +83,9 @@ def test_a_run_killed_by_sigkill_resumes_to_the_same_weights(tmp_path, step, ove
     assert_same_run(killed, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("signum", "code", "step"),
-    [(signal.SIGINT, 130, 8), pytest.param(signal.SIGTERM, 143, 2 * STEPS_PER_EPOCH, marks=pytest.mark.slow)],
+    ("signum", "code", "step"), [(signal.SIGINT, 130, 8), (signal.SIGTERM, 143, 2 * STEPS_PER_EPOCH)]
 )
 def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(tmp_path, signum, code, step):
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
