@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-STEPS = 100
-PROGRESS = 1e-7  # of the squared error, below which alternating ends
+STEPS = 40
+PROGRESS = 1e-6  # of the squared error, below which alternating ends
 
 
 def relative_error(squared_error: Tensor, kernel: Tensor) -> float:
@@ -142,7 +142,8 @@ def factorize(kernel: Tensor, fixed: Tensor, mask: Tensor, start: Tensor) -> Fac
         nonlocal found
         weights = _masked_rows(kernel - fixed @ found.expansion, mask, found.expansion)
         stacked = (fixed + weights).flatten(0, 1)
-        expansion = torch.linalg.pinv(stacked) @ kernel.flatten(0, 1)
+        gram = torch.linalg.pinv(stacked.T @ stacked, hermitian=True)  # far smaller than what is stacked
+        expansion = gram @ (stacked.T @ kernel.flatten(0, 1))
         error = (kernel - (fixed + weights) @ expansion).square().sum()
         found = Factors(weights, expansion, error)
         return error

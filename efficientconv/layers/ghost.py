@@ -136,13 +136,14 @@ class GhostConv2d(ConvVariant):
         def step() -> Tensor:
             nonlocal primary, cheap
             moved = torch.einsum("lem,gim->gile", shifts, primary[parents]).flatten(1, 2)  # (g, i·L, c·c)
-            cheap = (torch.linalg.pinv(moved) @ wanted[intrinsic:].flatten(1).unsqueeze(2)).squeeze(2)  # (g, c·c)
+            gram = torch.linalg.pinv(moved.mT @ moved, hermitian=True)  # (g, c·c, c·c)
+            cheap = (gram @ (moved.mT @ wanted[intrinsic:].flatten(1).unsqueeze(2))).squeeze(2)  # (g, c·c)
             spread = torch.einsum("lem,ge->glm", shifts, cheap)  # (g, L, k·k)
-            gram = torch.eye(own.shape[1], dtype=kernel.dtype).repeat(intrinsic, 1, 1)
-            gram.index_add_(0, parents, spread.mT @ spread)
+            normal = torch.eye(own.shape[1], dtype=kernel.dtype).repeat(intrinsic, 1, 1)
+            normal.index_add_(0, parents, spread.mT @ spread)
             pull = wanted[:intrinsic] @ own  # (a, i, k·k)
             pull = pull.index_add(0, parents, wanted[intrinsic:] @ spread)
-            primary = torch.linalg.solve(gram, pull.mT).mT
+            primary = torch.linalg.solve(normal, pull.mT).mT
             missed = wanted[intrinsic:] - primary[parents] @ spread.mT
             return (kernel[:intrinsic].flatten(2) - primary).square().sum() + missed.square().sum()
 
