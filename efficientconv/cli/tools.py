@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
-from efficientconv.cli.words import data_additions, first_word, leading_words, plain_words, report_words, tables_words
+from efficientconv.cli.words import bench_words, data_additions, leading_words, plain_words, report_words, tables_words
 from efficientconv.runs.names import composable
 
 
@@ -85,14 +85,14 @@ _ALL = (
     ),
     Tool(
         "bench",
-        "Measures speed side by side: data loaders, training steps.",
+        "Measures speed side by side: layers, networks, training steps, data loaders.",
         (
+            "efficientconv bench layer conv=bdrconv,spconv",
+            "efficientconv bench model conv=bsconv_u,bdrconv model=resnet20 json=bench.json plot=latency.png",
             "efficientconv bench step model=resnet20 conv=bsconv_u",
-            "efficientconv bench loader data=digits",
-            "efficientconv bench loader data=image_folder data.root=photos data.image_size=224",
         ),
         "efficientconv.cli.calls:bench",
-        words=first_word("action"),
+        words=bench_words,
     ),
     Tool(
         "report",

@@ -10,17 +10,6 @@ def plain_words(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def first_word(key: str) -> Callable[[Sequence[str]], list[str]]:
-    """Let a first word without ``=`` stand for ``key=word``: ``bench step`` → ``action=step``."""
-
-    def words_of(words: Sequence[str]) -> list[str]:
-        if words and "=" not in words[0]:
-            return [f"{key}={quoted(words[0])}", *words[1:]]
-        return list(words)
-
-    return words_of
-
-
 def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:
     """Let words without ``=`` be the list ``key``: ``report one two`` → ``runs=["one","two"]``."""
 
@@ -35,6 +24,13 @@ def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:
 def data_additions(words: Sequence[str]) -> list[str]:
     """Make a key of the data an addition: the run's own data is the default, which is an empty group here."""
     return [f"++{word}" if word.startswith("data.") else word for word in words]
+
+
+def bench_words(words: Sequence[str]) -> list[str]:
+    """Take the action and files of words without ``=``, and compose each convolution by itself."""
+    from efficientconv.bench.words import hydra_words
+
+    return hydra_words(words)
 
 
 def report_words(words: Sequence[str]) -> list[str]:

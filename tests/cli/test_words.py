@@ -1,10 +1,4 @@
-from efficientconv.cli.words import data_additions, first_word, leading_words, tables_words
-
-
-def test_a_first_word_is_the_value_of_a_key():
-    assert first_word("action")(["step", "seed=1"]) == ['action="step"', "seed=1"]
-    assert first_word("action")(["seed=1"]) == ["seed=1"]
-    assert first_word("action")([]) == []
+from efficientconv.cli.words import data_additions, leading_words, tables_words
 
 
 def test_leading_words_are_a_list():
