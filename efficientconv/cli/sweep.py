@@ -124,7 +124,8 @@ class ClosingTable(Callback):
             runs = {name: RunDirectory(Path(config.hydra.sweep.dir) / name) for name in labels}
             _print([(labels[name], *_standing(run, errors.get(name))) for name, run in runs.items()])
         else:
-            print(f"{len(labels) - len(errors)} of {len(labels)} jobs are done; their table: {_report(config)}")
+            print(f"{len(labels) - len(errors)} of {len(labels)} jobs are done")
+        _report(Path(config.hydra.sweep.dir))
         if errors:
             print(_failed(sorted(errors), len(labels), config.sweep), file=sys.stderr)
             raise SystemExit(1)
@@ -140,8 +141,10 @@ def outcomes_of(config: Any) -> Outcomes | None:
     return None if token is None else Outcomes(Path(config.hydra.sweep.dir).resolve() / f"{PREFIX}{token}")
 
 
-def _report(config: DictConfig) -> str:
-    return f"efficientconv report {config.hydra.sweep.dir}"
+def _report(folder: Path) -> None:
+    from efficientconv.report.closing import print_report  # SciPy: not before a sweep has ended
+
+    print_report(folder)
 
 
 def _failed(names: list[str], jobs: int, sweep: str) -> str:

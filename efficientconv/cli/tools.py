@@ -12,6 +12,7 @@ from efficientconv.cli.words import (
     data_additions,
     first_words,
     leading_words,
+    list_of_paths,
     plain_words,
     report_words,
     tables_words,
@@ -123,6 +124,27 @@ _ALL = (
         ),
         "efficientconv.report.tool:run",
         words=report_words,
+    ),
+    Tool(
+        "dashboard",
+        "Makes a sweep's dashboard in Weights & Biases, or a file of it where there is no connection.",
+        (
+            "efficientconv dashboard sweep=first",
+            "efficientconv dashboard sweep=first project=efficientconv entity=my-team",
+            "efficientconv dashboard sweep=first offline=true",
+        ),
+        "efficientconv.report.dashboard:run",
+    ),
+    Tool(
+        "features",
+        "Shows how alike a network's feature maps are, a baseline and variants side by side.",
+        (
+            "efficientconv features run=outputs/sweeps/first/conv-bsconv_u_model-resnet20_seed-0",
+            "efficientconv features run=outputs/runs/one,outputs/runs/two stage=stages.1 image=7",
+            "efficientconv features run=outputs/runs/one,outputs/runs/two stage=stem save=features.png",
+        ),
+        "efficientconv.features.tool:features",
+        words=list_of_paths("run"),
     ),
     Tool(
         "export",

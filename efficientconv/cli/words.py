@@ -42,6 +42,18 @@ def data_additions(words: Sequence[str]) -> list[str]:
     return [f"++{word}" if word.startswith("data.") else word for word in words]
 
 
+def list_of_paths(key: str) -> Callable[[Sequence[str]], list[str]]:
+    """Let the value of ``key`` be paths with commas between them: ``run=a,b`` → ``run=["a","b"]``."""
+
+    def words_of(words: Sequence[str]) -> list[str]:
+        from efficientconv.tables.arguments import list_value
+
+        prefix = f"{key}="
+        return [prefix + list_value(word[len(prefix) :]) if word.startswith(prefix) else word for word in words]
+
+    return words_of
+
+
 def bench_words(words: Sequence[str]) -> list[str]:
     """Take the action and files of words without ``=``, and compose each convolution by itself."""
     from efficientconv.bench.words import hydra_words

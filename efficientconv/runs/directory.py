@@ -6,7 +6,7 @@
     summary.json       status, accuracies, counts, times, versions; written atomically
     metrics.csv        a row per epoch; append-only, cut back to the checkpoint on resume
     replaced.json      which convolutions were replaced, which were kept, and why
-    checkpoints/       last.ckpt, best.ckpt
+    checkpoints/       last.ckpt, best.ckpt, and the teacher's where there is one
     train.log
     .lock              held by the process that trains here; .worker.json says which one, on which machine
 """
@@ -61,6 +61,11 @@ class RunDirectory:
     def metrics_file(self) -> Path:
         """Return where the rows are."""
         return self.path / "metrics.csv"
+
+    @property
+    def replaced_file(self) -> Path:
+        """Return where the report of what was replaced is."""
+        return self.path / "replaced.json"
 
     @property
     def log_file(self) -> Path:

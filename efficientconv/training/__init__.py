@@ -9,7 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checkpoints": ["Checkpoints"],
-        "loggers": ["tensorboard_logger", "wandb_logger"],
+        "loggers": ["tensorboard_logger"],
         "optim": ["constant", "step_decay", "warmup_cosine"],
+        "wandb_run": ["wandb_logger"],
     },
 )

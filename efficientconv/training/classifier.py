@@ -20,7 +20,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
-from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups
+from efficientconv.training.distillation import Distillation
+from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups, scale_rates
 from efficientconv.training.progress import StepSums, TrainSums
 from efficientconv.training.stopping import of_all_ranks
 
@@ -38,6 +39,8 @@ class Classifier(LightningModule):
         mixup: alpha of mixup's Beta distribution; 0 is off.
         cutmix: alpha of CutMix's Beta distribution; 0 is off. With both, each batch draws one of them.
         decay_norm_and_bias: whether weight decay reaches batch norms and biases.
+        layer_decay: the factor of the rate from one block to the one in front of it.
+        distillation: a teacher whose logits are learned from as well; None for the labels alone.
         channels_last: memory format of weights and images.
         compile: compile the network in place, so that the keys of its state stay as they are.
         cuda_graphs: replay each training step's passes from CUDA graphs.
@@ -55,6 +58,8 @@ class Classifier(LightningModule):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         decay_norm_and_bias: bool = True,
+        layer_decay: float = 1.0,
+        distillation: Distillation | None = None,
         channels_last: bool = False,
         compile: bool = False,
         cuda_graphs: bool = False,
@@ -66,7 +71,8 @@ class Classifier(LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.regularization_weight = regularization_weight
         self.label_smoothing = label_smoothing
-        self.decay_norm_and_bias = decay_norm_and_bias
+        self.decay_norm_and_bias, self.layer_decay = decay_norm_and_bias, layer_decay
+        self.distillation = distillation
         self.mix = batch_mixer(num_classes, mixup, cutmix)
         self.sums = StepSums()
         accuracies = {
@@ -76,7 +82,7 @@ class Classifier(LightningModule):
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
         if compile:
             self.model.compile()
-        loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight)
+        loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight, distillation)
         self.loss: Loss = GraphedLoss(loss, self.model) if cuda_graphs else loss
 
     def forward(self, images: Tensor) -> Tensor:
@@ -89,6 +95,11 @@ class Classifier(LightningModule):
         loss, *figures = self.loss(images.contiguous(memory_format=self.memory_format), targets)
         self.sums.add(len(images), *figures)
         return loss
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher to where the network is."""
+        if self.distillation is not None:
+            self.distillation.to(self.device, self.memory_format)
 
     def on_train_epoch_start(self) -> None:
         """Begin new sums (Lightning does not call this where an epoch goes on after a restart)."""
@@ -139,7 +150,8 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer and its schedule, which steps with every optimizer step."""
-        optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias))
+        optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias, self.layer_decay))
+        scale_rates(optimizer)
         fuse_on_cpu(optimizer)
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = ScheduledRate(optimizer, self.schedule, total_steps, self.trainer.max_epochs or 1)
@@ -147,19 +159,26 @@ class Classifier(LightningModule):
 
 
 class TrainingLoss:
-    """What a training step minimises: cross-entropy plus the layers' weighted penalties.
+    """What a training step minimises: cross-entropy, mixed with a teacher's, plus the layers' weighted penalties.
 
     Args:
         model: maps images (N, C, H, W) to logits (N, num_classes).
         label_smoothing: share of the target spread over all classes, 0 to 1.
         penalized: the layers with a penalty of their own.
         weight: of those penalties.
+        distillation: a teacher; None for the labels alone.
     """
 
     def __init__(
-        self, model: nn.Module, label_smoothing: float, penalized: Sequence[ConvVariant], weight: float
+        self,
+        model: nn.Module,
+        label_smoothing: float,
+        penalized: Sequence[ConvVariant],
+        weight: float,
+        distillation: Distillation | None = None,
     ) -> None:
         self.model, self.label_smoothing = model, label_smoothing
+        self.distillation = distillation
         self.penalized, self.weight = tuple(penalized), weight
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
@@ -173,10 +192,11 @@ class TrainingLoss:
         cross_entropy = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         correct = (logits.detach().argmax(1) == labels).sum()
+        loss = cross_entropy if self.distillation is None else self.distillation(cross_entropy, images, logits)
         if not self.penalized:
-            return cross_entropy, cross_entropy.detach(), correct
+            return loss, cross_entropy.detach(), correct
         penalty = self._penalty(images.device.type)
-        return cross_entropy + penalty, cross_entropy.detach(), correct, penalty.detach()
+        return loss + penalty, cross_entropy.detach(), correct, penalty.detach()
 
     def _penalty(self, device_type: str) -> Tensor:
         with torch.autocast(device_type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off
