@@ -96,6 +96,7 @@ class StreamedData(ImageData[Listing]):
             self.train_transforms if training else [],
             batch_size=batch_size,
             training=training,
+            added=self.added,
             normalization=self.normalization,
             bad_files=self.bad_files,
             workers=available_workers(self._devices_here) if self.workers is None else self.workers,
@@ -104,6 +105,7 @@ class StreamedData(ImageData[Listing]):
             seed=self.seed,
             rank=self._rank,
             world_size=self._world_size,
+            repeats=self.repeats,
         )
 
     @property

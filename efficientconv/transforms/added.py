@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from efficientconv.transforms.erasing import RandomErasing
 from efficientconv.transforms.operations import Augmenter
 from efficientconv.transforms.policies import Policy, RandAugment, TrivialAugment
 
-POLICIES = {
+POLICIES: dict[str, Callable[..., Policy]] = {
     "randaugment": RandAugment,
     "trivialaugment": TrivialAugment,
     "autoaugment_cifar10": lambda: AutoAugment(CIFAR10),
@@ -56,6 +56,16 @@ class AddedAugmentation:
         self.policy, self.erasing = policy, erasing
         self._augmenters: dict[tuple[tuple[int, int], torch.device], Augmenter] = {}
 
+    @classmethod
+    def parse(cls, augment: str | Mapping[str, Any] | None, random_erasing: float) -> AddedAugmentation:
+        """Build it from ``recipe.augment`` and ``recipe.random_erasing``.
+
+        Raises:
+            UserError: a value that cannot be.
+        """
+        erasing = RandomErasing(random_erasing)
+        return cls(parse_policy(augment), erasing if random_erasing else None)
+
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Draw for ``count`` images of ``size`` (H, W): (count, columns) int64, no columns where nothing is added."""
         codes = self.policy.draw(count, rng) if self.policy else np.empty((count, 0), np.int64)
@@ -72,6 +82,4 @@ class AddedAugmentation:
 
     def erase(self, images: Tensor, draws: np.ndarray) -> Tensor:
         """Erase from normalised ``images`` (N, C, H, W), in place."""
-        if self.erasing is None:
-            return images
-        return self.erasing(images, torch.from_numpy(draws[:, -4:]).to(images.device, non_blocking=True))
+        return self.erasing(images, draws[:, -4:]) if self.erasing else images

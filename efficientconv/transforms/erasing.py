@@ -6,6 +6,8 @@ Z. Zhong, L. Zheng, G. Kang, S. Li, Y. Yang, "Random Erasing Data Augmentation",
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,21 +41,27 @@ class RandomErasing:
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Draw for ``count`` images of ``size`` (H, W): (count, 4) int64, columns top, left, height and width.
 
-        An image that keeps everything has a rectangle without height and width. As much is drawn for it.
+        An image that keeps everything has a rectangle without height and width.
         """
-        chosen = rng.random(count) < self.probability
-        area = size[0] * size[1] * rng.uniform(*AREA, (count, ATTEMPTS))
-        ratio = np.exp(rng.uniform(*np.log(RATIO), (count, ATTEMPTS)))
-        place = rng.random((count, 2))
-        sides = np.rint(np.sqrt(np.stack([area * ratio, area / ratio], axis=2))).astype(np.int64)  # (count, 10, 2)
-        fits = (sides < size).all(axis=2) & chosen[:, None]
-        side = sides[np.arange(count), fits.argmax(axis=1)] * fits.any(axis=1, keepdims=True)
-        return np.concatenate([(place * (np.array(size) - side + 1)).astype(np.int64), side], axis=1)
+        chosen = np.flatnonzero(rng.random(count) < self.probability)
+        area = size[0] * size[1] * rng.uniform(AREA[0], AREA[1], (len(chosen), ATTEMPTS))
+        ratio = np.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1]), (len(chosen), ATTEMPTS)))
+        place = rng.random((len(chosen), 2))
+        sides = np.rint(np.sqrt(np.stack([area * ratio, area / ratio], axis=2))).astype(np.int64)  # (chosen, 10, 2)
+        fits = np.all(sides < size, axis=2)
+        side = sides[np.arange(len(chosen)), fits.argmax(axis=1)] * np.any(fits, axis=1, keepdims=True)
+        rectangles = np.zeros((count, 4), np.int64)
+        rectangles[chosen] = np.concatenate([(place * (np.array(size) - side + 1)).astype(np.int64), side], axis=1)
+        return rectangles
 
-    def __call__(self, images: Tensor, rectangles: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, rectangles: np.ndarray) -> Tensor:
         """Erase ``rectangles`` (N, 4) from normalised ``images`` (N, C, H, W), in place."""
-        top, left, height, width = rectangles.unsqueeze(2).unbind(dim=1)  # (N, 1)
+        losing = np.flatnonzero(rectangles[:, 2])
+        drawn = torch.from_numpy(np.column_stack([losing, rectangles[losing]])).to(images.device, non_blocking=True)
+        numbers, top, left, height, width = drawn.unsqueeze(2).unbind(dim=1)  # (M, 1)
         rows, columns = (torch.arange(side, device=images.device) for side in images.shape[-2:])
         in_rows = (rows >= top) & (rows < top + height)
         in_columns = (columns >= left) & (columns < left + width)
-        return images.masked_fill_((in_rows.unsqueeze(2) & in_columns.unsqueeze(1)).unsqueeze(1), 0)
+        kept = ~(in_rows.view(-1, 1, len(rows), 1) & in_columns.view(-1, 1, 1, len(columns)))
+        changed = images.index_select(0, numbers.flatten()).mul_(kept)
+        return images.index_copy_(0, numbers.flatten(), changed)
