@@ -70,10 +70,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         split_seed: of the choice of images for both, at least 0: runs of other seeds have the same images.
         normalize: by the set's mean and standard deviation (true), not at all (false), or by a given ``{mean, std}``.
         flip: mirror half of the training images left and right.
-        augment: operations drawn for each training image behind crop and flip: a name of ``POLICIES``, or a mapping of
-            ``policy`` and its options.
-        random_erasing: probability of a training image to lose a rectangle.
-        repeats: how often an epoch shows a training image, each time with other random numbers.
+        added: to crop and flip: any of augment, random_erasing and repeats, see ``AddedAugmentation``.
         max_bad_images: how many image files that cannot be decoded are left out; the next one stops the run.
 
     Raises:
@@ -96,9 +93,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         split_seed: int = 0,
         normalize: bool | Mapping[str, Any] = True,
         flip: bool = True,
-        augment: str | Mapping[str, Any] | None = None,
-        random_erasing: float = 0.0,
-        repeats: int = 1,
+        added: Mapping[str, Any] | None = None,
         max_bad_images: int = 0,
     ) -> None:
         super().__init__()
@@ -111,7 +106,6 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         require_whole("data.eval_batch_size", eval_batch_size, least=1)
         require_whole("data.seed", seed, least=0)
         require_whole("data.split_seed", split_seed, least=0)
-        require_whole("recipe.repeats", repeats, least=1)
         require_whole("data.max_bad_images", max_bad_images, least=0)
         self.batch_size = batch_size
         self.keep_batch_size = keep_batch_size
@@ -122,8 +116,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         self.split_seed = split_seed
         self.normalize = _parse_normalize(normalize)
         self.flip = flip
-        self.added = AddedAugmentation.parse(augment, random_erasing)
-        self.repeats = repeats
+        self.added = AddedAugmentation.parse(**(added or {}))
         self.bad_files = BadImages(max_bad_images)
         self.normalization: Normalization | None = None
         self.evaluated_on = "validation" if val_split else "test"

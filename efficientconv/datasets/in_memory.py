@@ -53,7 +53,6 @@ class InMemoryData(ImageData[LabeledImages]):
             normalization=self.normalization,
             rank=self._rank,
             world_size=self._world_size,
-            repeats=self.repeats,
         )
 
 

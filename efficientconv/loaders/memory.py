@@ -48,7 +48,6 @@ class InMemoryLoader(EpochLoader):
         normalization: None leaves the pixels in [0, 1].
         rank: of this process, from 0.
         world_size: how many processes share the epoch.
-        repeats: see ``EpochLoader``.
     """
 
     def __init__(
@@ -63,13 +62,12 @@ class InMemoryLoader(EpochLoader):
         normalization: Normalization | None = None,
         rank: int = 0,
         world_size: int = 1,
-        repeats: int = 1,
     ) -> None:
-        epoch = {"seed": seed, "rank": rank, "world_size": world_size, "repeats": repeats}
+        self.added = added or AddedAugmentation()
+        epoch = {"seed": seed, "rank": rank, "world_size": world_size, "repeats": self.added.repeats}
         super().__init__(len(data), batch_size, training=training, **epoch)
         self.data = data
         self.augmentation = augmentation or CropFlip(padding=0, flip=False)
-        self.added = added or AddedAugmentation()
         self.mean_std = normalization.tensors(data.images.device) if normalization else None
 
     def _batches(self, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:

@@ -66,7 +66,7 @@ class StreamLoader(EpochLoader):
         workers: processes (torch) or threads (DALI) that decode.
         device: where the batches are wanted.
         dtype: of the images.
-        epoch: seed, rank, world_size and repeats, as ``EpochLoader`` takes them.
+        epoch: seed, rank and world_size, as ``EpochLoader`` takes them.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class StreamLoader(EpochLoader):
         dtype: torch.dtype = torch.float32,
         **epoch: int,
     ) -> None:
-        super().__init__(len(listing), batch_size, training=training, **epoch)
+        self.added = (added if training else None) or AddedAugmentation()
+        super().__init__(len(listing), batch_size, training=training, repeats=self.added.repeats, **epoch)
         self.listing = listing
         self.crop = crop
         self.transforms = transforms
-        self.added = (added if training else None) or AddedAugmentation()
         self.columns = sum(transform.columns for transform in (crop, *transforms))
         self.normalization = normalization
         self.bad_files = BadImages() if bad_files is None else bad_files

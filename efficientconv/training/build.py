@@ -26,7 +26,7 @@ from efficientconv.training.progress import Monitor
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.stopping import StopRequest
 
-RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
+RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "loss", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
 
 
 def open_data(node: Mapping[str, Any]) -> ImageData:
@@ -45,7 +45,8 @@ def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classi
     on_cuda = uses_cuda(config["trainer"]["accelerator"])
     if config["cuda_graphs"]:
         require_graphs_possible(config["trainer"], on_cuda)
-    node = {"recipe": {name: config["recipe"][name] for name in RECIPE_TO_CLASSIFIER}}  # so that errors name its keys
+    recipe = config["recipe"]  # a stored one may be of a time that had fewer keys
+    node = {"recipe": {name: recipe[name] for name in RECIPE_TO_CLASSIFIER if name in recipe}}  # errors name its keys
     classifier = Classifier(
         model,
         data.num_classes,

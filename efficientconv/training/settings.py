@@ -78,6 +78,11 @@ def _require_bool(name: str, value: Any) -> None:
 
 def _require_recipe(recipe: Mapping[str, Any]) -> None:
     require_number("recipe.label_smoothing", recipe["label_smoothing"], most=1)
+    if recipe.get("loss") and recipe["label_smoothing"]:
+        raise UserError(
+            f"recipe.label_smoothing={recipe['label_smoothing']}: is cross-entropy's, and recipe.loss is another loss; "
+            "give recipe.label_smoothing=0, or recipe.loss=null"
+        )
     for name, value in recipe["optimizer"].items():
         if isinstance(value, int | float | str) and not isinstance(value, bool) and not name.startswith("_"):
             require_number(f"recipe.optimizer.{name}", value)

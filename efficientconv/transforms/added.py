@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from efficientconv.errors import UserError, nearest_first
+from efficientconv.errors import UserError, nearest_first, require_whole
 from efficientconv.transforms.autoaugment import CIFAR10, IMAGENET, AutoAugment
 from efficientconv.transforms.erasing import RandomErasing
 from efficientconv.transforms.operations import Augmenter
@@ -45,26 +45,35 @@ def parse_policy(value: str | Mapping[str, Any] | None) -> Policy | None:
 
 
 class AddedAugmentation:
-    """A policy and random erasing, of which either may be missing.
+    """A policy, random erasing and repeated augmentation, none of which need be there.
 
     Args:
         policy: for uint8, behind crop and flip.
         erasing: for the normalised batch.
+        repeats: how often an epoch shows an image, augmented anew each time.
     """
 
-    def __init__(self, policy: Policy | None = None, erasing: RandomErasing | None = None) -> None:
-        self.policy, self.erasing = policy, erasing
+    def __init__(self, policy: Policy | None = None, erasing: RandomErasing | None = None, repeats: int = 1) -> None:
+        self.policy, self.erasing, self.repeats = policy, erasing, repeats
         self._augmenters: dict[tuple[tuple[int, int], torch.device], Augmenter] = {}
 
     @classmethod
-    def parse(cls, augment: str | Mapping[str, Any] | None, random_erasing: float) -> AddedAugmentation:
-        """Build it from ``recipe.augment`` and ``recipe.random_erasing``.
+    def parse(
+        cls, augment: str | Mapping[str, Any] | None = None, random_erasing: float = 0.0, repeats: int = 1
+    ) -> AddedAugmentation:
+        """Build it from the recipe.
+
+        Args:
+            augment: a name of ``POLICIES``, or a mapping of ``policy`` and its options.
+            random_erasing: the probability of an image to lose a rectangle.
+            repeats: as above.
 
         Raises:
             UserError: a value that cannot be.
         """
+        require_whole("recipe.repeats", repeats, least=1)
         erasing = RandomErasing(random_erasing)
-        return cls(parse_policy(augment), erasing if random_erasing else None)
+        return cls(parse_policy(augment), erasing if random_erasing else None, repeats)
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Draw for ``count`` images of ``size`` (H, W): (count, columns) int64, no columns where nothing is added."""

@@ -62,6 +62,6 @@ class RandomErasing:
         rows, columns = (torch.arange(side, device=images.device) for side in images.shape[-2:])
         in_rows = (rows >= top) & (rows < top + height)
         in_columns = (columns >= left) & (columns < left + width)
-        kept = ~(in_rows.view(-1, 1, len(rows), 1) & in_columns.view(-1, 1, 1, len(columns)))
-        changed = images.index_select(0, numbers.flatten()).mul_(kept)
+        erased = in_rows.view(-1, 1, len(rows), 1) & in_columns.view(-1, 1, 1, len(columns))
+        changed = images.index_select(0, numbers.flatten()).mul_((~erased).to(images.dtype))
         return images.index_copy_(0, numbers.flatten(), changed)
