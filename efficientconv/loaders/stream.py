@@ -136,8 +136,8 @@ class StreamLoader(EpochLoader):
 
     def _finish(self, pixels: Tensor, job: Job) -> Tensor:
         """Apply the policy to ``pixels`` (N, H, W, 3) uint8, and normalise: (N, 3, H, W), ``channels_last``."""
-        images = self.added.change(pixels.permute(0, 3, 1, 2), job.added)
-        return images.permute(0, 2, 3, 1).mul(self._scale).add_(self._shift).to(self.dtype).permute(0, 3, 1, 2)
+        pixels = self.added.change(pixels.permute(0, 3, 1, 2), job.added).permute(0, 2, 3, 1).contiguous()
+        return pixels.mul(self._scale).add_(self._shift).to(self.dtype).permute(0, 3, 1, 2)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         """Copy to the training device, without waiting for a GPU."""
