@@ -19,9 +19,11 @@
     datasets/      which images there are        loaders/     batches of them, exact over a restart
     transforms/    augmentation                  training/    fit, checkpoints, signals, several devices
     runs/          names, files and configurations of runs; imports no torch
+    sweeps/        which jobs are left, and the engines that run them; imports no torch
     report/        many runs: one table, its statistics and plots; imports no torch
     tables/        published figures: load · count · measure · render
-    deploy/        fold, export, predict         bench/       speed, side by side
+    deploy/        fold, export, predict         features/    how alike feature maps are
+    bench/         speed, side by side
     cli/           every tool's front door: one entry a tool, one line an error
 
 An import goes to the left or up, never back. Importing the package imports nothing heavy: torch comes with the first

@@ -6,6 +6,7 @@ Both libraries are imported in the function that needs them: timm takes about fo
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch import nn
 
 from efficientconv.backbones.checks import check_count
 from efficientconv.errors import UserError, nearest_first
+
+log = logging.getLogger(__name__)
 
 RESERVED = (
     "num_classes",
@@ -38,6 +41,8 @@ WITH_AUX = ("googlenet", "inception_v3")
 TAKEN_BY_BUILDER = {"MobileNetV3": {"reduced_tail", "dilated", "width_mult"}}
 """Arguments that torchvision's functions take for themselves, by the class that they build."""
 
+IMAGENET_CLASSES = 1000
+
 PATIENCE = 5  # seconds to wait for a server
 
 
@@ -49,24 +54,21 @@ def torchvision_model(
     Args:
         num_classes: number of logits.
         name: one of ``torchvision.models.list_models(module=torchvision.models)``.
-        pretrained: start from torchvision's default ImageNet weights, which need 1,000 classes.
+        pretrained: start from torchvision's default ImageNet weights, with a new classifier where the number of
+            classes differs.
         kwargs: further arguments of the network's constructor.
 
     Raises:
-        UserError: an unknown name or argument, or pretrained weights that are for another number of classes or not
-            available.
+        UserError: an unknown name or argument, or pretrained weights that are not available.
     """
     from torchvision import models
 
     check_count("num_classes", num_classes)
     name = _checked_name(name, models.list_models(module=models), "torchvision")
     given = _checked_kwargs(kwargs)
-    if pretrained and num_classes != 1000:
-        raise UserError(
-            f"model.pretrained=true: torchvision's weights have 1000 classes, not {num_classes}; "
-            f"model=timm gives pretrained networks a new classifier"
-        )
     fixed: dict[str, Any] = {"weights": "DEFAULT" if pretrained else None, "num_classes": num_classes}
+    if pretrained:
+        fixed["num_classes"] = IMAGENET_CLASSES
     if name in WITH_AUX:
         fixed["aux_logits"] = False
         given.setdefault("init_weights", not pretrained)  # left out, torchvision warns
@@ -74,6 +76,8 @@ def torchvision_model(
     with _weights_from(source), _known_arguments(name, given):
         model = models.get_model(name, **fixed, **given)
     _check_not_swallowed(name, model, given)
+    if pretrained and num_classes != IMAGENET_CLASSES:
+        _renew_classifier(model, num_classes)
     return model
 
 
@@ -98,7 +102,30 @@ def timm_model(
     name = _checked_name(name, names, "timm")
     given = _checked_kwargs(kwargs)
     with _weights_from(_timm_source(name) if pretrained else None), _known_arguments(name, given):
-        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **given)
+    known: dict[str, Any] = getattr(model, "pretrained_cfg", {})
+    if pretrained and known["num_classes"] != num_classes:
+        log.info("the classifier is new: the weights have %s classes, this data %d", known["num_classes"], num_classes)
+    return model
+
+
+def _renew_classifier(model: nn.Module, num_classes: int) -> None:
+    """Put a new last layer of ``num_classes`` outputs in place of the one of ImageNet's classes."""
+    classifiers = {
+        name: module
+        for name, module in model.named_modules()
+        if IMAGENET_CLASSES in (getattr(module, "out_features", None), getattr(module, "out_channels", None))
+    }
+    name, old = list(classifiers.items())[-1]
+    if isinstance(old, nn.Conv2d):
+        new: nn.Module = nn.Conv2d(old.in_channels, num_classes, 1)  # of the SqueezeNets
+    else:
+        assert isinstance(old, nn.Linear)
+        new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
+    model.set_submodule(name, new)
+    log.info(
+        "the classifier, %s, is new: the weights have %d classes, this data %d", name, IMAGENET_CLASSES, num_classes
+    )
 
 
 def _checked_name(name: str | None, names: Sequence[str], library: str) -> str:

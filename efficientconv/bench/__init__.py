@@ -1,1 +1,1 @@
-"""Speed, side by side in one process: loaders beside plain ones, the training loop beside a bare one."""
+"""Speed, side by side in one process: layers, whole networks, the training loop beside a bare one, data loaders."""

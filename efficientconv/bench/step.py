@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from efficientconv.bench.peak_memory import peak, reset_peak
-from efficientconv.bench.rounds import Rounds, now
+from efficientconv.bench.rounds import FEWEST_FOR_SPREAD, Rounds, now, quartiles
 from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
 from efficientconv.layers.base import regularization_loss
@@ -55,12 +55,22 @@ class Steps:
     epoch_ends: list[float] = field(default_factory=list)
     peaks: dict[str, int | None] = field(default_factory=dict)
 
+    @property
+    def overhead(self) -> float | None:
+        """Return the median of the overheads; None where they are too few, or lost in the noise.
+
+        Lost is what is not above zero in the middle half of the rounds.
+        """
+        if len(self.overheads) < FEWEST_FOR_SPREAD or quartiles(self.overheads)[0] <= 0:
+            return None
+        return median(self.overheads)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         loops = self.rounds.to_dict()
         return {
             "steps": self.steps,
-            "overhead_microseconds": {"median": median(self.overheads), "rounds": self.overheads},
+            "overhead_microseconds": {"median": self.overhead, "rounds": self.overheads},
             "epoch_end_milliseconds": {"median": median(self.epoch_ends), "rounds": self.epoch_ends},
             "loops": {name: figures | {"peak_memory_bytes": self.peaks[name]} for name, figures in loops.items()},
         }

@@ -58,10 +58,12 @@ def tables(config: Mapping[str, Any]) -> None:
 def _trained(words: list[str]) -> bool:
     """Train a sweep, with standard output left to the tables; tell whether all of it succeeded."""
     from efficientconv.cli import run
+    from efficientconv.config_path import own_configs
 
+    own = own_configs()
     try:
         with redirect_stdout(sys.stderr):
-            run("train", ["-m", *words])
+            run("train", ["-m", *([] if own is None else ["--config-dir", str(own)]), *words])
     except SystemExit as end:
         if end.code != 1:
             raise  # a signal came

@@ -16,7 +16,7 @@ from efficientconv.cli.flags import OF_SINGLE_TOOLS, require_flags, single_parse
 from efficientconv.cli.help import help_of
 from efficientconv.cli.tools import Tool
 from efficientconv.cli.words import quoted
-from efficientconv.config_path import CONFIGS
+from efficientconv.config_path import CONFIGS, with_own_configs
 from efficientconv.errors import UserError
 from efficientconv.runs.names import register_resolvers
 
@@ -44,7 +44,8 @@ def run_single(tool: Tool, words: Sequence[str]) -> None:
         values = plain_values(config, tool.resolve)
     logging.basicConfig(format="%(message)s")  # standard output is for what the tool finds
     logging.getLogger("efficientconv").setLevel(logging.INFO)
-    tool(values)
+    with with_own_configs(None if told.config_dir is None else _folder(told.config_dir)):
+        tool(values)
 
 
 @contextmanager

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
-from efficientconv.cli.words import data_additions, first_word, leading_words, plain_words, report_words, tables_words
+from efficientconv.cli.words import (
+    bench_words,
+    data_additions,
+    first_words,
+    leading_words,
+    list_of_paths,
+    plain_words,
+    report_words,
+    tables_words,
+)
 from efficientconv.runs.names import composable
 
 
@@ -85,14 +94,25 @@ _ALL = (
     ),
     Tool(
         "bench",
-        "Measures speed side by side: data loaders, training steps.",
+        "Measures speed side by side: layers, networks, training steps, data loaders.",
         (
+            "efficientconv bench layer conv=bdrconv,spconv",
+            "efficientconv bench model conv=bsconv_u,bdrconv model=resnet20 json=bench.json plot=latency.png",
             "efficientconv bench step model=resnet20 conv=bsconv_u",
-            "efficientconv bench loader data=digits",
-            "efficientconv bench loader data=image_folder data.root=photos data.image_size=224",
         ),
         "efficientconv.cli.calls:bench",
-        words=first_word("action"),
+        words=bench_words,
+    ),
+    Tool(
+        "sweep",
+        "Says how far a sweep is, from another terminal: done, running, failed, left, and for how long.",
+        (
+            "efficientconv sweep status first",
+            "efficientconv sweep status first outputs=elsewhere",
+            "efficientconv sweep status outputs/sweeps/first",
+        ),
+        "efficientconv.sweeps.status:run",
+        words=first_words("action", "sweep"),
     ),
     Tool(
         "report",
@@ -104,6 +124,27 @@ _ALL = (
         ),
         "efficientconv.report.tool:run",
         words=report_words,
+    ),
+    Tool(
+        "dashboard",
+        "Makes a sweep's dashboard in Weights & Biases, or a file of it where there is no connection.",
+        (
+            "efficientconv dashboard sweep=first",
+            "efficientconv dashboard sweep=first project=efficientconv entity=my-team",
+            "efficientconv dashboard sweep=first offline=true",
+        ),
+        "efficientconv.report.dashboard:run",
+    ),
+    Tool(
+        "features",
+        "Shows how alike a network's feature maps are, a baseline and variants side by side.",
+        (
+            "efficientconv features run=outputs/sweeps/first/conv-bsconv_u_model-resnet20_seed-0",
+            "efficientconv features run=outputs/runs/one,outputs/runs/two stage=stages.1 image=7",
+            "efficientconv features run=outputs/runs/one,outputs/runs/two stage=stem save=features.png",
+        ),
+        "efficientconv.features.tool:features",
+        words=list_of_paths("run"),
     ),
     Tool(
         "export",

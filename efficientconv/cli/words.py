@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 
 def plain_words(words: Sequence[str]) -> list[str]:
@@ -10,13 +11,17 @@ def plain_words(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def first_word(key: str) -> Callable[[Sequence[str]], list[str]]:
-    """Let a first word without ``=`` stand for ``key=word``: ``bench step`` → ``action=step``."""
+def first_words(*keys: str) -> Callable[[Sequence[str]], list[str]]:
+    """Let first words without ``=`` stand for ``key=word``: ``sweep status`` → ``action=status``.
+
+    Args:
+        keys: of the first word, the second, and so on.
+    """
 
     def words_of(words: Sequence[str]) -> list[str]:
-        if words and "=" not in words[0]:
-            return [f"{key}={quoted(words[0])}", *words[1:]]
-        return list(words)
+        bare = list(takewhile(lambda word: "=" not in word, words))[: len(keys)]
+        told = [f"{key}={quoted(word)}" for key, word in zip(keys, bare, strict=False)]
+        return [*told, *words[len(bare) :]]
 
     return words_of
 
@@ -35,6 +40,25 @@ def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:
 def data_additions(words: Sequence[str]) -> list[str]:
     """Make a key of the data an addition: the run's own data is the default, which is an empty group here."""
     return [f"++{word}" if word.startswith("data.") else word for word in words]
+
+
+def list_of_paths(key: str) -> Callable[[Sequence[str]], list[str]]:
+    """Let the value of ``key`` be paths with commas between them: ``run=a,b`` → ``run=["a","b"]``."""
+
+    def words_of(words: Sequence[str]) -> list[str]:
+        from efficientconv.tables.arguments import list_value
+
+        prefix = f"{key}="
+        return [prefix + list_value(word[len(prefix) :]) if word.startswith(prefix) else word for word in words]
+
+    return words_of
+
+
+def bench_words(words: Sequence[str]) -> list[str]:
+    """Take the action and files of words without ``=``, and compose each convolution by itself."""
+    from efficientconv.bench.words import hydra_words
+
+    return hydra_words(words)
 
 
 def report_words(words: Sequence[str]) -> list[str]:

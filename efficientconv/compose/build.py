@@ -96,6 +96,23 @@ def build_successor(factory: Factory, unit: Unit, device: torch.device | str | N
     return Successor(module.train(unit.training), layer, note, is_same=fits and not note)
 
 
+def begin_near(layer: Layer, unit: Unit) -> float | None:
+    """Let the replacement of ``unit`` begin near it, where it can; return ‖K − K̂‖/‖K‖, or None where it begins anew.
+
+    Only a plain convolution has one kernel K: a depthwise-separable unit has a ReLU inside, and a subclass may convolve
+    with something else than its weight.
+    """
+    if not isinstance(unit, nn.Conv2d) or adds_to_conv2d(unit):
+        return None
+    if not isinstance(layer, ConvVariant) or isinstance(layer, nn.Conv2d):
+        return 0.0 if layer.weight.shape == unit.weight.shape else None  # `build_successor` has copied the weights
+    device = unit.weight.device
+    bias = None if unit.bias is None else unit.bias.detach().cpu()
+    error = layer.cpu().approximate(unit.weight.detach().cpu(), bias)
+    layer.to(device)
+    return error
+
+
 def adds_to_conv2d(unit: Unit) -> bool:
     """Tell whether the class of ``unit`` does more than convolve and pad, such as standardise its weights.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from efficientconv.compose import build
 from efficientconv.compose.build import Factory, Successor, Unit, build_successor
 from efficientconv.compose.explain import all_kept, in_words, name_of, nothing_selected
 from efficientconv.compose.graph import Graph
@@ -32,20 +33,27 @@ from efficientconv.errors import UserError, nearest_first
 from efficientconv.layers import penalized_layers
 from efficientconv.profiling import Profile, complexity
 
-_CONV_KEYS = ("layer", "where", "units", "regularization_weight")
+_CONV_KEYS = ("layer", "where", "units", "regularization_weight", "initialize_from_replaced")
 
 
 def create_model(
-    backbone: Factory, conv: Mapping[str, Any], num_classes: int, input_size: tuple[int, int, int] = (3, 32, 32)
+    backbone: Factory,
+    conv: Mapping[str, Any],
+    num_classes: int,
+    input_size: tuple[int, int, int] = (3, 32, 32),
+    *,
+    begin_near: bool = False,
 ) -> tuple[nn.Module, ReplacementReport]:
     """Build a network and put a convolution variant into it.
 
     Args:
         backbone: called as ``backbone(num_classes=…)``.
         conv: ``layer``, ``where`` and ``units`` as :func:`replace_convs` takes them (with neither ``layer`` nor
-            ``units`` the network stays as it is), and ``regularization_weight``, which training reads.
+            ``units`` the network stays as it is), and ``regularization_weight`` and ``initialize_from_replaced``, which
+            training reads.
         num_classes: number of logits.
         input_size: channels, height and width of the images, for counting MACs.
+        begin_near: see :func:`replace_convs`.
 
     Raises:
         UserError: an unknown key in ``conv``, or whatever :func:`replace_convs` refuses.
@@ -55,7 +63,8 @@ def create_model(
             raise UserError(f"conv.{key}: there is no such key; nearest first: {nearest_first(str(key), _CONV_KEYS)}")
     where = conv.get("where") or Where()
     model = backbone(num_classes=num_classes)
-    return replace_convs(model, conv.get("layer"), where, units=conv.get("units"), input_size=input_size)
+    layer, units = conv.get("layer"), conv.get("units")
+    return replace_convs(model, layer, where, units=units, input_size=input_size, begin_near=begin_near)
 
 
 def replace_convs(
@@ -65,6 +74,7 @@ def replace_convs(
     *,
     units: Mapping[str, Factory] | None = None,
     input_size: tuple[int, int, int] | None = None,
+    begin_near: bool = False,
 ) -> tuple[nn.Module, ReplacementReport]:
     """Return a copy of ``model`` with ``layer`` in place of each convolution that ``where`` selects, and a report.
 
@@ -80,6 +90,8 @@ def replace_convs(
             of ``where`` only names and ``min_channels`` do. The layers of the kinds ``first`` and ``last`` replace the
             selected convolutions that no other selected one precedes, or follows; ``layer`` replaces the rest.
         input_size: channels, height and width of an image, for counting MACs; None skips the count.
+        begin_near: let each new layer that can begin near the convolution that it replaces, see
+            ``ConvVariant.approximate``; the report has the error of each.
 
     Raises:
         UserError: ``where`` selects no convolution, the layer can represent none of the selected ones, or an argument
@@ -94,7 +106,7 @@ def replace_convs(
     jobs = with_ends(assign(places, layer, units, where), graph, units)
     if not jobs and (layer is not None or units):
         raise nothing_selected(new, places, where, partial(assign, places, layer, units))
-    swaps, kept = _replace_all(new, graph, jobs)
+    swaps, kept = _replace_all(new, graph, jobs, begin_near)
     penalized = set(penalized_layers(new))
     after = _profile(new, input_size)
     report = ReplacementReport(
@@ -110,6 +122,7 @@ def replace_convs(
         params_after=_params(new),
         macs_before=before.macs if before else None,
         macs_after=after.macs if after else None,
+        errors_of="kernels" if begin_near else None,
     )
     return new, report
 
@@ -122,6 +135,7 @@ class _Swap:
     unit: Unit
     successor: Successor
     rewiring: Rewiring
+    error: float | None
 
 
 def _check(layer: Factory | None, where: Where, units: Mapping[str, Factory]) -> None:
@@ -147,8 +161,8 @@ def _profile(model: nn.Module, input_size: tuple[int, int, int] | None) -> Profi
         raise UserError(str(error)) from error
 
 
-def _replace_all(model: nn.Module, graph: Graph, jobs: Sequence[Job]) -> tuple[list[_Swap], list[Kept]]:
-    outcomes = [_replace(model, graph, job) for job in jobs]
+def _replace_all(model: nn.Module, graph: Graph, jobs: Sequence[Job], near: bool) -> tuple[list[_Swap], list[Kept]]:
+    outcomes = [_replace(model, graph, job, near) for job in jobs]
     swaps = [outcome for outcome in outcomes if isinstance(outcome, _Swap)]
     kept = [outcome for outcome in outcomes if isinstance(outcome, Kept)]
     if jobs and not swaps:
@@ -156,7 +170,7 @@ def _replace_all(model: nn.Module, graph: Graph, jobs: Sequence[Job]) -> tuple[l
     return swaps, kept
 
 
-def _replace(model: nn.Module, graph: Graph, job: Job) -> _Swap | Kept:
+def _replace(model: nn.Module, graph: Graph, job: Job, near: bool) -> _Swap | Kept:
     name = job.place.name
     unit: Any = model.get_submodule(name)  # an earlier rewiring may have narrowed it
     try:
@@ -168,7 +182,7 @@ def _replace(model: nn.Module, graph: Graph, job: Job) -> _Swap | Kept:
         return Kept(name, describe(unit), str(error))
     for alias in job.place.names:
         model.set_submodule(alias, successor.module)
-    return _Swap(name, unit, successor, rewiring)
+    return _Swap(name, unit, successor, rewiring, build.begin_near(successor.layer, unit) if near else None)
 
 
 def _rewire(model: nn.Module, graph: Graph, name: str, successor: Successor, width: int) -> Rewiring:
@@ -231,6 +245,7 @@ def _replaced(swap: _Swap, before: Profile | None, after: Profile | None) -> Rep
         params_after=_params(swap.successor.module),
         macs_before=before.modules[swap.name].macs if before else None,
         macs_after=after.modules[swap.name].macs if after else None,
+        error=swap.error,
     )
 
 

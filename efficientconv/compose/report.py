@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
 
 from rich import box
 from rich.console import Group, JustifyMethod, RenderableType
@@ -24,6 +24,13 @@ _COLUMNS: dict[str, JustifyMethod] = {
     "MACs": "right",
 }
 
+_ERRORS = {
+    "kernels": "Error: of the new kernel, relative to the one that it replaces; 0 computes the same.",
+    "outputs": "Error: of the new layer's outputs on training images, relative to those of the one that it replaces.",
+}
+EXACT = 1e-6  # below it an error is what rounding leaves
+
+ErrorsOf = Literal["kernels", "outputs"] | None
 T = TypeVar("T")
 
 
@@ -42,6 +49,7 @@ class Replaced:
         params_after: parameters of the new layer.
         macs_before: multiply-adds of the old unit for one image; None where no ``input_size`` was given.
         macs_after: multiply-adds of the new layer, likewise.
+        error: of the new layer, relative to the old one, where it begins near it; see ``ReplacementReport.errors_of``.
     """
 
     name: str
@@ -54,6 +62,7 @@ class Replaced:
     params_after: int
     macs_before: int | None
     macs_after: int | None
+    error: float | None
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ class ReplacementReport:
         params_after: parameters of the new model.
         macs_before: multiply-adds of the whole model for one image; None where no ``input_size`` was given.
         macs_after: multiply-adds of the new model, likewise.
+        errors_of: ``kernels`` where the new layers begin near the old ones if they can, ``outputs`` where they are then
+            fitted to them on images, None where they begin anew.
     """
 
     model: str
@@ -96,6 +107,12 @@ class ReplacementReport:
     params_after: int
     macs_before: int | None
     macs_after: int | None
+    errors_of: ErrorsOf
+
+    def fitted(self, errors: Mapping[str, float]) -> ReplacementReport:
+        """Return the report with the errors of new layers' outputs, by name, after fitting."""
+        rows = tuple(replace(row, error=errors.get(row.name)) for row in self.replaced)
+        return replace(self, replaced=rows, errors_of="outputs")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings, lists and dicts, as JSON has them."""
@@ -113,7 +130,7 @@ class ReplacementReport:
         """Lay out one table, with one line for all units that differ only in the numbers in their names."""
         return Group(
             Text(f"{self.model}: {self.rule}", style="bold"),
-            *([_table(self.replaced)] if self.replaced else []),
+            *([_table(self.replaced, self.errors_of is not None)] if self.replaced else []),
             *map(Text, _sentences(self)),
         )
 
@@ -128,12 +145,13 @@ def numberless(text: str) -> str:
     return _NUMBERS.sub("*", text)
 
 
-def _table(replaced: Sequence[Replaced]) -> Table:
+def _table(replaced: Sequence[Replaced], has_errors: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for header, justify in _COLUMNS.items():
+    columns = _COLUMNS | ({"error": "right"} if has_errors else {})
+    for header, justify in columns.items():
         table.add_column(header, justify=justify, overflow="fold")
     for rows in _alike(replaced, lambda row: (row.name, row.before, row.after)):
-        table.add_row(*_cells(rows))
+        table.add_row(*_cells(rows), *([_errors(rows)] if has_errors else []))
     return table
 
 
@@ -144,6 +162,15 @@ def _cells(rows: Sequence[Replaced]) -> Iterator[str]:
     yield rows[0].after
     yield _change(sum(row.params_before for row in rows), sum(row.params_after for row in rows))
     yield _change(_sum(row.macs_before for row in rows), _sum(row.macs_after for row in rows))
+
+
+def _errors(rows: Sequence[Replaced]) -> str:
+    """Write the least and the largest error of rows, or that they begin anew."""
+    errors = [row.error for row in rows if row.error is not None]
+    if not errors:
+        return "anew"
+    least, largest = (f"{error:.2g}" if error >= EXACT else "0" for error in (min(errors), max(errors)))
+    return least if least == largest else f"{least} – {largest}"
 
 
 def _sentences(report: ReplacementReport) -> Iterator[str]:
@@ -163,11 +190,24 @@ def _sentences(report: ReplacementReport) -> Iterator[str]:
         )
     for note, names in _by_note(report.replaced).items():
         yield f"{note[0].upper()}{note[1:]}: {_patterns(names)} ({len(names)} of {len(report.replaced)})."
+    if report.errors_of and report.replaced:
+        yield from _beginning(report)
     if report.others and report.replaced:
         yield f"Not selected: {counted(report.others)}."
     yield from _kept_lines(report.kept)
     if report.remark:
         yield f"{report.remark}."
+
+
+def _beginning(report: ReplacementReport) -> Iterator[str]:
+    """Say what the errors are, and which layers begin anew."""
+    anew = [row for row in report.replaced if row.error is None]
+    if len(anew) < len(report.replaced):
+        yield _ERRORS[report.errors_of or "kernels"]
+    if anew:
+        layers = ", ".join(sorted({row.after.partition(" ")[0] for row in anew}))
+        which = f"{_patterns([row.name for row in anew])} ({len(anew)} of {len(report.replaced)})"
+        yield f"{layers} has no approximation of what it replaces here and begins anew: {which}."
 
 
 def _kept_lines(kept: Sequence[Kept]) -> Iterator[str]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes
+from efficientconv.layers.batch_norm import begin_as
 from efficientconv.layers.reparameterization import ConvBN, sum_of_convolutions
 
 
@@ -93,6 +94,29 @@ class ACConv2d(ConvVariant):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
         return self.square(x) + self.vertical(x) + self.horizontal(x)
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin as the convolution itself: of all branches whose sum is its kernel, those of the least norm.
+
+        Where several branches reach a tap, each takes the same part of it.
+        """
+        row, column = (size // 2 for size in self.kernel_size)
+        reached = torch.ones(self.kernel_size).to(weight)  # how many branches reach each tap
+        reached[:, column] += 1
+        reached[row, :] += 1
+        parts = weight / reached
+        branches = {
+            self.square: parts,
+            self.vertical: parts[..., column, None],
+            self.horizontal: parts[:, :, row, None],
+        }
+        for branch, part in branches.items():
+            branch.conv.weight.copy_(part)
+            begin_as(branch.bn)
+        if bias is not None:
+            self.square.bn.bias.copy_(bias)
+        return 0.0
 
     def fold(self) -> nn.Conv2d:
         """Return the one convolution that computes the same in eval mode."""

@@ -119,11 +119,14 @@ def is_lazy(norm: nn.Module, y: Tensor) -> TypeGuard[nn.BatchNorm2d]:
     """Tell whether ``means_and_affine`` may stand for ``norm(y)``: torch's own batch norm, with all its parameters."""
     return (
         runs_in_cpu_form(y, norm)
-        and isinstance(norm, nn.BatchNorm2d)
-        and norm.affine
-        and norm.track_running_stats
+        and has_everything(norm)
         and y.numel() > y.shape[1]  # of one value a channel a batch norm has something to say
     )
+
+
+def has_everything(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Tell whether ``norm`` is a batch norm with a weight, a bias and running statistics."""
+    return isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats
 
 
 def means_and_affine(norm: nn.BatchNorm2d, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -101,12 +101,16 @@ class ConvVariant(nn.Module, ABC):
 
     def _require_odd_kernel(self) -> None:
         """For layers whose thinner branches are the kernel's centre row, column or tap."""
-        if any(k % 2 == 0 for k in self.kernel_size):
+        if not self._is_odd:
             rows, columns = (k | 1 for k in self.kernel_size)
             raise ValueError(
                 f"kernel_size={self.kernel_size}: {type(self).__name__} needs odd kernels, which have a centre; "
                 f"{rows, columns} would fit"
             )
+
+    @property
+    def _is_odd(self) -> bool:
+        return all(k % 2 for k in self.kernel_size)
 
     def _require_stride_1(self) -> None:
         """For layers that hand channels through, which have no other resolution than the input's."""
@@ -168,6 +172,28 @@ class ConvVariant(nn.Module, ABC):
     def reset_parameters(self) -> None:
         """Initialise every parameter and buffer as the paper's code does, here torch's default."""
         reset_to_default(self)
+
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float | None:
+        """Set the parameters so that this layer begins near an ordinary convolution of its geometry, where it can.
+
+        What a layer has beside its linear part is set so that it begins by doing nothing: batch norms hand their input
+        through in eval mode, gates rest at one value for all images.
+
+        Args:
+            weight: K of that convolution, (out_channels, in_channels/groups, k, k).
+            bias: of that convolution, (out_channels,), or None.
+
+        Returns:
+            ‖K − K̂‖/‖K‖, where K̂ is this layer's kernel: its derivative where the input is zero, in eval mode. None
+            where there is no sensible approximation: the layer then keeps its initialisation. By default there is none.
+        """
+        return None
+
+    def settle(self) -> None:
+        """Balance what depends on the statistics of this layer's batch norms, once these are known; by default nothing.
+
+        Called after ``approximate``, when the batch norms inside have seen images and compute the same as before.
+        """
 
     def fold(self) -> nn.Module:
         """Return a new module for inference that computes the same in eval mode, to 1e-5 in float32."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,39 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
         scale = scale * norm.weight.detach()
     shift = -norm.running_mean * scale
     return scale, shift if norm.bias is None else shift + norm.bias.detach()
+
+
+@torch.no_grad()
+def begin_as(norm: nn.Module, scale: float = 1.0, shift: Tensor | None = None) -> None:
+    """Let a batch norm compute ``scale·x + shift`` in eval mode; an ``nn.Identity`` in its place stays as it is.
+
+    Args:
+        norm: a batch norm with its affine parameters and running statistics, or ``nn.Identity``.
+        scale: of all channels.
+        shift: (C,); None for zero.
+    """
+    if isinstance(norm, nn.BatchNorm2d):
+        norm.reset_running_stats()
+        norm.weight.fill_(scale * math.sqrt(1 + norm.eps))
+        norm.bias.zero_() if shift is None else norm.bias.copy_(shift)
+
+
+@torch.no_grad()
+def adopt_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Give a batch norm other running statistics, and weights with which it computes the same as before in eval mode.
+
+    In training mode, on images with about these statistics, it then computes about the same.
+
+    Args:
+        norm: a batch norm with its affine parameters and running statistics.
+        mean: of its input, (C,).
+        variance: of its input, (C,).
+    """
+    scale, shift = scale_and_shift(norm)
+    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+    norm.bias.copy_(shift + scale * mean)
+    cast(Tensor, norm.running_mean).copy_(mean)
+    cast(Tensor, norm.running_var).copy_(variance)
 
 
 def rescaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:

@@ -24,8 +24,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from efficientconv.layers.affine import as_image, is_lazy
+from efficientconv.layers.affine import as_image, has_everything
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
+from efficientconv.layers.measured_norm import MeasuredNorm
 
 if TYPE_CHECKING:
     from efficientconv.layers.bdrconv import BDRConv2d
@@ -35,15 +36,15 @@ aten = torch.ops.aten
 
 def runs_as_one(layer: BDRConv2d, x: Tensor) -> bool:
     """Tell whether ``training_step`` may stand for ``layer(x)``: the usual geometry, training, channels last."""
-    main, diversity = layer.main_conv, layer.diversity_conv
+    main, diversity, norms = layer.main_conv, layer.diversity_conv, (layer.bn1, layer.bn2)
     return (
-        layer.stride == main.kernel_size == (1, 1)
+        runs_in_cpu_form(x, main, layer.expand, diversity, *norms, layer.se.fc1, layer.se.fc2)
+        and layer.stride == main.kernel_size == (1, 1)
         and layer.padding_mode == "zeros"
         and diversity.groups == diversity.out_channels
-        and x.shape[1] == layer.in_channels
+        and all(norm.training and has_everything(norm) for norm in norms)
+        and x.numel() > x.shape[1] == layer.in_channels
         and x.is_contiguous(memory_format=torch.channels_last)
-        and runs_in_cpu_form(x, main, layer.expand, diversity, layer.se.fc1, layer.se.fc2)
-        and all(is_lazy(norm, x) and norm.training for norm in (layer.bn1, layer.bn2))
     )
 
 
@@ -77,38 +78,6 @@ class _Parameters(NamedTuple):
         return cls(*(conv.weight for conv in convs), *(p for module in others for p in (module.weight, module.bias)))
 
 
-class _Norm(NamedTuple):
-    """A batch norm in training, ``scale·x + shift``; each (C,)."""
-
-    mean: Tensor
-    rstd: Tensor
-    scale: Tensor
-    shift: Tensor
-
-    @classmethod
-    def of(cls, norm: nn.BatchNorm2d, x: Tensor) -> _Norm:
-        """Measure ``x``, and bring the running statistics up to date, as if ``norm`` had been called."""
-        steps = cast(Tensor, norm.num_batches_tracked).add_(1)
-        momentum = 1 / int(steps) if norm.momentum is None else norm.momentum
-        mean, variance = aten.batch_norm_update_stats(x, norm.running_mean, norm.running_var, momentum)
-        rstd = variance.add_(norm.eps).rsqrt_()
-        scale = norm.weight * rstd
-        return cls(mean, rstd, scale, torch.addcmul(norm.bias, mean, scale, value=-1))
-
-    def backward(self, by_scale: Tensor, by_shift: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weight's gradient, and (a, b): the statistics add ``a·x + b`` to the gradient of x.
-
-        Args:
-            by_scale: the gradient of the scale, (C,).
-            by_shift: that of the shift, which is the bias's too, (C,).
-            count: of the values in a channel.
-        """
-        by_weight = torch.addcmul(by_scale, self.mean, by_shift, value=-1).mul_(self.rstd)
-        share = self.scale * (-1 / count)
-        slope = by_weight * self.rstd * share
-        return by_weight, slope, torch.addcmul(by_shift * share, self.mean, slope, value=-1)
-
-
 class _Gate(NamedTuple):
     """The squeeze-excitation of what a batch norm makes of y; each (N, C), but for the hidden ones."""
 
@@ -118,7 +87,7 @@ class _Gate(NamedTuple):
     weights: Tensor
 
     @classmethod
-    def of(cls, y: Tensor, norm: _Norm, p: _Parameters) -> _Gate:
+    def of(cls, y: Tensor, norm: MeasuredNorm, p: _Parameters) -> _Gate:
         means = y.mean((2, 3))
         squeezed = torch.addcmul(norm.shift, means, norm.scale)
         hidden = torch.addmm(p.squeeze_bias, squeezed, p.squeeze.t()).relu_()
@@ -137,10 +106,10 @@ class _TrainingStep(Function):
     def forward(ctx: Any, layer: BDRConv2d, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
         p = _Parameters(*parameters)
         features = _features(x, p)
-        norm1 = _Norm.of(cast(nn.BatchNorm2d, layer.bn1), features)
+        norm1 = MeasuredNorm.of(cast(nn.BatchNorm2d, layer.bn1), features)
         kernels = p.diversity.flatten(0, 1).unsqueeze(1) * norm1.scale.view(-1, 1, 1, 1)  # (m + o, 1, k, k)
         y = _concatenated(x, features, kernels, norm1, p, layer)
-        norm2 = _Norm.of(cast(nn.BatchNorm2d, layer.bn2), y)
+        norm2 = MeasuredNorm.of(cast(nn.BatchNorm2d, layer.bn2), y)
         gate = _Gate.of(y, norm2, p)
         scale, shift = gate.weights * norm2.scale, gate.weights * norm2.shift
         ctx.layer = layer
@@ -153,8 +122,8 @@ class _TrainingStep(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         saved = iter(ctx.saved_tensors)
         x, features, y, kernels = islice(saved, 4)
-        p, norm1, norm2 = _Parameters(*islice(saved, 11)), _Norm(*islice(saved, 4)), _Norm(*islice(saved, 4))
-        gate = _Gate(*saved)
+        p, norm1 = _Parameters(*islice(saved, 11)), MeasuredNorm(*islice(saved, 4))
+        norm2, gate = MeasuredNorm(*islice(saved, 4)), _Gate(*saved)
         grad = grad.contiguous(memory_format=torch.channels_last)
         by_y, *by_norm2, by_se = _back_through_gate(grad, y, norm2, gate, p)
         by_features, by_diversity, *by_norm1 = _back_through_groups(by_y, features, kernels, norm1, p, ctx.layer)
@@ -175,7 +144,7 @@ def _features(x: Tensor, p: _Parameters) -> Tensor:
 
 
 def _concatenated(
-    x: Tensor, features: Tensor, kernels: Tensor, norm: _Norm, p: _Parameters, layer: BDRConv2d
+    x: Tensor, features: Tensor, kernels: Tensor, norm: MeasuredNorm, p: _Parameters, layer: BDRConv2d
 ) -> Tensor:
     """Return the intrinsic and the diverse channels, (N, o, H, W)."""
     base, main = p.main.shape[:2]
@@ -190,21 +159,16 @@ def _concatenated(
 
 
 def _back_through_gate(
-    grad: Tensor, y: Tensor, norm: _Norm, gate: _Gate, p: _Parameters
+    grad: Tensor, y: Tensor, norm: MeasuredNorm, gate: _Gate, p: _Parameters
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
     """Return the gradients of y, of the second batch norm's weight and bias, and of the squeeze-excitation's."""
-    by_scale, by_shift = (grad * y).sum((2, 3)), grad.sum((2, 3))  # of the gate's and the norm's together, (N, o)
-    by_squeezed, by_se = gate.backward(torch.addcmul(by_shift * norm.shift, by_scale, norm.scale), p)
-    by_scale = torch.addcmul(by_squeezed * gate.means, by_scale, gate.weights).sum(0)
-    by_shift = torch.addcmul(by_squeezed, by_shift, gate.weights).sum(0)
-    by_weight, slope, constant = norm.backward(by_scale, by_shift, y.numel() // y.shape[1])
-    constants = torch.addcmul(constant, by_squeezed, norm.scale, value=1 / (y.shape[2] * y.shape[3]))  # (N, o)
-    by_y = torch.addcmul(as_image(constants), grad, as_image(gate.weights * norm.scale))
-    return by_y.addcmul_(y, as_image(slope)), by_weight, by_shift, by_se
+    by_scale, by_shift = by_gated = (grad * y).sum((2, 3)), grad.sum((2, 3))
+    by_means, by_se = gate.backward(torch.addcmul(by_shift * norm.shift, by_scale, norm.scale), p)
+    return *norm.gated_backward(grad, y, by_gated, gate.weights, gate.means, by_means), by_se
 
 
 def _back_through_groups(
-    by_y: Tensor, features: Tensor, kernels: Tensor, norm: _Norm, p: _Parameters, layer: BDRConv2d
+    by_y: Tensor, features: Tensor, kernels: Tensor, norm: MeasuredNorm, p: _Parameters, layer: BDRConv2d
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of the features, of their kernels, of the first batch norm's weight and bias."""
     base, taps, by_products = len(p.main), _by_taps(p.diversity), torch.empty_like(features)

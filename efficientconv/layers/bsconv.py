@@ -25,9 +25,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from efficientconv.layers.approximation import alternate, best_rank_one, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
-from efficientconv.layers.batch_norm import folded
+from efficientconv.layers.batch_norm import begin_as, folded
 
 
 class _BSConv(ConvVariant):
@@ -39,6 +41,11 @@ class _BSConv(ConvVariant):
     def bias(self) -> Tensor | None:
         """The depthwise convolution's bias, (out_channels,), or None."""
         return self.dw.bias
+
+    def _set_depthwise(self, blueprints: Tensor, bias: Tensor | None) -> None:
+        """Set the depthwise convolution: blueprints (o, k·k) and bias (o,)."""
+        self.dw.weight.copy_(blueprints.view_as(self.dw.weight))
+        set_bias(self.dw.bias, bias)
 
 
 class BSConvU(_BSConv):
@@ -95,6 +102,21 @@ class BSConvU(_BSConv):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
         return self.dw(self.bn(self.pw(x)))
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin with the best blueprint of each filter: the best rank-1 approximation of its (i, k·k) matrix, by SVD.
+
+        The best there is: each filter's kernels are nearest to multiples of one (section 3 of the paper measures this).
+        """
+        kernel = weight.double()
+        blueprints, factors = best_rank_one(kernel)
+        squared_error = kernel.square().sum() - factors.square().sum()
+        size = factors.norm(dim=1, keepdim=True).sqrt()  # the same for both parts
+        self._set_depthwise(blueprints * size, bias)
+        self.pw.weight.copy_((factors / size.clamp(min=torch.finfo(size.dtype).tiny))[..., None, None])
+        begin_as(self.bn)
+        return relative_error(squared_error, kernel)
 
     def _fold_batch_norms(self) -> None:
         self.pw, self.bn = folded(self.pw, self.bn), nn.Identity()
@@ -173,6 +195,39 @@ class BSConvS(_BSConv):
     def regularization_loss(self) -> Tensor:
         """Return ‖W·Wᵀ − I‖_F of the first 1×1 weight W, (m, i)."""
         return _distance_from_orthonormal(self.pw1.weight)
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin in the subspace that serves all filters best, by alternating least squares from BSConv-U's blueprints.
+
+        With blueprints d_o of length 1 the squared error is ‖Q − W₂·W₁‖² and a constant, where Q_o = K_o·d_o, (i): the
+        best product of rank m is the truncated SVD of Q (Eckart and Young). With the product, each d_o is a projection.
+        W₁ has orthonormal rows, as the penalty wants them.
+        """
+        kernel = weight.double()
+        filters = kernel.flatten(2)  # (o, i, k·k)
+        blueprints, _ = best_rank_one(kernel)
+        rows = products = torch.empty(0)
+
+        def step() -> Tensor:
+            nonlocal blueprints, rows, products
+            wanted = torch.einsum("oim,om->oi", filters, blueprints)
+            rows = torch.linalg.svd(wanted, full_matrices=False).Vh[: self.mid_channels]
+            rows = torch.cat((rows, rows.new_zeros(self.mid_channels - len(rows), rows.shape[1])))
+            products = wanted @ rows.T  # (o, m)
+            blueprints = F.normalize(torch.einsum("oim,oi->om", filters, products @ rows), dim=1)
+            kept = torch.einsum("oim,om,oi->o", filters, blueprints, F.normalize(products @ rows, dim=1))
+            return kernel.square().sum() - kept.square().sum()
+
+        squared_error = alternate(step)
+        scale = torch.einsum("oim,om,oi->o", filters, blueprints, products @ rows)
+        scale = scale / (products @ rows).square().sum(1).clamp(min=torch.finfo(scale.dtype).tiny)
+        self._set_depthwise(blueprints, bias)
+        self.pw1.weight.copy_(rows[..., None, None])
+        self.pw2.weight.copy_((products * scale[:, None])[..., None, None])
+        begin_as(self.bn1)
+        begin_as(self.bn2)
+        return relative_error(squared_error, kernel)
 
     def _fold_batch_norms(self) -> None:
         self.pw1, self.bn1 = folded(self.pw1, self.bn1), nn.Identity()

@@ -95,6 +95,20 @@ class CondConv2d(ConvVariant):
         bias = None if self.bias is None else routing @ self.bias
         return self._convolve_per_image(x, kernels, bias)
 
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin as the convolution itself: the routing rests at 1/2, and half the sum of all experts is its kernel.
+
+        The experts keep what their initialisation has made of each beside the mean, or they would stay equal for ever.
+        """
+        self.routing.weight.zero_()
+        self.routing.bias.zero_()
+        for experts, whole in ((self.weight, weight), (self.bias, bias)):
+            if experts is not None:
+                half = 0.0 if whole is None else 2 / self.num_experts * whole.flatten()
+                experts.add_(half - experts.mean(0))
+        return 0.0
+
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename timm's ``routing_fn``, put beside the keys of timm's layer; the authors' own code is TensorFlow's."""

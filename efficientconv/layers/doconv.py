@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.approximation import set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 
 
@@ -181,6 +182,16 @@ class DOConv2d(ConvVariant):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the kept kernel out of copies and pickles."""
         return {**self.__dict__, "_composed": None}
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin as the convolution itself: D is zero, and W's first k·k columns are its weight, the others zero."""
+        self.W.zero_()
+        self.W[..., : math.prod(self.kernel_size)].copy_(weight.flatten(2))
+        if self.D is not None:
+            self.D.zero_()
+        set_bias(self.bias, bias)
+        return 0.0
 
     def fold(self) -> nn.Conv2d:
         """Return the ordinary convolution with the composed kernel."""

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.approximation import block_mask, centre, grouped_weight, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor
 
 
@@ -81,6 +82,22 @@ class DualConv2d(ConvVariant):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), with s the stride."""
         return self.gwc(x) + self.pwc(x)
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float | None:
+        """Begin with the k×k kernels in the groups, and the centres outside: a projection, the nearest there is.
+
+        The pointwise weights in the groups are zero. A kernel of even size, which has no centre, has no approximation.
+        """
+        if not self._is_odd:
+            return None
+        kernel, groups = weight.double(), self.gwc.groups
+        in_group = block_mask(self.out_channels, self.in_channels, groups)
+        self.gwc.weight.copy_(grouped_weight(kernel, groups))
+        self.pwc.weight.copy_(centre(kernel).masked_fill(in_group, 0)[..., None, None])
+        set_bias(self.gwc.bias, bias)
+        outside = kernel[~in_group]
+        return relative_error(outside.square().sum() - centre(kernel)[~in_group].square().sum(), kernel)
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

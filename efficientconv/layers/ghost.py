@@ -22,9 +22,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from efficientconv.layers.approximation import alternate, relative_error
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
-from efficientconv.layers.batch_norm import folded
+from efficientconv.layers.batch_norm import begin_as, folded
 
 
 class GhostConv2d(ConvVariant):
@@ -114,6 +116,62 @@ class GhostConv2d(ConvVariant):
         intrinsic = self.bn1(self.primary(x))  # (N, a, H', W')
         ghosts = self.bn2(self.cheap(intrinsic))  # (N, a·(s − 1), H', W')
         return torch.cat((intrinsic, ghosts[:, : self.out_channels - intrinsic.shape[1]]), 1)
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin near the kernel by alternating least squares between each primary filter and its cheap kernels.
+
+        Away from the border a ghost's filter is the primary one convolved with a cheap kernel on the output's grid, at
+        most k + stride·(cheap_kernel_size − 1) pixels high. A primary filter that serves its ghosts better is less
+        itself: both count.
+        """
+        kernel = weight.double()
+        intrinsic, ghosts = self.primary.out_channels, self.out_channels - self.primary.out_channels
+        parents = torch.arange(ghosts) // (self.cheap.out_channels // intrinsic)
+        shifts = self._shifts()  # (L, c·c, k·k): where a cheap tap puts each primary tap
+        own = shifts[:, shifts.shape[1] // 2]  # (L, k·k)
+        wanted = torch.einsum("lm,oim->oil", own, kernel.flatten(2))  # (o, i, L)
+        primary, cheap = kernel[:intrinsic].flatten(2), kernel.new_empty(0)
+
+        def step() -> Tensor:
+            nonlocal primary, cheap
+            moved = torch.einsum("lem,gim->gile", shifts, primary[parents]).flatten(1, 2)  # (g, i·L, c·c)
+            gram = torch.linalg.pinv(moved.mT @ moved, hermitian=True)  # (g, c·c, c·c)
+            cheap = (gram @ (moved.mT @ wanted[intrinsic:].flatten(1).unsqueeze(2))).squeeze(2)  # (g, c·c)
+            spread = torch.einsum("lem,ge->glm", shifts, cheap)  # (g, L, k·k)
+            normal = torch.eye(own.shape[1], dtype=kernel.dtype).repeat(intrinsic, 1, 1)
+            normal.index_add_(0, parents, spread.mT @ spread)
+            pull = wanted[:intrinsic] @ own  # (a, i, k·k)
+            pull = pull.index_add(0, parents, wanted[intrinsic:] @ spread)
+            primary = torch.linalg.solve(normal, pull.mT).mT
+            missed = wanted[intrinsic:] - primary[parents] @ spread.mT
+            return (kernel[:intrinsic].flatten(2) - primary).square().sum() + missed.square().sum()
+
+        squared_error = alternate(step)
+        self.primary.weight.copy_(primary.view_as(self.primary.weight))
+        self.cheap.weight[:ghosts].copy_(cheap.view_as(self.cheap.weight[:ghosts]))
+        self._set_biases(bias, cheap.sum(1), parents)
+        return relative_error(squared_error, kernel)
+
+    def _shifts(self) -> Tensor:
+        """Return which pixel each pair of a cheap and a primary tap reads, (pixels, c·c, k·k), with ones there."""
+        axes = []
+        for taps, dilation, stride in zip(self.kernel_size, self.dilation, self.stride, strict=True):
+            places = stride * torch.arange(self.cheap.kernel_size[0])[:, None] + dilation * torch.arange(taps)
+            axes.append(F.one_hot(places).movedim(-1, 0).double())  # (pixels, c, k)
+        rows, columns = axes
+        return torch.einsum("aem,bfn->abefmn", rows, columns).flatten(4, 5).flatten(2, 3).flatten(0, 1)
+
+    def _set_biases(self, bias: Tensor | None, cheap_sums: Tensor, parents: Tensor) -> None:
+        """Give each output its bias; a ghost's comes on top of what its cheap kernel makes of the primary one."""
+        intrinsic = self.primary.out_channels
+        bias = torch.zeros(self.out_channels, dtype=cheap_sums.dtype) if bias is None else bias.to(cheap_sums)
+        own = torch.zeros(self.cheap.out_channels, dtype=cheap_sums.dtype)
+        own[: len(parents)] = bias[intrinsic:] - cheap_sums * bias[parents]
+        for conv, norm, shift in ((self.primary, self.bn1, bias[:intrinsic]), (self.cheap, self.bn2, own)):
+            begin_as(norm, shift=shift)
+            if conv.bias is not None:
+                conv.bias.copy_(shift)
 
     def _fold_batch_norms(self) -> None:
         self.primary, self.bn1 = folded(self.primary, self.bn1), nn.Identity()

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from efficientconv.layers.approximation import block_mask, centre, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_divisor
 
 
@@ -84,7 +85,7 @@ class HetConv2d(ConvVariant):
             numbers["out_channels"] = out_channels
         require_divisor("p", p, least=2, **numbers)
         self.p = p
-        self.approximate = approximate
+        self.is_grouped = approximate
         large, small = in_channels // p, in_channels if approximate else in_channels - in_channels // p
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight_kxk = nn.Parameter(torch.empty(out_channels, large, *self.kernel_size, **factory))
@@ -95,7 +96,7 @@ class HetConv2d(ConvVariant):
     @property
     def effective_macs_ratio(self) -> float:
         """Multiply-adds of the kernels that exist, relative to those of the convolution that runs."""
-        if self.approximate:
+        if self.is_grouped:
             return 1.0
         return 1 / self.p + (1 - 1 / self.p) / (self.kernel_size[0] * self.kernel_size[1])
 
@@ -108,7 +109,7 @@ class HetConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        if not self.approximate:
+        if not self.is_grouped:
             return self._convolve(x, self._dense_kernel(), self.bias, self.stride)
         grouped = self._convolve(x, self.weight_kxk, self.bias, self.stride, groups=self.p)
         return grouped + F.conv2d(x, self.weight_1x1, stride=self.stride)
@@ -125,9 +126,29 @@ class HetConv2d(ConvVariant):
         order = torch.where(channel == large, 0, channel + (channel < large))  # (o, P)
         return kernels.gather(2, order.view(-1, 1, self.p, 1, 1).expand_as(kernels)).flatten(1, 2)
 
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin with the kernels that exist, and with the centres of the others: a projection, the nearest there is.
+
+        With ``approximate=True`` the pointwise weights of a filter's own group are zero, as in the authors' script.
+        """
+        kernel = weight.double()
+        channel = torch.arange(self.in_channels)
+        if self.is_grouped:
+            is_large = block_mask(self.out_channels, self.in_channels, self.p)
+            small = centre(kernel).masked_fill(is_large, 0)
+        else:
+            is_large = channel % self.p == torch.arange(self.out_channels)[:, None] % self.p
+            small = centre(kernel)[~is_large]
+        self.weight_kxk.copy_(kernel[is_large].view_as(self.weight_kxk))
+        self.weight_1x1.copy_(small.view_as(self.weight_1x1))
+        set_bias(self.bias, bias)
+        lost = kernel.square().sum() - kernel[is_large].square().sum() - centre(kernel)[~is_large].square().sum()
+        return relative_error(lost, kernel)
+
     def fold(self) -> nn.Module:
         """Return one ordinary convolution with zeros around the 1×1 kernels; with ``approximate`` a copy."""
-        if self.approximate:
+        if self.is_grouped:
             return super().fold()
         factory = {"device": self.weight_kxk.device, "dtype": self.weight_kxk.dtype}
         conv = self._convolution(self.in_channels, self.out_channels, 1, self.bias is not None, **factory)
@@ -143,5 +164,5 @@ class HetConv2d(ConvVariant):
 
     def extra_repr(self) -> str:
         """Show the geometry as ``nn.Conv2d`` does, and p."""
-        approximate = ", approximate=True" if self.approximate else ""
+        approximate = ", approximate=True" if self.is_grouped else ""
         return f"{super().extra_repr()}, bias={self.bias is not None}, p={self.p}{approximate}"

@@ -26,6 +26,7 @@ the first layer and α_out = 0 in the last: a network needs three kinds of this 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from efficientconv.layers.affine import add_to_first_channels
+from efficientconv.layers.approximation import on_pooled_grid, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
 from efficientconv.layers.pooling import stride_pooling
@@ -180,6 +182,30 @@ class OctConv2d(ConvVariant):
     def _path(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Convolve at stride 1; how many groups follows from the widths."""
         return self._convolve(x, weight, bias, groups=x.shape[1] // weight.shape[1])
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin with the nearest operator, path by path: a projection, see ``on_pooled_grid``.
+
+        From high to high at stride 1 that is the kernel itself. The other paths see pooled pixels, and repeat what they
+        give, so that the whole repeats itself every 2·stride pixels: K̂ is the operator on one such period.
+        """
+        kernel = weight.double()
+        high_in = weight.shape[1] if self.depthwise else self.in_channels - self.low_in
+        to_high, to_low = self._to_high_and_low(kernel)
+        rows, columns = (1 if stride % 2 == 0 else 2 for stride in self.stride)
+        paths = (
+            (self._to_high_and_low(self.weight)[0][:, :high_in], to_high[:, :high_in], (1, 1)),
+            (self._to_high_and_low(self.weight)[0][:, high_in:], to_high[:, high_in:], (rows, columns)),
+            (self._to_high_and_low(self.weight)[1], to_low, OCTAVE),
+        )
+        squared_error = kernel.square().sum()
+        for path, part, repeat in paths:
+            nearest = on_pooled_grid(part, self.dilation, self.padding, self.stride, repeat)
+            path.copy_(nearest)
+            squared_error -= nearest.square().sum() / math.prod((*self.stride, *repeat))
+        set_bias(self.bias, bias)
+        return relative_error(squared_error, kernel)
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

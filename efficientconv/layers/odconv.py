@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.approximation import set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
 from efficientconv.layers.batch_norm import folded_sequence
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
@@ -166,6 +167,22 @@ class ODConv2d(ConvVariant):
         if self.spatial_fc is not None:
             kernels = kernels * self._gate(self.spatial_fc, attention).view(-1, 1, 1, *self.kernel_size)
         return kernels
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin as the convolution itself: each attention rests, and the mean of all kernels makes up for them.
+
+        The kernels keep what their initialisation has made of each beside the mean, or they would stay equal for ever.
+        """
+        gates = 1
+        for head in (self.channel_fc, self.filter_fc, self.spatial_fc, self.kernel_fc):
+            if head is not None:
+                head.weight.zero_()
+                set_bias(head.bias, None)
+                gates *= 1 if head is self.kernel_fc else 2  # a sigmoid's 1/2; a softmax means
+        self.weight.add_(gates * weight.flatten() - self.weight.mean(0))
+        set_bias(self.bias, bias)
+        return 0.0
 
     def _fold_batch_norms(self) -> None:
         self.attention = folded_sequence(self.attention)

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from efficientconv.layers.approximation import relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
 
 
@@ -99,6 +100,21 @@ class PConv2d(ConvVariant):
         convolved, passed = x.split(self.split, 1)
         y = self.conv(convolved)
         return torch.cat((y, passed.to(y.dtype)), 1)  # under autocast the convolution's precision is the lower one
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin with the kernels among the convolved channels: the nearest there is, though far where the others mix.
+
+        Channels that pass have the identity for a kernel, whatever the convolution's was, and no bias.
+        """
+        kernel, convolved = weight.double(), self.split[0]
+        nearest = torch.zeros_like(kernel)
+        nn.init.dirac_(nearest)
+        nearest[:convolved] = 0
+        nearest[:convolved, :convolved] = kernel[:convolved, :convolved]
+        self.conv.weight.copy_(nearest[:convolved, :convolved])
+        set_bias(self.conv.bias, None if bias is None else bias[:convolved])
+        return relative_error((kernel - nearest).square().sum(), kernel)
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

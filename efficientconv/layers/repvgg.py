@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.approximation import centre
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes
-from efficientconv.layers.batch_norm import folded
+from efficientconv.layers.batch_norm import begin_as, folded
 from efficientconv.layers.reparameterization import ConvBN, identity_convolution, sum_of_convolutions
 
 
@@ -80,6 +81,26 @@ class RepVGGConv2d(ConvVariant):
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
         y = self.dense(x) + self.pointwise(x)
         return y if self.identity is None else y + self.identity(x).to(y.dtype)
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
+        """Begin as the convolution itself: of all branches whose sum is its kernel, those of the least norm.
+
+        Where several branches reach a tap, each takes the same part of it; the identity's is its batch norm's scale.
+        """
+        shares = torch.ones_like(weight[:1, :1])
+        shares[..., self.kernel_size[0] // 2, self.kernel_size[1] // 2] = 2
+        shares = shares.expand_as(weight).clone()
+        if self.identity is not None:
+            own = identity_convolution(self.identity, self.groups).weight.flatten(1) == 1  # (o, i/g)
+            centre(shares)[own] = 3
+            begin_as(self.identity)
+            self.identity.weight.mul_(centre(weight / shares)[own])
+        self.dense.conv.weight.copy_(weight / shares)
+        self.pointwise.conv.weight.copy_(centre(weight / shares)[..., None, None])
+        begin_as(self.dense.bn, shift=bias)
+        begin_as(self.pointwise.bn)
+        return 0.0
 
     def fold(self) -> nn.Conv2d:
         """Return the one convolution that computes the same in eval mode."""

@@ -24,8 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.approximation import block_mask, centre, factorize, grouped_weight, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor, require_whole
 from efficientconv.layers.fusion import softmax_fusion
+
+OPEN = 4.0  # standard deviations of its input by which a group norm's bias keeps the SRU open
 
 
 class SCConv2d(ConvVariant):
@@ -145,9 +148,13 @@ class SCConv2d(ConvVariant):
         scores = self.norm(x) * (gamma / gamma.sum()).view(-1, 1, 1)
         weights = torch.sigmoid(scores)
         # sigmoid(score) > threshold; in bfloat16 most sigmoids near 1/2 are 1/2, and the comparison would be lost
-        informative = scores > math.log(self.gate_threshold / (1 - self.gate_threshold))
+        informative = scores > self._threshold_of_scores
         x1, x2 = x * weights.masked_fill(informative, 1), x * weights.masked_fill(informative, 0)
         return x1 + x2.roll(self.in_channels // 2, 1)
+
+    @property
+    def _threshold_of_scores(self) -> float:
+        return math.log(self.gate_threshold / (1 - self.gate_threshold))
 
     def _channel_reconstruction(self, x: Tensor) -> Tensor:
         upper, lower = x.split(self.split, 1)
@@ -155,6 +162,50 @@ class SCConv2d(ConvVariant):
         y1 = self.gwc(up) + self.pwc1(up)
         y2 = torch.cat((self.pwc2(low), low), 1)
         return softmax_fusion(y1, y2)
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float | None:
+        """Begin near the kernel by alternating least squares between squeezing and what follows it, path by path.
+
+        The SRU begins open, by a group norm's bias so large that all channels count as informative. Both paths are
+        doubled, since the fusion begins with β = 1/2 where the input is zero; the means of their outputs, and a bias,
+        move it, and nothing can hold it there. A kernel of even size has no approximation.
+        """
+        if not self._is_odd:
+            return None
+        self.norm.weight.fill_(1)
+        self.norm.bias.fill_(OPEN + self.in_channels * max(0.0, self._threshold_of_scores))
+        upper, lower = weight.double().split(self.split, 1)
+        lost = self._approximate_upper(2 * upper) + self._approximate_lower(2 * lower)
+        set_bias(self.gwc.bias, None if bias is None else 2 * bias)
+        return relative_error(lost / 4, weight.double())
+
+    def _approximate_upper(self, kernel: Tensor) -> Tensor:
+        """Set ``squeeze1``, ``gwc`` and ``pwc1``; return the squared error."""
+        squeezed, taps = self.squeeze1.out_channels, kernel.shape[2] * kernel.shape[3]
+        in_group = block_mask(self.out_channels, squeezed, self.gwc.groups)
+        mask = in_group.expand(taps, -1, -1).clone()
+        mask[taps // 2] = True  # the 1×1 reaches all channels
+        by_tap = kernel.flatten(2).movedim(2, 0)  # (T, o, u)
+        start = torch.linalg.svd(by_tap.flatten(0, 1), full_matrices=False).Vh[:squeezed]
+        found = factorize(by_tap, by_tap.new_zeros(mask.shape), mask, start)
+        dense = found.weights.movedim(0, 2).unflatten(2, self.kernel_size)
+        self.squeeze1.weight.copy_(found.expansion[..., None, None])
+        self.gwc.weight.copy_(grouped_weight(dense, self.gwc.groups))
+        self.pwc1.weight.copy_(centre(dense).masked_fill(in_group, 0)[..., None, None])
+        return found.squared_error
+
+    def _approximate_lower(self, kernel: Tensor) -> Tensor:
+        """Set ``squeeze2`` and ``pwc2``; return the squared error. The last outputs are the squeezed channels."""
+        made, squeezed = self.pwc2.out_channels, self.squeeze2.out_channels
+        handed = torch.eye(squeezed, dtype=kernel.dtype)
+        fixed = torch.cat((handed.new_zeros(made, squeezed), handed)).unsqueeze(0)
+        mask = (torch.arange(self.out_channels) < made).view(1, -1, 1).expand(1, -1, squeezed)
+        middle = centre(kernel)
+        found = factorize(middle.unsqueeze(0), fixed, mask, middle[made:])
+        self.squeeze2.weight.copy_(found.expansion[..., None, None])
+        self.pwc2.weight.copy_(found.weights[0, :made, :, None, None])
+        return found.squared_error + kernel.square().sum() - middle.square().sum()
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

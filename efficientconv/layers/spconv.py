@@ -20,8 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.approximation import (
+    block_mask,
+    centre,
+    grouped_weight,
+    on_pooled_grid,
+    relative_error,
+    set_bias,
+)
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
-from efficientconv.layers.batch_norm import folded, rescaled, scale_and_shift
+from efficientconv.layers.batch_norm import begin_as, folded, rescaled, scale_and_shift
 from efficientconv.layers.cpu_forms import pointwise
 from efficientconv.layers.fusion import softmax_fusion_of_norms
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
@@ -118,6 +126,36 @@ class SPConv2d(ConvVariant):
         y1 = self.gwc(representative).add_(pointwise(self.pwc, self.pool(representative)))
         y2 = pointwise(self.conv1x1, self.pool(redundant))
         return softmax_fusion_of_norms(y1, self.bn1, y2, self.bn2)
+
+    @torch.no_grad()
+    def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float | None:
+        """Begin with the k×k kernels in the groups, and what a 1×1 of pooled pixels can give outside: a projection.
+
+        Both sides are doubled, since the fusion begins with β = 1/2: it rests where the means of both sides are equal,
+        which ``settle`` sees to. In the groups the 1×1 is zero. A kernel of even size has no approximation.
+        """
+        if not self._is_odd:
+            return None
+        kernel, groups, representative = weight.double(), self.gwc.groups, self.split[0]
+        in_group = torch.zeros(kernel.shape[:2], dtype=torch.bool)
+        in_group[:, :representative] = block_mask(self.out_channels, representative, groups)
+        pooled = centre(on_pooled_grid(kernel, self.dilation, self.padding, self.stride)).masked_fill(in_group, 0)
+        self.gwc.weight.copy_(grouped_weight(kernel[:, :representative], groups))
+        self.pwc.weight.copy_(pooled[:, :representative, None, None])
+        self.conv1x1.weight.copy_(pooled[:, representative:, None, None])
+        set_bias(self.conv1x1.bias, None)
+        begin_as(self.bn1, scale=2, shift=bias)
+        begin_as(self.bn2, scale=2, shift=bias)
+        squared_error = kernel[~in_group].square().sum() - pooled.square().sum() / math.prod(self.stride)
+        return relative_error(squared_error, kernel)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Give both sides the same mean over all images, with the same sum: β is 1/2 on average."""
+        if isinstance(self.bn1, nn.BatchNorm2d) and isinstance(self.bn2, nn.BatchNorm2d):
+            mean = (self.bn1.bias + self.bn2.bias) / 2  # a norm's bias is the mean of what it gives
+            self.bn1.bias.copy_(mean)
+            self.bn2.bias.copy_(mean)
 
     def _fold_batch_norms(self) -> None:
         scale, shift = scale_and_shift(self.bn1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from efficientconv.report.configurations import Key
@@ -31,11 +32,16 @@ def grid(report: Report) -> tuple[list[str], list[list[Cell]]]:
         "params, M": lambda row: Cell(millions(row.params)),
         "MACs, M": lambda row: Cell(millions(row.macs)),
         "images/s": lambda row: Cell(rounded(row.images_per_second)),
+        **{f"ms, {form}": partial(_latency, form) for form in report.forms},
     }
     cells = {header: list(map(cell, report.rows)) for header, cell in columns.items()}
     filled = {header: column for header, column in cells.items() if any(cell.text for cell in column)}
     options = [[Cell(row.configuration.options[key]) for row in report.rows] for key in report.columns]
     return [*report.columns, *filled], [list(row) for row in zip(*options, *filled.values(), strict=True)]
+
+
+def _latency(form: str, row: Row) -> Cell:
+    return Cell(rounded(row.latencies.get(form)))
 
 
 def accuracy(row: Row) -> str:
@@ -89,6 +95,7 @@ def notes(report: Report) -> list[str]:
         *_about_comparisons(report),
         *_about_settings(report),
         *_about_runs(report),
+        *report.about_latency,
         *report.left_out,
     ]
 

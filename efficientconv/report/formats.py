@@ -81,4 +81,5 @@ def _plain(report: Report, row: Row) -> dict[str, object]:
         "params": row.params,
         "macs": row.macs,
         "images_per_second": row.images_per_second,
+        **{f"milliseconds_{form}": row.latencies.get(form) for form in report.forms},
     }

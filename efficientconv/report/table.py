@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class Row:
         block: a number that rows share which are meant to be compared: those of one setting that have, or would have,
             one baseline.
         rank: 1 for the best mean of its block, 2 for the second; None for others, and where there is no other row.
+        latencies: milliseconds by form, where a bench measured the network.
     """
 
     configuration: Configuration
@@ -42,6 +43,7 @@ class Row:
     comparison: Comparison | None = None
     p: float | None = None
     rank: int | None = None
+    latencies: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def mean(self) -> float:
@@ -84,12 +86,14 @@ class Report:
         metric: ``last``, ``best`` or ``test``.
         baseline: the option that others are compared with; None where no run has it.
         left_out: a line on each kind of run that is not in the rows.
+        about_latency: lines on where the latencies come from.
     """
 
     rows: list[Row]
     metric: str
     baseline: str | None
     left_out: list[str]
+    about_latency: list[str] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:
@@ -100,6 +104,11 @@ class Report:
     def settings(self) -> list[Key]:
         """Return what can't be compared with one another, in the order of the rows."""
         return list(dict.fromkeys(row.configuration.setting for row in self.rows))
+
+    @property
+    def forms(self) -> list[str]:
+        """Return the forms in which any row's latency was measured."""
+        return list(dict.fromkeys(form for row in self.rows for form in row.latencies))
 
     def number(self, row: Row) -> int:
         """Return which setting a row is of, from 1."""

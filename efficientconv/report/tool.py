@@ -12,6 +12,7 @@ from efficientconv.console import console
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.report import formats
 from efficientconv.report.figure import save_figure
+from efficientconv.report.latency import read_latencies, with_latencies
 from efficientconv.report.latex import as_latex
 from efficientconv.report.page import as_page
 from efficientconv.report.runs import find_runs
@@ -39,9 +40,12 @@ def run(config: Mapping[str, Any]) -> Report:
         UserError: no directories, no finished run in them, an unknown metric, format, option or baseline.
     """
     require_sensible(config)
+    latencies = None if config["bench"] is None else read_latencies(Path(str(config["bench"])))
     found = find_runs(config["places"])
     group_by = config["group_by"] or ()
     report = build_report(found.runs, group_by, config["baseline"], config["metric"], found.left_out())
+    if latencies is not None:
+        report = with_latencies(report, latencies)
     _show(report, config)
     return report
 

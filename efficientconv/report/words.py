@@ -17,7 +17,7 @@ def hydra_words(words: Sequence[str]) -> list[str]:
             places.append(text_value(word))
         elif key == "group_by" and value != "null":
             found.append(f"{key}={list_value(value)}")
-        elif key == "save" and value != "null":
+        elif key in ("save", "bench") and value != "null":
             found.append(f"{key}={text_value(value)}")
         else:
             found.append(word)

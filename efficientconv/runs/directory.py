@@ -6,7 +6,7 @@
     summary.json       status, accuracies, counts, times, versions; written atomically
     metrics.csv        a row per epoch; append-only, cut back to the checkpoint on resume
     replaced.json      which convolutions were replaced, which were kept, and why
-    checkpoints/       last.ckpt, best.ckpt
+    checkpoints/       last.ckpt, best.ckpt, and the teacher's where there is one
     train.log
     .lock              held by the process that trains here; .worker.json says which one, on which machine
 """
@@ -63,6 +63,11 @@ class RunDirectory:
         return self.path / "metrics.csv"
 
     @property
+    def replaced_file(self) -> Path:
+        """Return where the report of what was replaced is."""
+        return self.path / "replaced.json"
+
+    @property
     def log_file(self) -> Path:
         """Return where the log is."""
         return self.path / "train.log"
@@ -108,6 +113,17 @@ class RunDirectory:
             if self._lock.lock_counter == 1:
                 self._worker_file.unlink(missing_ok=True)
             self._lock.release()
+
+    def is_busy(self) -> bool:
+        """Tell whether another process holds the directory."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            self._lock.acquire()
+        except Timeout:
+            return True
+        self._lock.release()
+        return False
 
     @property
     def _worker_file(self) -> Path:

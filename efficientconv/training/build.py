@@ -10,23 +10,29 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
+from torch import nn
 
-from efficientconv.compose import ReplacementReport, create_model
+from efficientconv.compose import ReplacementReport
 from efficientconv.datasets import ImageData
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import RandomState
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.cuda_graphs import require_graphs_possible
 from efficientconv.training.ddp import cluster_environment
+from efficientconv.training.distillation import Distillation
+from efficientconv.training.freezing import freeze
 from efficientconv.training.lightning_patches import skip_sigterm_broadcast
 from efficientconv.training.malloc import keep_freed_memory
 from efficientconv.training.memory_format import use_channels_last
+from efficientconv.training.network import Network, build_network
 from efficientconv.training.precision import allow_tf32, resolve_precision, uses_cuda
 from efficientconv.training.progress import Monitor
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.stopping import StopRequest
 
-RECIPE_TO_CLASSIFIER = ("optimizer", "schedule", "loss", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias")
+RECIPE_TO_CLASSIFIER = (
+    *("optimizer", "schedule", "loss", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias", "layer_decay"),
+)
 
 
 def open_data(node: Mapping[str, Any]) -> ImageData:
@@ -37,26 +43,38 @@ def open_data(node: Mapping[str, Any]) -> ImageData:
     return data
 
 
-def build_classifier(config: Mapping[str, Any], data: ImageData) -> tuple[Classifier, ReplacementReport]:
-    """Compose the network with its convolution, and wrap it with its recipe."""
-    conv = instantiate(config["conv"], _convert_="all")
-    backbone = instantiate(config["model"], _convert_="all")
-    model, report = create_model(backbone, conv, data.num_classes, data.input_size)
+def build_classifier(
+    config: Mapping[str, Any], data: ImageData, network: Network | None = None, teacher: nn.Module | None = None
+) -> tuple[Classifier, ReplacementReport]:
+    """Compose the network with its convolution, and wrap it with its recipe.
+
+    Args:
+        config: the resolved configuration.
+        data: the data set, set up.
+        network: what training begins with; None builds it of ``config``.
+        teacher: to learn from as well; None for the labels alone.
+
+    Raises:
+        UserError: a setting that does not fit the network or the device, or see `build_network`.
+    """
+    network = network or build_network(config, data)
+    freeze(network.model, config.get("freeze") or ())
     on_cuda = uses_cuda(config["trainer"]["accelerator"])
     if config["cuda_graphs"]:
         require_graphs_possible(config["trainer"], on_cuda)
     recipe = config["recipe"]  # a stored one may be of a time that had fewer keys
     node = {"recipe": {name: recipe[name] for name in RECIPE_TO_CLASSIFIER if name in recipe}}  # errors name its keys
     classifier = Classifier(
-        model,
+        network.model,
         data.num_classes,
-        regularization_weight=conv["regularization_weight"],
+        regularization_weight=config["conv"]["regularization_weight"],
+        distillation=None if teacher is None else Distillation(teacher, **recipe["distillation"]),
         channels_last=use_channels_last(config["channels_last"], config["conv"], on_cuda),
         compile=config["compile"],
         cuda_graphs=config["cuda_graphs"],
         **instantiate(node, _convert_="all")["recipe"],
     )
-    return classifier, report
+    return classifier, network.report
 
 
 def build_callbacks(

@@ -150,18 +150,38 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none, it is cut off, or it holds anything but tensors and plain values.
     """
+    checkpoint = read_tensors(file)
+    if "state_dict" not in checkpoint:
+        raise UserError(f"{file} is not a checkpoint of this program: it has no state_dict")
+    return checkpoint
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """Read what torch has saved, a dictionary, onto the CPU, as data: nothing in it is run.
+
+    Raises:
+        UserError: there is none, it is cut off, or it holds anything but tensors and plain values.
+    """
     if not file.is_file():
         raise UserError(f"{file}: there is no such checkpoint")
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
             f"{file} is cut off, or holds more than tensors and plain values, and was not loaded "
             f"({_reason(error)}){_instead(file)}"
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f"{file} is not a checkpoint of this program: it has no state_dict")
-    return checkpoint
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no dictionary, but a {type(content).__name__}")
+    return content
+
+
+def steps_done(run: RunDirectory) -> int:
+    """Return the optimizer steps behind which a run goes on: those of its last checkpoint, 0 where there is none."""
+    file = run.checkpoint("last")
+    if not file.exists():
+        return 0
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)["global_step"]  # leaves the weights there
 
 
 def _reason(error: Exception) -> str:

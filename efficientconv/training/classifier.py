@@ -21,7 +21,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
-from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups
+from efficientconv.training.distillation import Distillation
+from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups, scale_rates
 from efficientconv.training.progress import StepSums, TrainSums
 from efficientconv.training.stopping import of_all_ranks
 
@@ -41,6 +42,8 @@ class Classifier(LightningModule):
         mixup: alpha of mixup's Beta distribution; 0 is off.
         cutmix: alpha of CutMix's Beta distribution; 0 is off. With both, each batch draws one of them.
         decay_norm_and_bias: whether weight decay reaches batch norms and biases.
+        layer_decay: the factor of the rate from one block to the one in front of it.
+        distillation: a teacher whose logits are learned from as well; None for the labels alone.
         channels_last: memory format of weights and images.
         compile: compile the network in place, so that the keys of its state stay as they are.
         cuda_graphs: replay each training step's passes from CUDA graphs.
@@ -59,6 +62,8 @@ class Classifier(LightningModule):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         decay_norm_and_bias: bool = True,
+        layer_decay: float = 1.0,
+        distillation: Distillation | None = None,
         channels_last: bool = False,
         compile: bool = False,
         cuda_graphs: bool = False,
@@ -70,7 +75,8 @@ class Classifier(LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.regularization_weight = regularization_weight
         self.label_smoothing = label_smoothing
-        self.decay_norm_and_bias = decay_norm_and_bias
+        self.decay_norm_and_bias, self.layer_decay = decay_norm_and_bias, layer_decay
+        self.distillation = distillation
         self.mix = batch_mixer(num_classes, mixup, cutmix)
         self.sums = StepSums()
         accuracies = {
@@ -80,8 +86,8 @@ class Classifier(LightningModule):
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
         if compile:
             self.model.compile()
-        base_loss = loss or partial(F.cross_entropy, label_smoothing=label_smoothing)
-        training_loss = TrainingLoss(self.model, base_loss, self.penalized, regularization_weight)
+        base = loss or partial(F.cross_entropy, label_smoothing=label_smoothing)
+        training_loss = TrainingLoss(self.model, base, self.penalized, regularization_weight, distillation)
         self.loss: Loss = GraphedLoss(training_loss, self.model) if cuda_graphs else training_loss
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,6 +100,11 @@ class Classifier(LightningModule):
         loss, *figures = self.loss(images.contiguous(memory_format=self.memory_format), targets)
         self.sums.add(len(images), *figures)
         return loss
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher to where the network is."""
+        if self.distillation is not None:
+            self.distillation.to(self.device, self.memory_format)
 
     def on_train_epoch_start(self) -> None:
         """Begin new sums (Lightning does not call this where an epoch goes on after a restart)."""
@@ -144,7 +155,8 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer and its schedule, which steps with every optimizer step."""
-        optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias))
+        optimizer = self.optimizer(parameter_groups(self.model, self.decay_norm_and_bias, self.layer_decay))
+        scale_rates(optimizer)
         fuse_on_cpu(optimizer)
         total_steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = ScheduledRate(optimizer, self.schedule, total_steps, self.trainer.max_epochs or 1)
@@ -152,13 +164,14 @@ class Classifier(LightningModule):
 
 
 class TrainingLoss:
-    """What a training step minimises: a loss of the logits plus the layers' weighted penalties.
+    """What a training step minimises: a loss by the labels, mixed with a teacher's, plus the layers' penalties.
 
     Args:
         model: maps images (N, C, H, W) to logits (N, num_classes).
         loss: of logits and targets.
         penalized: the layers with a penalty of their own.
         weight: of those penalties.
+        distillation: a teacher; None for the labels alone.
     """
 
     def __init__(
@@ -167,8 +180,10 @@ class TrainingLoss:
         loss: Callable[[Tensor, Tensor], Tensor],
         penalized: Sequence[ConvVariant],
         weight: float,
+        distillation: Distillation | None = None,
     ) -> None:
         self.model, self.loss = model, loss
+        self.distillation = distillation
         self.penalized, self.weight = tuple(penalized), weight
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
@@ -179,13 +194,14 @@ class TrainingLoss:
             targets: classes (N,) int64, or shares of each class (N, num_classes).
         """
         logits = self.model(images)
-        loss = self.loss(logits, targets)
+        by_labels = self.loss(logits, targets)
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         correct = (logits.detach().argmax(1) == labels).sum()
+        loss = by_labels if self.distillation is None else self.distillation(by_labels, images, logits)
         if not self.penalized:
-            return loss, loss.detach(), correct
+            return loss, by_labels.detach(), correct
         penalty = self._penalty(images.device.type)
-        return loss + penalty, loss.detach(), correct, penalty.detach()
+        return loss + penalty, by_labels.detach(), correct, penalty.detach()
 
     def _penalty(self, device_type: str) -> Tensor:
         with torch.autocast(device_type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off

@@ -55,7 +55,7 @@ def evaluate(
     config = trusted_config(run, allow)
     node, dataset = open_data(run, config, data, allow)
     model, chosen = restore(run, config, dataset.num_classes, dataset.input_size, weights)
-    result = _score(model, dataset.num_classes, dataset, trainer)
+    result = score(model, dataset, trainer)
     evaluated_on = run.read_summary().get("evaluated_on", dataset.evaluated_on)
     return result | {"weights": chosen, "split": "test", "data": node, "note": note(chosen, evaluated_on)}
 
@@ -228,18 +228,37 @@ def one_device(settings: Mapping[str, Any]) -> Any:
     return 1
 
 
-def _score(model: nn.Module, num_classes: int, dataset: Any, trainer: Mapping[str, Any]) -> dict[str, float]:
-    require_device(trainer["accelerator"])
-    classifier = Classifier(model, num_classes)
-    runner = Trainer(
-        accelerator=trainer["accelerator"],
-        devices=one_device(trainer),
+def evaluation_trainer(settings: Mapping[str, Any]) -> Trainer:
+    """Build a trainer that evaluates on one device, in one process, and writes nothing.
+
+    Args:
+        settings: device settings, as ``configs/trainer/default.yaml`` names them.
+    """
+    require_device(settings["accelerator"])
+    return Trainer(
+        accelerator=settings["accelerator"],
+        devices=one_device(settings),
         plugins=[LightningEnvironment()],  # one process, whoever has started it
-        precision=resolve_precision(trainer["precision"], trainer["accelerator"]),
+        precision=resolve_precision(settings["precision"], settings["accelerator"]),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    (values,) = runner.test(classifier, datamodule=dataset, verbose=False)
-    return {name.removeprefix("test/"): value for name, value in values.items()}
+
+
+def score(
+    model: nn.Module, dataset: Any, trainer: Mapping[str, Any], stage: str = "test", channels_last: bool = False
+) -> dict[str, float]:
+    """Return top-1 and top-5, fractions of 1, and the loss of a network.
+
+    Args:
+        model: the network.
+        dataset: what it is scored on.
+        trainer: device settings.
+        stage: ``test``, or ``validate`` for the images that training is evaluated on.
+        channels_last: memory format, in which the weights are left.
+    """
+    classifier = Classifier(model, dataset.num_classes, channels_last=channels_last)
+    (values,) = getattr(evaluation_trainer(trainer), stage)(classifier, datamodule=dataset, verbose=False)
+    return {name.rpartition("/")[2]: value for name, value in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from itertools import pairwise
@@ -16,28 +17,59 @@ Schedule = Callable[[int, int], float]
 """The factor of the learning rate once ``step`` of ``total_steps`` optimizer steps are done."""
 
 
-def parameter_groups(model: nn.Module, decay_norm_and_bias: bool) -> list[dict]:
-    """Split the trainable parameters into those that decay and those that do not.
+def parameter_groups(model: nn.Module, decay_norm_and_bias: bool, layer_decay: float = 1.0) -> list[dict]:
+    """Split the trainable parameters into those that decay and those that do not, and by their block's rate.
 
     Args:
         model: the network. What its ``no_weight_decay()`` names does not decay: timm's networks list position
             embeddings and the like there, by name or by a pattern such as ``pos_embed.*``.
         decay_norm_and_bias: ``True`` lets everything else decay, as the papers do; ``False`` spares parameters of at
             most one dimension (batch norms and biases) too.
+        layer_decay: the factor of the rate from one block to the one in front of it; the last one has the full rate.
 
     Returns:
-        One group, and where some parameters are spared a second one with ``weight_decay=0``.
+        One group, and where some parameters are spared a second one with ``weight_decay=0``; with ``layer_decay`` these
+        for each block, the last block first, and the factor of its rate as ``lr_scale``.
     """
     never = list(getattr(model, "no_weight_decay", list)())
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            is_spared = parameter.ndim <= 1 and not decay_norm_and_bias
-            is_spared = is_spared or any(fnmatch(name, pattern) for pattern in never)
-            (spared if is_spared else decayed).append(parameter)
-    groups: list[dict] = [{"params": decayed}]
-    return [*groups, {"params": spared, "weight_decay": 0.0}] if spared else groups
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    blocks = list(dict.fromkeys(_block(name) for name, _ in trained))
+
+    def is_spared(name: str, parameter: nn.Parameter) -> bool:
+        small = parameter.ndim <= 1 and not decay_norm_and_bias
+        return small or any(fnmatch(name, pattern) for pattern in never)
+
+    if layer_decay == 1:
+        return _by_decay(trained, is_spared)
+    groups: list[dict] = []
+    for distance, block in enumerate(reversed(blocks)):
+        members = [(name, parameter) for name, parameter in trained if _block(name) == block]
+        groups += _by_decay(members, is_spared, lr_scale=layer_decay**distance)
+    return groups
+
+
+def _by_decay(
+    parameters: Sequence[tuple[str, nn.Parameter]], is_spared: Callable[[str, nn.Parameter], bool], **settings: float
+) -> list[dict]:
+    decayed = [parameter for name, parameter in parameters if not is_spared(name, parameter)]
+    spared = [parameter for name, parameter in parameters if is_spared(name, parameter)]
+    groups: list[dict] = [{"params": decayed, **settings}]
+    return [*groups, {"params": spared, "weight_decay": 0.0, **settings}] if spared else groups
+
+
+def scale_rates(optimizer: Optimizer) -> None:
+    """Multiply the rate of each parameter group by its ``lr_scale``, where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * group.get("lr_scale", 1.0)
+
+
+def _block(name: str) -> str:
+    """Return the block that a parameter is in: its name up to the first numbers, or without one its first word.
+
+    ``layer1.0.conv1.weight`` → ``layer1.0``, ``fc.weight`` → ``fc``.
+    """
+    numbered = re.match(r"(?:[^.]+\.)*?\d+(?:\.\d+)*(?=\.)", name)
+    return numbered[0] if numbered else name.partition(".")[0]
 
 
 def fuse_on_cpu(optimizer: Optimizer) -> None:

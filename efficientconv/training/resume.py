@@ -89,6 +89,7 @@ def _require_enough_epochs(stored: Mapping[str, Any], run: RunDirectory) -> None
 def _require_checkpoint_or_no_loading(stored: Mapping[str, Any], run: RunDirectory) -> None:
     """Refuse to begin a run again without the weights that it began with: a stored configuration loads nothing."""
     loaded = loading_arguments({group: stored[group] for group in ("model", "conv")})
+    loaded += [f"{key}={stored[key]}" for key in ("init_from", "teacher") if stored.get(key)]
     if loaded and not run.checkpoint("last").exists():
         command = " ".join(["python train.py", *run.read_summary().get("overrides", [])])
         raise UserError(

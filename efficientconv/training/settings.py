@@ -26,6 +26,7 @@ def require_sensible(config: Mapping[str, Any]) -> None:
     _require_known_keys(config)
     require_whole("seed", config["seed"], least=0)
     _require_bool("compile", config["compile"])
+    _require_start(config)
     if not isinstance(config["channels_last"], bool) and config["channels_last"] != "auto":
         raise UserError(f"channels_last={config['channels_last']}: must be true, false or auto")
     require_number("conv.regularization_weight", config["conv"]["regularization_weight"])
@@ -76,6 +77,18 @@ def _require_bool(name: str, value: Any) -> None:
         raise UserError(f"{name}={value}: must be true or false")
 
 
+def _require_start(config: Mapping[str, Any]) -> None:
+    near = config["conv"].get("initialize_from_replaced", False)
+    if near not in (True, False, "data"):
+        raise UserError(f"conv.initialize_from_replaced={near}: must be true, false or data")
+    patterns = config.get("freeze", [])
+    if not isinstance(patterns, list) or any(not isinstance(pattern, str) for pattern in patterns):
+        raise UserError(f"freeze={patterns}: must be a list of patterns, as freeze=[stem,stages.0.*]")
+    for key in ("init_from", "teacher"):
+        if not isinstance(config.get(key), str | None) or config.get(key) == "":
+            raise UserError(f"{key}={config[key]}: must be a path or a word")
+
+
 def _require_recipe(recipe: Mapping[str, Any]) -> None:
     require_number("recipe.label_smoothing", recipe["label_smoothing"], most=1)
     if recipe.get("loss") and recipe["label_smoothing"]:
@@ -83,9 +96,26 @@ def _require_recipe(recipe: Mapping[str, Any]) -> None:
             f"recipe.label_smoothing={recipe['label_smoothing']}: is cross-entropy's, and recipe.loss is another loss; "
             "give recipe.label_smoothing=0, or recipe.loss=null"
         )
+    _require_positive("recipe.layer_decay", recipe.get("layer_decay", 1), most=1)
+    if "distillation" in recipe:
+        _require_distillation(recipe["distillation"])
     for name, value in recipe["optimizer"].items():
         if isinstance(value, int | float | str) and not isinstance(value, bool) and not name.startswith("_"):
             require_number(f"recipe.optimizer.{name}", value)
+
+
+def _require_distillation(distillation: Any) -> None:
+    keys = ("weight", "temperature")
+    if not isinstance(distillation, Mapping) or set(distillation) != set(keys):
+        raise UserError(f"recipe.distillation={distillation}: must have {' and '.join(keys)}, and nothing else")
+    require_number("recipe.distillation.weight", distillation["weight"], most=1)
+    _require_positive("recipe.distillation.temperature", distillation["temperature"])
+
+
+def _require_positive(name: str, value: Any, most: float | None = None) -> None:
+    require_number(name, value, most)
+    if not value:
+        raise UserError(f"{name}={value}: must be above 0")
 
 
 def _require_trainer(trainer: Mapping[str, Any]) -> None:

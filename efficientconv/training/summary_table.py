@@ -32,6 +32,8 @@ def summary_table(run: RunDirectory, summary: Mapping[str, Any], evaluated_on: s
     table.add_row("MACs", f"{summary['macs']:,}")
     if summary["images_per_second"]:
         table.add_row("images/s in training", f"{summary['images_per_second']:,}")
+    if url := summary.get("wandb_url"):
+        table.add_row("W&B", url)
     return table
 
 

@@ -7,34 +7,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from filelock import FileLock
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 
-from efficientconv.compose import ReplacementReport
-from efficientconv.console import console
+from efficientconv.console import console, shares_screen
 from efficientconv.datasets import ImageData
 from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.errors import Interrupted
 from efficientconv.messages import one_line
 from efficientconv.processes import started_outside
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.runs.safe_config import without_loading
 from efficientconv.training.build import build_callbacks, build_classifier, build_trainer, open_data
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.ddp import as_started, device_count, run_ranks
+from efficientconv.training.evaluate import score
 from efficientconv.training.lightning_patches import silence_lightning
-from efficientconv.training.loggers import open_loggers
+from efficientconv.training.loggers import open_loggers, sync_lines
 from efficientconv.training.memory_format import use_channels_last
+from efficientconv.training.mistakes import find_mistakes, log_mistakes
+from efficientconv.training.network import Network, as_stored, build_network
 from efficientconv.training.precision import require_possible, uses_cuda
 from efficientconv.training.provenance import software
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.settings import require_sensible
 from efficientconv.training.stopping import StopRequest
 from efficientconv.training.summary_table import evaluation_line, resume_line, summary_table
+from efficientconv.training.teacher import find_teacher, kept_teacher
+from efficientconv.training.wandb_run import WandbRun
 
 log = logging.getLogger(__name__)
 
@@ -130,32 +135,42 @@ def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> floa
         read_checkpoint(last)  # refuse a damaged one before anything changes
         log.info("going on from %s", last)
     data = open_data(config["data"])
-    classifier, report = build_classifier(without_loading(config) if last else config, data)  # its weights are in last
-    announce(report, run, data)
+    network = build_network(as_stored(config) if last else config, data)  # its weights are in last
+    teacher = kept_teacher(config, data, run) if last else find_teacher(config, network, data, run)
+    classifier, _ = build_classifier(config, data, network, teacher)
+    announce(network, run, data)
+    if network.init_from and run.writable and config["trainer"]["limit_val_batches"]:
+        run.update_summary(at_start=score_at_start(network, data, config))
     recorder = Recorder(run)
     callbacks = build_callbacks(config, run, stop, recorder)
-    with open_loggers(config, run, report) as loggers:
+    with open_loggers(config, run, network.report) as loggers:
         trainer = build_trainer(config, callbacks, loggers, run.path)
         begin(run, config)
         with stop.deferred():
             trainer.fit(classifier, datamodule=data, ckpt_path=last, weights_only=True)
         figures = recorder.figures() | test_figures(trainer, classifier, data, run)
         summary = run.update_summary(status="done", bad_images=data.bad_images, **figures)
+        show_mistakes(loggers, classifier, data, run, config["trainer"])
     console().print(summary_table(run, summary, data.evaluated_on))
     console().print(evaluation_line(run, config), soft_wrap=True)
+    for line in sync_lines(loggers):
+        console().print(line, soft_wrap=True)
     return recorder.best.get("top1")
 
 
-def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> None:
+def announce(network: Network, run: RunDirectory, data: ImageData) -> None:
     """Print what was replaced and what the figures are measured on, and keep it with the run."""
+    report = network.report
     image_format = ImageFormat.of(data)
     console().print(report)
     if data.evaluated_on == "test":
-        log.info(
+        say = print if shares_screen() else log.info  # once for each of hundreds of jobs, it would say nothing
+        say(
             "data.val_split=0: the best epoch, and the top-1 that a sweeper optimises, are chosen on the test set; "
             "data.val_split=0.1 would choose them on a tenth of the training images"
         )
-    run.write_json("replaced.json", report.to_dict())
+    if not run.replaced_file.exists():  # a run that goes on does not know the errors that its layers began with
+        run.write_json(run.replaced_file.name, report.to_dict())
     run.update_summary(
         params=report.params_after,
         macs=report.macs_after,
@@ -165,7 +180,18 @@ def announce(report: ReplacementReport, run: RunDirectory, data: ImageData) -> N
         data_fingerprint=data.fingerprint(),
         image_format=image_format.to_dict() if image_format else None,
         evaluated_on=data.evaluated_on,
+        **({"init_from": network.init_from} if network.init_from else {}),
     )
+
+
+def score_at_start(network: Network, data: ImageData, config: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a network with weights from elsewhere scores before it is trained, and log it."""
+    device = {**config["trainer"], "devices": 1, "num_nodes": 1}
+    figures = score(network.model, data, device, stage="validate", channels_last=config["channels_last"])
+    log.info(
+        "before training: loss %.3f, top-1 %.2f%% on %s", figures["loss"], 100 * figures["top1"], data.evaluated_on
+    )
+    return figures
 
 
 def test_figures(trainer: Trainer, classifier: Classifier, data: ImageData, run: RunDirectory) -> dict[str, Any]:
@@ -177,6 +203,24 @@ def test_figures(trainer: Trainer, classifier: Classifier, data: ImageData, run:
     if data.evaluated_on == "test":
         return {}
     trainer.strategy.barrier()  # until the first rank has put the checkpoint in its place
-    classifier.load_state_dict(read_checkpoint(run.checkpoint("last"))["state_dict"])
+    load_last(classifier, run)
     (figures,) = trainer.test(classifier, datamodule=data, verbose=False)
     return {"test": {name.removeprefix("test/"): value for name, value in figures.items()}}
+
+
+def show_mistakes(
+    loggers: Sequence[Logger], classifier: Classifier, data: ImageData, run: RunDirectory, trainer: Mapping[str, Any]
+) -> None:
+    """Let W&B, where it is a logger, show what the finished network gets wrong on the test images."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            steps = load_last(classifier, run)
+            mistakes = find_mistakes(classifier, data, trainer)
+            logger.at_the_end(partial(log_mistakes, logger, mistakes, data, steps))
+
+
+def load_last(classifier: Classifier, run: RunDirectory) -> int:
+    """Load the weights of last.ckpt; return the optimizer steps that they took."""
+    checkpoint = read_checkpoint(run.checkpoint("last"))
+    classifier.load_state_dict(checkpoint["state_dict"])
+    return checkpoint["global_step"]

@@ -4,6 +4,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from torchvision import models
 
 from efficientconv.backbones import by_name
 from efficientconv.backbones.by_name import timm_model, torchvision_model
@@ -80,9 +81,23 @@ def test_reserved_arguments_are_refused(make, argument):
         make(10, name="resnet18", kwargs={argument: "x"})
 
 
-def test_pretrained_torchvision_nets_have_their_own_classes():
-    with pytest.raises(UserError, match=r"^model.pretrained=true: torchvision's weights have 1000 classes, not 10"):
-        torchvision_model(10, name="resnet18", pretrained=True)
+@pytest.mark.parametrize(("name", "classifier"), [("resnet18", "fc"), ("squeezenet1_1", "classifier.1")])
+def test_pretrained_torchvision_nets_get_a_new_classifier_for_other_classes(
+    tmp_path, monkeypatch, caplog, name, classifier
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    state = models.get_model(name).state_dict()
+    torch.save(state, tmp_path / "checkpoints" / models.get_model_weights(name).DEFAULT.url.rpartition("/")[2])
+    model = torchvision_model(10, name=name, pretrained=True)
+    own = model.state_dict()
+    assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
+    assert {key for key in own if not torch.equal(own[key], state[key])} == {
+        f"{classifier}.weight",
+        f"{classifier}.bias",
+    }
+    assert caplog.messages == [f"the classifier, {classifier}, is new: the weights have 1000 classes, this data 10"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The bench's configuration, and a folder of a few photographs."""
+"""The bench's configuration, a tiny network with two convolutions, and a folder of a few photographs."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,25 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from efficientconv.bench.words import hydra_words
+from efficientconv.cli.single import composed, plain_values
 from efficientconv.config_path import CONFIGS
 
 CLASSES, IMAGES = 2, 3
+TINY_NETWORK = ["model=cifar_resnet", "model.depth=8", "model.width=0.5", "input_size=[3,8,8]", "batch=2"]
+QUICK = ["rounds=3", "seconds=0", "trainer.accelerator=cpu"]
 
 
 def configuration(*overrides):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        composed = compose("bench", overrides=["trainer.accelerator=cpu", *overrides])
-    return OmegaConf.to_container(composed, resolve=True)
+        config = compose("bench", overrides=["trainer.accelerator=cpu", *overrides])
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def told(*words):
+    """Return the configuration of a command line, small and quick where it does not say otherwise."""
+    with composed("bench", hydra_words([*words[:1], *QUICK, *TINY_NETWORK, *words[1:]])) as config:
+        return plain_values(config)
 
 
 @pytest.fixture

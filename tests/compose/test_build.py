@@ -5,7 +5,7 @@ import torch
 from timm.layers import Conv2dSame, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2dSame
 from torch import nn
 
-from efficientconv.compose.build import SamePad2d, adds_to_conv2d, build_successor
+from efficientconv.compose.build import SamePad2d, adds_to_conv2d, begin_near, build_successor
 from efficientconv.layers import BSConvU, DepthwiseSeparableConv2d, OrthonormalConv2d, SPConv2d
 
 
@@ -136,3 +136,18 @@ def test_a_factory_of_something_else_is_refused():
 def test_the_layers_refusal_comes_through():
     with pytest.raises(ValueError, match="groups=2: BSConvU is defined for groups=1 only"):
         build_successor(partial(BSConvU, with_bn=True), nn.Conv2d(4, 4, 3, groups=2))
+
+
+def test_begins_near_a_plain_convolution_alone():
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    assert 0 < begin_near(build_successor(BSConvU, conv).layer, conv) < 1
+    assert begin_near(build_successor(OrthonormalConv2d, nn.Conv2d(8, 4, 1)).layer, nn.Conv2d(8, 4, 1)) == 0
+    standardised = ScaledStdConv2d(8, 8, 3, padding=1)
+    assert begin_near(build_successor(BSConvU, standardised).layer, standardised) is None
+    unit = DepthwiseSeparableConv2d(8, 16, 3)
+    assert begin_near(build_successor(BSConvU, unit).layer, unit) is None
+
+
+def test_another_shape_of_a_plain_convolution_begins_anew():
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    assert begin_near(nn.Conv2d(8, 8, 1), conv) is None

@@ -286,3 +286,16 @@ def test_create_model_standard():
 def test_create_model_refuses_unknown_keys():
     with pytest.raises(UserError, match=r"conv\.wheer: there is no such key; nearest first: where, layer"):
         create_model(Net, {"layer": BSConvU, "wheer": Where()}, num_classes=7)
+
+
+def test_new_layers_begin_near_the_old_ones_when_asked():
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    model = nn.Sequential(conv, nn.Conv2d(8, 8, 3, padding=1))
+    for layer, error in ((DOConv2d, 0.0), (BSConvU, pytest.approx(0.85, abs=0.1))):
+        _, report = replace_convs(model, layer, Where(stem=True), begin_near=True)
+        assert [row.error for row in report.replaced] == [error, error]
+        _, report = replace_convs(model, layer, Where(stem=True))
+        assert [row.error for row in report.replaced] == [None, None]
+    images = torch.randn(2, 8, 5, 5)
+    new, _ = replace_convs(model, DOConv2d, Where(stem=True), begin_near=True)
+    assert torch.allclose(new(images), model(images), atol=1e-6)

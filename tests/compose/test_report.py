@@ -9,7 +9,7 @@ from torch import nn
 from efficientconv.backbones.cifar import cifar_resnet
 from efficientconv.compose import Where, replace_convs
 from efficientconv.compose.report import counted
-from efficientconv.layers import BSConvS, BSConvU, OrthonormalConv2d, SlimConv2d
+from efficientconv.layers import BSConvS, BSConvU, DOConv2d, OrthonormalConv2d, SlimConv2d
 
 RULE = Where(kernel_sizes=(3,), stem=True)
 
@@ -128,3 +128,25 @@ def test_to_dict_is_plain():
 
 def test_counted():
     assert counted({"b": 1, "a": 12}) == "12 a, 1 b"
+
+
+def test_the_errors_of_layers_that_begin_near_have_a_column():
+    torch.manual_seed(0)
+    model = cifar_resnet(10, depth=8)
+    _, report = replace_convs(model, BSConvU, RULE, begin_near=True)
+    text = " ".join(rendered(report).split())
+    assert "params MACs error" in text
+    first, second = (row.error for row in report.replaced if "stages.0.0" in row.name)
+    assert f"{min(first, second):.2g}" in text
+    assert "Error: of the new kernel, relative to the one that it replaces; 0 computes the same." in text
+    _, exact = replace_convs(model, DOConv2d, RULE, begin_near=True)
+    assert {line.split()[-1] for line in rendered(exact).splitlines() if " DOConv2d  " in line} == {"0"}
+    assert "error" not in rendered(replace_convs(model, BSConvU, RULE)[1])
+
+
+def test_layers_without_an_approximation_are_said_to_begin_anew():
+    _, report = replace_convs(bottlenecks(3), SlimConv2d, Where(stem=True), begin_near=True)
+    text = " ".join(rendered(report, width=200).split())
+    assert "anew" in text
+    assert "SlimConv2d has no approximation of what it replaces here and begins anew: *.0 (3 of 3)." in text
+    assert "Error:" not in text

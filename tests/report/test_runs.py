@@ -80,7 +80,14 @@ def test_the_number_of_devices_is_the_one_that_was_used(runs):
 
 def test_reading_imports_no_torch(runs):
     runs.add()
-    config = {"places": [str(runs.root)], "group_by": None, "baseline": None, "metric": "last", "save": None}
+    config = {
+        "places": [str(runs.root)],
+        "group_by": None,
+        "baseline": None,
+        "metric": "last",
+        "save": None,
+        "bench": None,
+    }
     code = (
         "import sys\n"
         "from efficientconv.report import tool\n"

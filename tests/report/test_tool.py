@@ -11,7 +11,7 @@ def report(sweep, capsys):
     """Run the tool over the sweep; return what it printed."""
 
     def run(**config):
-        defaults = {"places": [str(sweep.root)], "group_by": None, "baseline": None, "metric": "last"}
+        defaults = {"places": [str(sweep.root)], "group_by": None, "baseline": None, "metric": "last", "bench": None}
         tool.run(defaults | {"format": "text", "save": None} | config)
         return capsys.readouterr().out
 

@@ -21,6 +21,15 @@ def test_job_name_is_sorted_and_leaves_out_what_changes_nothing():
     assert job_name([], CIFAR) == "default"
 
 
+def test_what_a_run_begins_with_is_in_the_name_of_a_job():
+    names = {job_name([f"init_from={source}", "seed=0"], CIFAR) for source in ("outputs/a", "outputs/b", "pretrained")}
+    assert len(names) == 3
+    assert all(name.startswith("init_from-") for name in names)
+    assert job_name(["teacher=original", "conv.initialize_from_replaced=data"], CIFAR) == (
+        "conv.initialize_from_replaced-data_teacher-original"
+    )
+
+
 def test_a_folder_of_images_keeps_its_own_name_wherever_it_lies():
     names = {
         job_name([f"data.root={place}"], FOLDER) for place in ("/scratch/17/birds", "birds/", "${oc.env:HOME}/birds")

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from efficientconv.tables.count import configurations
 from efficientconv.tables.count.configurations import composed_network, composed_training
 from efficientconv.tables.entries import entries
 from efficientconv.tables.load import files as load
@@ -53,8 +52,7 @@ MEASURED = {
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Write a table as ``paper/small`` where tables are looked for, and load it."""
-    for module in (load, configurations):
-        monkeypatch.setattr(module, "TABLES", tmp_path / "table")
+    monkeypatch.setattr(load, "TABLES", tmp_path / "table")
 
     def write_table(content=SMALL, **changes):
         file = tmp_path / "table" / "paper" / "small.yaml"

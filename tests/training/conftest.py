@@ -1,6 +1,7 @@
 """A tiny network on a few digits, and a copy of its finished run for each test."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -39,3 +40,21 @@ def trained(finished_run, tmp_path):
     from efficientconv.runs.directory import RunDirectory
 
     return RunDirectory(shutil.copytree(finished_run, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def _plain(tmp_path_factory) -> Path:
+    from efficientconv.runs.directory import RunDirectory
+    from efficientconv.training.train import train
+
+    path = tmp_path_factory.mktemp("runs") / "plain"
+    train(resolved("conv=standard"), RunDirectory(path), overrides=[*TINY, "conv=standard"])
+    return path
+
+
+@pytest.fixture
+def plain(_plain, tmp_path):
+    """Return a finished run directory of the plain network, which the test may change."""
+    from efficientconv.runs.directory import RunDirectory
+
+    return RunDirectory(shutil.copytree(_plain, tmp_path / "plain"))

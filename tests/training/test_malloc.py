@@ -38,3 +38,4 @@ def test_without_glibc_nothing_happens(monkeypatch):
 
     monkeypatch.setattr(malloc.ctypes, "CDLL", missing)
     malloc.keep_freed_memory()
+    malloc.give_back_freed_memory()

@@ -12,6 +12,7 @@ from efficientconv.training.optim import (
     constant,
     fuse_on_cpu,
     parameter_groups,
+    scale_rates,
     step_decay,
     warmup_cosine,
 )
@@ -106,6 +107,38 @@ def test_what_a_timm_network_asks_to_spare_does_not_decay(decay_norm_and_bias):
     assert decayed | spared == set(names.values())
     assert ("norm.bias" in spared) is not decay_norm_and_bias
     assert "head.weight" in decayed
+
+
+def test_layer_decay_lowers_the_rate_from_block_to_block():
+    from efficientconv.backbones import cifar_resnet
+
+    model = cifar_resnet(10, depth=8)
+    groups = parameter_groups(model, decay_norm_and_bias=True, layer_decay=0.5)
+    optimizer = torch.optim.SGD(groups, lr=0.8)
+    scale_rates(optimizer)
+    rates = {}
+    for group in optimizer.param_groups:
+        names = [name for name, own in model.named_parameters() if any(own is each for each in group["params"])]
+        rates |= {name.rpartition(".conv")[0] or name.partition(".")[0]: group["lr"] for name in names}
+    assert optimizer.param_groups[0]["lr"] == rates["classifier"] == 0.8  # the rate that is shown
+    assert rates["stages.2.0.conv2"] == 0.4
+    assert rates["stages.1.0.conv1"] == 0.2
+    assert rates["stages.0.0.conv2"] == 0.1
+    assert rates["stem"] == 0.05
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_layer_decay_keeps_what_does_not_decay_apart():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    groups = parameter_groups(model, decay_norm_and_bias=False, layer_decay=0.5)
+    found = [(len(group["params"]), group.get("weight_decay"), group["lr_scale"]) for group in groups]
+    assert found == [(0, None, 1.0), (2, 0.0, 1.0), (1, None, 0.5), (1, 0.0, 0.5)]
+
+
+def test_rates_without_a_scale_stay():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    scale_rates(optimizer)
+    assert optimizer.param_groups[0]["lr"] == 0.3
 
 
 def stepped(model, fuse):

@@ -13,10 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from efficientconv.config_path import CONFIGS
+from efficientconv.config_path import CONFIGS, searchpath
 from efficientconv.errors import UserError
 from efficientconv.messages import one_line
-from efficientconv.tables.load.files import TABLES
+from efficientconv.tables.load.files import table_file
 from efficientconv.tables.load.overrides import group_of, merged
 from efficientconv.tables.load.table import Row, Table
 
@@ -53,7 +53,7 @@ def composed_training(table: Table, overrides: Sequence[str] = ()) -> dict[str, 
     except (HydraException, OmegaConfBaseException) as error:
         if overrides:
             raise UserError(one_line(error, "train", all_overrides)) from error
-        raise UserError(f"{TABLES / table.name}.yaml: overrides: {_reason(all_overrides, error, 'train')}") from error
+        raise UserError(f"{table_file(table.name)}: overrides: {_reason(all_overrides, error, 'train')}") from error
 
 
 def require_training(table: Table, row: Row) -> None:
@@ -76,12 +76,12 @@ def composed_data(overrides: Sequence[str]) -> dict[str, Any]:
         HydraException: the overrides do not compose.
         OmegaConfBaseException: likewise.
     """
-    return _plain(_composed("train", overrides), ["data"])["data"]
+    return _plain(_composed("train", [*searchpath(), *overrides]), ["data"])["data"]
 
 
 def row_error(table: Table, row: Row, text: str) -> UserError:
     """Return an error that names the file and the row."""
-    return UserError(f"{TABLES / table.name}.yaml: row {row.name!r}: {text}")
+    return UserError(f"{table_file(table.name)}: row {row.name!r}: {text}")
 
 
 def _training_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -92,22 +92,30 @@ def _reason(overrides: Sequence[str], error: Exception, tool: str) -> str:
     return f"{list(overrides)} does not compose: {one_line(error, tool, overrides)}"
 
 
-@cache
 def _network(overrides: tuple[str, ...]) -> str:
-    return json.dumps(_plain(_composed("profile", overrides), NETWORK))
+    return _network_of((*searchpath(), *overrides))
 
 
 @cache
+def _network_of(words: tuple[str, ...]) -> str:
+    return json.dumps(_plain(_composed("profile", words), NETWORK))
+
+
 def _training(overrides: tuple[str, ...]) -> str:
-    config = _composed("train", overrides)
+    return _training_of((*searchpath(), *overrides))
+
+
+@cache
+def _training_of(words: tuple[str, ...]) -> str:
+    config = _composed("train", words)
     choices = {group: option for group, option in config.hydra.runtime.choices.items() if group in TRAINING}
     return json.dumps(_plain(config, TRAINING) | {"choices": choices})
 
 
-def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
+def _composed(root: str, words: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()  # the instance of the command line's own job, if any, has done its work
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(root, overrides=list(overrides), return_hydra_config=True)
+        return compose(root, overrides=list(words), return_hydra_config=True)
 
 
 def _plain(config: DictConfig, keys: Sequence[str]) -> dict[str, Any]:

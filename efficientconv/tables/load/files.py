@@ -1,4 +1,4 @@
-"""Published tables as files: ``configs/table/<paper>/<table>.yaml``.
+"""Published tables as files: ``configs/table/<paper>/<table>.yaml``, and likewise below a ``--config-dir``.
 
 ::
 
@@ -36,7 +36,7 @@ from typing import Any
 
 import yaml
 
-from efficientconv.config_path import CONFIGS
+from efficientconv.config_path import CONFIGS, own_configs
 from efficientconv.errors import UserError, nearest_first
 from efficientconv.tables.load.figures import UNITS, Figure
 from efficientconv.tables.load.overrides import group_of
@@ -80,8 +80,19 @@ _KINDS: dict[type, str] = {str: "text or a number", list: "a list", dict: "a map
 
 
 def table_names() -> list[str]:
-    """List every table as ``<paper>/<table>``, sorted."""
-    return sorted(file.relative_to(TABLES).with_suffix("").as_posix() for file in TABLES.glob("*/*.yaml"))
+    """List every table as ``<paper>/<table>``, sorted: ours, and those in the folder that ``--config-dir`` names."""
+    files = ((folder, file) for folder in _folders() for file in folder.glob("*/*.yaml"))
+    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
+
+
+def table_file(name: str) -> Path:
+    """Return the file of a table; the user's own one where both have that name, and ours where neither has."""
+    return next((file for folder in _folders() if (file := folder / f"{name}.yaml").is_file()), TABLES / f"{name}.yaml")
+
+
+def _folders() -> list[Path]:
+    own = own_configs()
+    return [TABLES] if own is None else [own / "table", TABLES]
 
 
 def find_tables(patterns: Sequence[str]) -> list[str]:
@@ -101,13 +112,17 @@ def find_tables(patterns: Sequence[str]) -> list[str]:
     return names
 
 
-def load_table(name: str, directory: Path = TABLES) -> Table:
+def load_table(name: str, directory: Path | None = None) -> Table:
     """Read a table's file and check everything that does not need a network.
+
+    Args:
+        name: ``<paper>/<table>``.
+        directory: where it is; ``None`` is where `table_file` finds it.
 
     Raises:
         UserError: the file has a mistake; the message names the file, the row and the rule.
     """
-    file = directory / f"{name}.yaml"
+    file = table_file(name) if directory is None else directory / f"{name}.yaml"
     content = _content(file)
     reader = _Reader(f"{file}")
     reader.check_keys(content, _TABLE_KEYS, _TABLE_NEEDS)

@@ -39,7 +39,15 @@ def differences(table: Table, training: Mapping[str, Any], devices: int) -> list
     shipped = [chosen[group] for group in other if (CONFIGS / group / f"{choices.get(group)}.yaml").is_file()]
     expected = composed_training(table, shipped) | {"trainer": published["trainer"]}
     named = [option for group, option in chosen.items() if group in other or group in table.stand_ins]
-    return [*named, *_changed_values(expected, training)]
+    return [*named, *_starts(training), *_changed_values(expected, training)]
+
+
+def _starts(training: Mapping[str, Any]) -> list[str]:
+    """List what a training began with, or learned from, that no published one has."""
+    values = {key: training.get(key) for key in ("init_from", "teacher", "freeze")}
+    near = training.get("conv", {}).get("initialize_from_replaced")
+    told = {**values, "conv.initialize_from_replaced": near}
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in told.items() if value]
 
 
 def _changed_values(expected: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[str]:

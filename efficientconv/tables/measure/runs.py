@@ -221,7 +221,8 @@ class Measurements:
 
 
 def _key(network: Mapping[str, Any]) -> str:
-    return json.dumps([network["model"], network["conv"]], sort_keys=True)
+    conv = {key: value for key, value in network["conv"].items() if key != "initialize_from_replaced"}
+    return json.dumps([network["model"], conv], sort_keys=True)
 
 
 def _start(run: Run) -> datetime:

@@ -48,6 +48,13 @@ def test_where_and_how_fast_is_no_difference(small):
     assert differences(small, changed(small, "data", loader="memory"), 1) == ["data.loader=memory"]
 
 
+def test_what_a_training_began_with_is_a_difference(small):
+    warm = composed_training(small) | {"init_from": "runs/x", "teacher": None, "freeze": ["stem"]}
+    warm["conv"] = {"initialize_from_replaced": True}
+    found = ["init_from=runs/x", 'freeze=["stem"]', "conv.initialize_from_replaced=true"]
+    assert differences(small, warm, 1) == found
+
+
 def test_further_devices_are_a_difference_since_each_has_a_batch_of_its_own(small):
     assert differences(small, composed_training(small, ["trainer=ddp"]), 2) == ["trainer.devices=2"]
     assert differences(small, composed_training(small, ["trainer=ddp"]), 1) == []
