@@ -231,11 +231,12 @@ def pixels_of(loader: InMemoryLoader) -> list[torch.Tensor]:
 
 
 def test_a_policy_and_erasing_change_what_training_sees_and_evaluation_sees_the_images() -> None:
-    plain, added = (InMemoryLoader(noise(), 40, training=True, added=a) for a in (None, ADDED["added"]))
+    policy = AddedAugmentation.parse("randaugment", 0.5)
+    plain, added = (InMemoryLoader(noise(), 40, training=True, added=a) for a in (None, policy))
     (images, labels), (changed, other_labels) = next(iter(plain)), next(iter(added))
     assert torch.equal(labels, other_labels)
     assert 20 < (images != changed).flatten(1).any(1).sum() <= 40
-    evaluated = InMemoryLoader(noise(), 40, training=False, added=ADDED["added"])
+    evaluated = InMemoryLoader(noise(), 40, training=False, **ADDED)
     assert torch.equal(next(iter(evaluated))[0], noise().images / 255)
 
 
