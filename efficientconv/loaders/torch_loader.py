@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
@@ -41,6 +42,8 @@ class TorchLoader(StreamLoader):
 
     def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, Job], None, None]:
         self._jobs.restart(jobs)
+        if self.workers:
+            gc.collect()  # a forked worker that collects a dead pipeline of DALI's waits for ever
         for pixels, errors in self._loader:
             job = self._jobs.sent.popleft()
             for error in errors:
