@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from efficientconv.cli.beside import beside_others
-from efficientconv.cli.ending import wants_traceback
+from efficientconv.cli.ending import require_not_interrupted, wants_traceback
 from efficientconv.cli.flags import OF_TRAINING, require_flags, single_parser
 from efficientconv.cli.help import help_of
 from efficientconv.cli.single import composed
@@ -130,6 +130,7 @@ def _train(config: DictConfig) -> float | None:
         raise UserError(f"launcher={choice}: one run needs none; -m makes a sweep of this line")
     from efficientconv.training.job import train_job
 
+    require_not_interrupted()
     return train_job(
         config,
         directory=hydra_config.runtime.output_dir,
