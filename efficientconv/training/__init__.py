@@ -9,9 +9,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checkpoints": ["Checkpoints"],
-        "loggers": ["tensorboard_logger"],
+        "loggers.opening": ["tensorboard_logger"],
         "rate_finder": ["RateFinder"],
         "optim": ["constant", "step_decay", "warmup_cosine"],
-        "wandb_run": ["wandb_logger"],
+        "loggers.wandb_run": ["wandb_logger"],
     },
 )

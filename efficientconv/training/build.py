@@ -19,16 +19,16 @@ from efficientconv.training.checkpoints import RandomState
 from efficientconv.training.classifier import Classifier
 from efficientconv.training.cuda_graphs import require_graphs_possible
 from efficientconv.training.ddp import cluster_environment
-from efficientconv.training.distillation import Distillation
-from efficientconv.training.freezing import freeze
 from efficientconv.training.lightning_patches import skip_sigterm_broadcast
 from efficientconv.training.malloc import keep_freed_memory
 from efficientconv.training.memory_format import use_channels_last
-from efficientconv.training.network import Network, build_network
 from efficientconv.training.precision import allow_tf32, resolve_precision, uses_cuda
 from efficientconv.training.progress import Monitor
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.stopping import StopRequest
+from efficientconv.training.warm_start.distillation import Distillation
+from efficientconv.training.warm_start.freezing import freeze
+from efficientconv.training.warm_start.network import Network, build_network
 
 RECIPE_TO_CLASSIFIER = (
     *("optimizer", "schedule", "loss", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias", "layer_decay"),

@@ -21,10 +21,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
-from efficientconv.training.distillation import Distillation
 from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups, scale_rates
 from efficientconv.training.progress import StepSums, TrainSums
 from efficientconv.training.stopping import of_all_ranks
+from efficientconv.training.warm_start.distillation import Distillation
 
 
 class Classifier(LightningModule):

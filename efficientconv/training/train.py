@@ -28,18 +28,18 @@ from efficientconv.training.classifier import Classifier
 from efficientconv.training.ddp import as_started, device_count, run_ranks
 from efficientconv.training.evaluate import score
 from efficientconv.training.lightning_patches import silence_lightning
-from efficientconv.training.loggers import open_loggers, sync_lines
+from efficientconv.training.loggers.mistakes import find_mistakes, log_mistakes
+from efficientconv.training.loggers.opening import open_loggers, sync_lines
+from efficientconv.training.loggers.wandb_run import WandbRun
 from efficientconv.training.memory_format import use_channels_last
-from efficientconv.training.mistakes import find_mistakes, log_mistakes
-from efficientconv.training.network import Network, as_stored, build_network
 from efficientconv.training.precision import require_possible, uses_cuda
 from efficientconv.training.provenance import software
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.settings import require_sensible
 from efficientconv.training.stopping import StopRequest
 from efficientconv.training.summary_table import evaluation_line, resume_line, summary_table
-from efficientconv.training.teacher import find_teacher, kept_teacher
-from efficientconv.training.wandb_run import WandbRun
+from efficientconv.training.warm_start.network import Network, as_stored, build_network
+from efficientconv.training.warm_start.teacher import find_teacher, kept_teacher
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from efficientconv.layers import ACConv2d, SPConv2d
-from efficientconv.training.norms import estimate_norms
+from efficientconv.training.warm_start.norms import estimate_norms
 
 
 def images(count=3, channels=4):

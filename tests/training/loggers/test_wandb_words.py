@@ -1,6 +1,6 @@
 """What W&B shows of a run: a name and tags that a person has typed, no more than it takes."""
 
-from efficientconv.training.wandb_words import LONGEST_NAME, LONGEST_TAG, run_name, run_tags
+from efficientconv.training.loggers.wandb_words import LONGEST_NAME, LONGEST_TAG, run_name, run_tags
 
 CONFIG = {
     "choices": {"model": "resnet56", "conv": "bsconv_u", "data": "cifar100", "recipe": "bsconv_cifar"},

@@ -16,13 +16,13 @@ import pytest
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.evaluate import evaluate
-from efficientconv.training.wandb_run import WandbRun, wandb_logger
+from efficientconv.training.loggers.wandb_run import WandbRun, wandb_logger
 from tests.training.conftest import TINY, resolved
-from tests.training.wandb_server import FAIL, HANG, SERVE, serving
+from tests.training.loggers.wandb_server import FAIL, HANG, SERVE, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REFUSED = "http://127.0.0.1:9"  # the port of a service that no machine has
 LONGEST = 240  # seconds: a run that waits for the server takes for ever
 

@@ -19,7 +19,7 @@ from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.safe_config import safe_config
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.evaluate import require_same_classes, restore, trusted_config
-from efficientconv.training.network import Network, difference_of_images
+from efficientconv.training.warm_start.network import Network, difference_of_images
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory, first_line, flat
-from efficientconv.training.logged_once import LoggedOnce
-from efficientconv.training.wandb_words import run_name, run_tags
+from efficientconv.training.loggers.logged_once import LoggedOnce
+from efficientconv.training.loggers.wandb_words import run_name, run_tags
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from efficientconv.datasets.digits import Digits
-from efficientconv.training import mistakes as module
-from efficientconv.training.mistakes import Mistakes, find_mistakes, log_mistakes
+from efficientconv.training.loggers import mistakes as module
+from efficientconv.training.loggers.mistakes import Mistakes, find_mistakes, log_mistakes
 from efficientconv.transforms.batch import Normalization
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from efficientconv.errors import UserError
-from efficientconv.training.weights import Weights, fits, load, network_state, read_weights, sha256_of
+from efficientconv.training.warm_start.weights import Weights, fits, load, network_state, read_weights, sha256_of
 
 
 def net(classes=3, width=4):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from efficientconv.training.classifier import Classifier, TrainingLoss
-from efficientconv.training.distillation import Distillation
+from efficientconv.training.warm_start.distillation import Distillation
 
 
 class Fixed(nn.Module):
@@ -31,7 +31,7 @@ def test_the_loss_is_that_of_the_paper():
 
 def test_the_student_learns_and_the_teacher_does_not():
     student, teacher = Fixed(0.0, 0.0), Fixed(1.0, 0.0)
-    loss = TrainingLoss(student, 0.0, (), 0.0, Distillation(teacher, weight=1, temperature=1))
+    loss = TrainingLoss(student, F.cross_entropy, (), 0.0, Distillation(teacher, weight=1, temperature=1))
     images, targets = torch.zeros(2, 3, 4, 4), torch.tensor([1, 1])
     found, cross_entropy, _ = loss(images, targets)
     found.backward()

@@ -3,8 +3,8 @@ import torch
 
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.training.freezing import freeze
 from efficientconv.training.train import train
+from efficientconv.training.warm_start.freezing import freeze
 from tests.training.conftest import resolved
 
 

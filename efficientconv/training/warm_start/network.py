@@ -14,9 +14,9 @@ from efficientconv.compose import ReplacementReport, create_model
 from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
 from efficientconv.runs.safe_config import without_loading
-from efficientconv.training.beginning import begin_on_images
 from efficientconv.training.precision import uses_cuda
-from efficientconv.training.weights import Weights, fits, load, read_weights, sha256_of
+from efficientconv.training.warm_start.beginning import begin_on_images
+from efficientconv.training.warm_start.weights import Weights, fits, load, read_weights, sha256_of
 
 log = logging.getLogger(__name__)
 

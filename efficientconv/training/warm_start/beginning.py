@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from efficientconv.compose import ReplacementReport
 from efficientconv.datasets import ImageData
 from efficientconv.layers import ConvVariant
-from efficientconv.training.norms import estimate_norms
-from efficientconv.training.reconstruction import fit_layers
+from efficientconv.training.warm_start.norms import estimate_norms
+from efficientconv.training.warm_start.reconstruction import fit_layers
 
 log = logging.getLogger(__name__)
 

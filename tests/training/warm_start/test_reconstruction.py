@@ -6,8 +6,8 @@ from torch import nn
 
 from efficientconv.compose import Where, replace_convs
 from efficientconv.layers import BSConvU, GhostConv2d, SlimConv2d, SPConv2d
-from efficientconv.training import reconstruction
-from efficientconv.training.reconstruction import fit_layers
+from efficientconv.training.warm_start import reconstruction
+from efficientconv.training.warm_start.reconstruction import fit_layers
 
 
 @pytest.fixture(autouse=True)

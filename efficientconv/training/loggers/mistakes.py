@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from efficientconv.datasets import ImageData
 from efficientconv.training.evaluate import evaluation_trainer
-from efficientconv.training.wandb_run import WandbRun
+from efficientconv.training.loggers.wandb_run import WandbRun
 from efficientconv.transforms.batch import Normalization
 
 SHOWN = 32

@@ -20,7 +20,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from efficientconv.layers.batch_norm import BATCH_NORMS, adopt_statistics
-from efficientconv.training.norms import all_modes_kept, moments_of
+from efficientconv.training.warm_start.norms import all_modes_kept, moments_of
 
 STEPS = 150  # of Adam for each layer
 BATCH = 64  # images

@@ -1,6 +1,6 @@
 """A metric is let through once for each step, whoever asks, also after a restart."""
 
-from efficientconv.training.logged_once import LoggedOnce
+from efficientconv.training.loggers.logged_once import LoggedOnce
 
 
 def test_steps_that_are_taken_again_are_dropped(tmp_path):

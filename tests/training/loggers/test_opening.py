@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from efficientconv.errors import Interrupted, UserError
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import Checkpoints
-from efficientconv.training.loggers import open_loggers, tensorboard_logger
-from efficientconv.training.mistakes import SHOWN
+from efficientconv.training.loggers.mistakes import SHOWN
+from efficientconv.training.loggers.opening import open_loggers, tensorboard_logger
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.train import train
 from tests.training.conftest import resolved

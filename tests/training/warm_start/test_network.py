@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from efficientconv.errors import UserError
-from efficientconv.training import reconstruction
 from efficientconv.training.build import open_data
-from efficientconv.training.network import as_stored, build_network
+from efficientconv.training.warm_start import reconstruction
+from efficientconv.training.warm_start.network import as_stored, build_network
 from tests.training.conftest import resolved
 
 NEAR = "conv.initialize_from_replaced=true"

@@ -15,7 +15,7 @@ from efficientconv.compose import ReplacementReport
 from efficientconv.errors import Interrupted, UserError
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import steps_done
-from efficientconv.training.wandb_run import WandbRun
+from efficientconv.training.loggers.wandb_run import WandbRun
 
 
 @contextmanager

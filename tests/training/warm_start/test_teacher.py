@@ -4,8 +4,8 @@ import torch
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.build import open_data
-from efficientconv.training.network import build_network
-from efficientconv.training.teacher import find_teacher, kept_teacher
+from efficientconv.training.warm_start.network import build_network
+from efficientconv.training.warm_start.teacher import find_teacher, kept_teacher
 from tests.training.conftest import resolved
 
 
