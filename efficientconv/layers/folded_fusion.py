@@ -28,18 +28,17 @@ class FoldedFusion(FoldedForm):
     Args:
         first: of the first a channels.
         beside: of the first a channels, pooled, added to what ``first`` gives; None where ``first`` contains it.
-        second: of the other channels, pooled.
+        second: of the other, last channels, pooled; or of all, with zeros for the first.
         pool: of the stride.
     """
 
     def __init__(self, first: nn.Conv2d, beside: nn.Conv2d | None, second: nn.Conv2d, pool: nn.Module) -> None:
         super().__init__()
-        self.split = (first.in_channels, second.in_channels)
         self.first, self.beside, self.second, self.pool = first, beside, second, pool
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        one, other = x.split(self.split, 1)
+        one, other = x[:, : self.first.in_channels], x[:, x.shape[1] - self.second.in_channels :]
         y1 = self.first(one)
         if self.beside is not None:
             y1 = y1.add_(pointwise(self.beside, self.pool(one)))
@@ -61,7 +60,10 @@ class FoldedFusion(FoldedForm):
 
 
 def _between(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
-    """Return ``start + weight·(end − start)``; as ``lerp`` it is one pass, and to a compiler two cases of each value."""
+    """Return ``start + weight·(end − start)``, in the place of ``start``.
+
+    As ``lerp`` it is one pass, and without a new array twice as fast; a compiler and ONNX make two cases of each value.
+    """
     if torch.compiler.is_compiling():
         return start + weight * (end - start)
-    return torch.lerp(start, end, weight)
+    return start.lerp_(end, weight)

@@ -36,7 +36,7 @@ from efficientconv.layers.folded_fusion import FoldedFusion
 from efficientconv.layers.fusion import softmax_fusion_of_norms
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
 from efficientconv.layers.pooling import stride_pooling
-from efficientconv.layers.reparameterization import dense, sum_of_convolutions
+from efficientconv.layers.reparameterization import dense, sum_of_convolutions, with_zeros_in_front
 
 
 class SPConv2d(ConvVariant):
@@ -167,4 +167,5 @@ class SPConv2d(ConvVariant):
         gwc, pwc, second = rescaled(self.gwc, scale, shift), rescaled(self.pwc, scale), folded(self.conv1x1, self.bn2)
         if self.stride != (1, 1) or not self._is_odd or not is_narrow(self.in_channels, self.out_channels):
             return FoldedFusion(gwc, pwc, second, self.pool).eval()
-        return FoldedFusion(sum_of_convolutions(dense(gwc), pwc), None, second, self.pool).eval()
+        first, second = sum_of_convolutions(dense(gwc), pwc), with_zeros_in_front(second, self.in_channels)
+        return FoldedFusion(first, None, second, self.pool).eval()
