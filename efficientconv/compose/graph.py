@@ -184,7 +184,7 @@ def is_unit(module: nn.Module) -> bool:
 
 
 def is_part(module: nn.Module) -> bool:
-    """Tell whether ``module`` is a convolution or a norm, or has no children; a variant is several parts, folded one."""
+    """Tell whether ``module`` is a convolution, a norm, a folded layer or childless; a variant is several parts."""
     return isinstance(module, (nn.Conv2d, FoldedForm)) or is_norm(module) or next(module.children(), None) is None
 
 

@@ -110,7 +110,7 @@ def product(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
 
 
 def _terms(graph: Graph, node: Node) -> list[tuple[str, nn.Conv2d | FoldedForm]] | None:
-    """Return the convolutions and folded layers, by name, whose sum ``node`` is; None where a term is none, or others need it."""
+    """Return the convolutions and folded layers, by name, whose sum ``node`` is; None where others need a term."""
     source = _past_nothing(graph, node)
     if source is None:
         return None

@@ -49,15 +49,14 @@ class FoldedBDRConv(FoldedForm):
             layer.kernel_size,
             padding=layer.padding,
             dilation=layer.dilation,
-            bias=False,
             padding_mode=layer.padding_mode,
             **factory,
         )
         self.main = None if _fits_inside(main, self.conv) else main
         inside = enlarged(main.weight, layer.kernel_size) if self.main is None else 0
         self.conv.weight.copy_(diverse + inside)
+        self.conv.bias.copy_(shift)
         self.shifts = nn.Parameter(shifts.to(**factory))  # of the first norm, by the taps, (o, 1, k, k)
-        self.shift = nn.Parameter(shift)
         self.expand = with_zeros_in_front(layer.expand, layer.in_channels)
         self.se, self.pool = copy.deepcopy(layer.se), layer.pool
 
@@ -76,10 +75,9 @@ class FoldedBDRConv(FoldedForm):
         """Return what the kernels make of the shift at each place, (1, o, H, W)."""
         conv = self.conv
         if conv.padding_mode != "zeros" or not runs_in_cpu_form(x):
-            return conv._conv_forward(torch.ones_like(x[:1, :1]), self.shifts, self.shift)
+            return conv._conv_forward(torch.ones_like(x[:1, :1]), self.shifts, None)
         on_image = unfolded_ones(*x.shape[2:], conv.kernel_size, conv.dilation, conv.padding, x.dtype)  # (k², H·W)
-        by_pixel = torch.addmm(self.shift, on_image.t(), self.shifts.flatten(1).t())  # (H·W, o)
-        return by_pixel.t().unflatten(1, x.shape[2:]).unsqueeze(0)
+        return (on_image.t() @ self.shifts.flatten(1).t()).t().unflatten(1, x.shape[2:]).unsqueeze(0)
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.expand = rescaled(self.expand, scale, shift)

@@ -58,6 +58,20 @@ def sum_of_convolutions(*convs: nn.Conv2d) -> nn.Conv2d:
     return result
 
 
+def behind_1x1(first: nn.Conv2d, conv: nn.Conv2d) -> nn.Conv2d:
+    """Return one convolution that computes ``conv(first(x))``; both stay as they are.
+
+    Args:
+        first: a dense 1×1 without bias, so that it hands a padding's zeros on as zeros.
+        conv: dense.
+    """
+    result = copy.deepcopy(conv)
+    result.in_channels = first.in_channels
+    kernel = torch.einsum("omkl,mi->oikl", conv.weight.detach().double(), first.weight.detach().double().flatten(1))
+    result.weight = nn.Parameter(kernel.to(conv.weight))
+    return result
+
+
 def dense(conv: nn.Conv2d) -> nn.Conv2d:
     """Return a convolution of one group that computes the same; ``conv`` stays as it is."""
     result = copy.deepcopy(conv)
