@@ -1,7 +1,7 @@
 """What a network's own norms and 1×1 convolutions become for inference, wherever the graph shows who feeds whom.
 
-- A batch norm goes into the convolution in front of it, or into all those whose sum it takes, where nothing else takes
-  their outputs.
+- A batch norm goes into the convolution or folded layer in front of it, or into all those whose sum it takes, where
+  nothing else takes their outputs.
 - Another one goes into the convolutions behind it, where all that takes its output is convolutions without padding: a
   padding's zeros would be shifted too.
 - Two 1×1 convolutions with nothing between them are multiplied where that is fewer multiply-adds.
@@ -60,8 +60,8 @@ def _fold_into_conv_before(model: nn.Module, graph: Graph, node: Node) -> None:
     scale, shift = scale_and_shift(norm)
     for position, (name, term) in enumerate(terms):
         added = None if position else shift
-        is_conv = isinstance(term, nn.Conv2d)
-        exchange(model, name, rescaled(term, scale, added) if is_conv else term.rescaled(scale, added))
+        new = term.rescaled(scale, added) if isinstance(term, FoldedForm) else rescaled(term, scale, added)
+        exchange(model, name, new)
     exchange(model, str(node.target), without_norm(norm))
 
 

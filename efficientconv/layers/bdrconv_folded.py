@@ -54,8 +54,7 @@ class FoldedBDRConv(FoldedForm):
         )
         self.main = None if _fits_inside(main, self.conv) else main
         inside = enlarged(main.weight, layer.kernel_size) if self.main is None else 0
-        self.conv.weight.copy_(diverse + inside)
-        self.conv.bias.copy_(shift)
+        self.conv.load_state_dict({"weight": diverse + inside, "bias": shift})
         self.shifts = nn.Parameter(shifts.to(**factory))  # of the first norm, by the taps, (o, 1, k, k)
         self.expand = with_zeros_in_front(layer.expand, layer.in_channels)
         self.se, self.pool = copy.deepcopy(layer.se), layer.pool
@@ -92,7 +91,8 @@ def _diverse_and_shifts(layer: BDRConv2d) -> tuple[Tensor, Tensor]:
     expand = layer.expand.weight.double().flatten(1)  # (o, i − m)
     diverse = torch.cat((scaled[:, :main], torch.einsum("dekl,ei->dikl", scaled[:, main:], expand)), 1)
     shifts = torch.einsum("dekl,e->dkl", diversity, shift).unsqueeze(1)
-    return tuple(F.pad(kernel, (0, 0, 0, 0, 0, 0, base, 0)) for kernel in (diverse, shifts))
+    below = (0, 0, 0, 0, 0, 0, base, 0)
+    return F.pad(diverse, below), F.pad(shifts, below)
 
 
 def _widened(main: nn.Conv2d, layer: BDRConv2d) -> nn.Conv2d:

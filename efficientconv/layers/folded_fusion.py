@@ -6,8 +6,6 @@ behind, scale s and shift t, goes into the two sides, since the same t comes out
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 
@@ -45,14 +43,9 @@ class FoldedFusion(FoldedForm):
         y2 = pointwise(self.second, self.pool(other))
         difference = y1.mean((2, 3), keepdim=True) - y2.mean((2, 3), keepdim=True)
         if self.scale is not None:
-            difference = difference / self.scale.view(-1, 1, 1)
+            scale = self.scale.view(-1, 1, 1)
+            difference = torch.where(scale == 0, 0, difference / scale)  # both sides are the shift: any gate will do
         return _between(y2, y1, difference.sigmoid())
-
-    def rescaled(self, scale: Tensor, shift: Tensor | None) -> Self:
-        """Return a new module that computes ``scale·self(x) + shift``; of a scale of zero any gate gives the shift."""
-        result = super().rescaled(scale, shift)
-        result.scale = torch.where(result.scale == 0, torch.inf, result.scale)
-        return result
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.first, self.second = rescaled(self.first, scale, shift), rescaled(self.second, scale, shift)

@@ -78,7 +78,5 @@ def _convolution(layer: OctConv2d, weight: Tensor, bias: Tensor | None) -> nn.Co
         device=weight.device,
         dtype=weight.dtype,
     )
-    conv.weight.copy_(weight)
-    if bias is not None:
-        conv.bias.copy_(bias)
+    conv.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
     return conv
