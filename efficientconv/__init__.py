@@ -19,6 +19,7 @@
     datasets/      which images there are        loaders/     batches of them, exact over a restart
     transforms/    augmentation                  training/    fit, checkpoints, signals, several devices
     runs/          names, files and configurations of runs; imports no torch
+    sweeps/        which jobs are left, and the engines that run them; imports no torch
     report/        many runs: one table, its statistics and plots; imports no torch
     tables/        published figures: load · count · measure · render
     deploy/        fold, export, predict         features/    how alike feature maps are

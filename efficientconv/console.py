@@ -14,6 +14,11 @@ from rich.text import Text
 
 WIDTH_OF_FILES = 120
 
+MINUTE, HOUR = 60, 3600  # seconds
+
+SHARED = "EFFICIENTCONV_SHARED_SCREEN"
+"""Set in the environment of a job that is one of several on the screen, and of its ranks."""
+
 NAME_WIDTH = 12
 """Characters that the names of a table of figures have at least; headers are folded for them."""
 
@@ -22,6 +27,24 @@ def console() -> Console:
     """Return a console on standard output, as wide as the terminal or as COLUMNS says."""
     is_told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     return Console(width=None if is_told else WIDTH_OF_FILES, highlight=False)
+
+
+def has_terminal() -> bool:
+    """Tell whether somebody sits in front of a terminal that this process has for itself."""
+    return sys.stderr.isatty() and not shares_screen()
+
+
+def shares_screen() -> bool:
+    """Tell whether this is one of several jobs on the screen, whose standard output is its log."""
+    return SHARED in os.environ
+
+
+def in_words(seconds: float) -> str:
+    """Write a time as ``45 s``, ``12 min`` or ``2 h 05 min``."""
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / MINUTE)
+    return f"{minutes} min" if seconds < HOUR else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def figures_table(headers: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> Table:

@@ -16,6 +16,7 @@ class Interrupted(BaseException):
     """The user or the system asked the run to stop; not an ``Exception``, so that it also ends a sweep.
 
     Attributes:
+        signum: the signal.
         exit_code: of the process, 128 plus the signal's number.
         going_on: the command line that goes on with the run; ``None`` where no run had begun.
 
@@ -25,7 +26,7 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
-        self.exit_code = 128 + signum
+        self.signum, self.exit_code = signum, 128 + signum
         self.going_on: str | None = None
 
     @property

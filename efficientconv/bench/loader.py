@@ -93,6 +93,7 @@ def _like(template: StreamLoader, kind: type[StreamLoader], listing: Listing, de
         template.transforms,
         batch_size=template.batch_size,
         training=True,
+        added=template.added,
         normalization=template.normalization,
         workers=template.workers,
         device=device,
@@ -109,6 +110,7 @@ def memory_loaders(data: InMemoryData, template: InMemoryLoader, device: torch.d
         training=True,
         seed=template.seed,
         augmentation=data.augmentation,
+        added=data.added,
         normalization=data.normalization,
     )
     return {PLAIN: plain_small_images(data, template.data, available_workers(1), device), "memory": memory}

@@ -17,6 +17,7 @@ from efficientconv.loaders import LabeledImages
 from efficientconv.loaders.image_files import Listing
 from efficientconv.loaders.stream import StreamLoader
 from efficientconv.transforms import RandomAreaCrop
+from efficientconv.transforms.added import AddedAugmentation
 from efficientconv.transforms.batch import Normalization
 from efficientconv.transforms.image import Flip
 
@@ -30,10 +31,11 @@ def plain_photographs(template: StreamLoader, listing: Listing, device: torch.de
         device: destination of the batches.
 
     Raises:
-        UserError: the template's crop or transforms differ from the script's.
+        UserError: the template's crop, transforms or added augmentation differ from the script's.
     """
     from torchvision.transforms import v2
 
+    require_nothing_added(template.added)
     crop, flips = template.crop, [isinstance(transform, Flip) for transform in template.transforms]
     if not isinstance(crop, RandomAreaCrop) or not all(flips):
         raise UserError(
@@ -55,9 +57,13 @@ def plain_small_images(data: InMemoryData, part: LabeledImages, workers: int, de
         part: the images.
         workers: number of processes.
         device: destination of the batches.
+
+    Raises:
+        UserError: the recipe adds to crop and flip.
     """
     from torchvision import transforms
 
+    require_nothing_added(data.added)
     steps: list[Any] = []
     if data.augmentation.padding:
         steps.append(transforms.RandomCrop(part.images.shape[-1], padding=data.augmentation.padding))
@@ -65,6 +71,19 @@ def plain_small_images(data: InMemoryData, part: LabeledImages, workers: int, de
         steps.append(transforms.RandomHorizontalFlip())
     steps += [transforms.ToTensor(), *_normalize(data.normalization)]
     return _loader(SmallImages(part, transforms.Compose(steps)), data.batch_size, workers, device)
+
+
+def require_nothing_added(added: AddedAugmentation) -> None:
+    """Refuse to compare with the plain loaders what they do not do.
+
+    Raises:
+        UserError: the recipe has a policy, random erasing or repeated augmentation.
+    """
+    if added.policy or added.erasing or added.repeats > 1:
+        raise UserError(
+            "bench loader: the plain loader crops and flips; give recipe.augment=null recipe.random_erasing=0 "
+            "recipe.repeats=1"
+        )
 
 
 def _normalize(normalization: Normalization | None) -> list[Any]:

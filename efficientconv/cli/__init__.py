@@ -5,7 +5,8 @@
     tools      the list of tools: a name, a line, examples that run, the function
     single     composes the configuration of a tool that does one thing, and calls its function
     training   `hydra.main` around a training, for one run and for sweeps
-    sweep      the table and the line that end a sweep
+    sweep      what a sweep refuses, what its jobs say as they begin and end, the table and the line at its end
+    beside     a job that runs beside others
     flags      which words are flags
     help       what --help prints
     ending     one line and an exit code, whatever happens

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 TRACEBACK = "EFFICIENTCONV_TRACEBACK"
 """Holds what the user has said in HYDRA_FULL_ERROR, for this process and those that a launcher starts."""
@@ -14,6 +18,38 @@ TRACEBACK = "EFFICIENTCONV_TRACEBACK"
 def wants_traceback() -> bool:
     """Tell whether the user has asked for tracebacks, with ``HYDRA_FULL_ERROR=1``."""
     return os.environ.setdefault(TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "")) == "1"
+
+
+_interrupted = threading.Event()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def require_not_interrupted() -> None:
+    """Raise KeyboardInterrupt if Ctrl+C came since the command began, and a library swallowed it.
+
+    OmegaConf, Hydra and torch's import have places where what is raised is caught, or turned into another error.
+    """
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupts_remembered() -> Iterator[None]:
+    """Remember SIGINT within this block, besides raising KeyboardInterrupt, where Python's own handler would."""
+    is_main = threading.current_thread() is threading.main_thread()  # the only one that may set a handler
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # another one's, or ignored
+        yield
+        return
+    _interrupted.clear()
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -26,11 +62,12 @@ def one_line_errors(name: str | None = None, words: Sequence[str] = ()) -> Itera
     """
     full = wants_traceback()
     try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted (SIGINT)", file=sys.stderr)
-        raise SystemExit(130) from None
+        with _interrupts_remembered():
+            yield
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, Exception) and _interrupted.is_set()):
+            print("interrupted (SIGINT)", file=sys.stderr)
+            raise SystemExit(130) from None
         _end(error, name, words, full)
 
 

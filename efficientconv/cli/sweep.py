@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import os
 import secrets
-import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from efficientconv.cli.ending import wants_traceback
+from efficientconv.cli.words import quoted
 from efficientconv.errors import UserError
+from efficientconv.messages import one_line
+from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.same_result import gives_same_result
+from efficientconv.sweeps.outcomes import PREFIX, Outcomes
+
+log = logging.getLogger(__name__)
+
+LONGEST_TABLE = 40  # jobs; of more, `efficientconv report` makes the better table
+MOST_NAMES = 5
 
 
 def refuse_equal_jobs(words: Sequence[str]) -> None:
@@ -29,12 +39,14 @@ def refuse_equal_jobs(words: Sequence[str]) -> None:
         words: the command line.
 
     Raises:
-        UserError: names the setting.
+        UserError: names the setting; or it is Hydra's own launcher or sweeper, which skips nothing.
     """
     parser = OverridesParser.create()
     for word in words:
         if "=" not in word or word.startswith("-"):
             continue
+        if word.startswith(("hydra/launcher=", "hydra/sweeper=")):
+            raise UserError(f"{word}: say {word.removeprefix('hydra/')}, which also skips the jobs that are done")
         try:
             (override,) = parser.parse_overrides([word])
         except OverrideParseException:
@@ -47,43 +59,86 @@ def refuse_equal_jobs(words: Sequence[str]) -> None:
 
 
 class ClosingTable(Callback):
-    """Hydra's callback that closes a sweep, whichever launcher runs its jobs.
+    """Hydra's callback around a sweep's jobs, whichever launcher runs them, and at its end.
 
-    A job may run in another process, where a launcher has made a copy of this object. So each leaves a file in a folder
-    beside the jobs' directories, and the sweep's own process reads them all.
+    A job may run in another process, where a launcher has made a copy of this object. So each job leaves a file in a
+    folder beside the jobs' directories, and the sweep's own process reads them all.
+
+    Args:
+        token: names the folder; chosen at the start of a sweep, so that no other start of it has the same.
     """
 
-    def __init__(self) -> None:
-        self.folder: Path | None = None
+    def __init__(self, token: str | None = None) -> None:
+        self.token = token
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Choose the folder, of a name that another process with the same sweep does not choose."""
-        self.folder = Path(config.hydra.sweep.dir).resolve() / f".ended-{secrets.token_hex(4)}"
+        """Choose the folder, and tell the configuration of each job."""
+        self.token = secrets.token_hex(4)
+        with open_dict(config):
+            config.hydra.callbacks.closing_table.token = self.token
+            config.hydra.overrides.hydra.append(f"hydra.callbacks.closing_table.token='{self.token}'")
+            if "ray" in config.launcher:  # whose workers have another current directory
+                place = quoted(str(Path(config.hydra.sweep.dir).resolve()))
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={place}")
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write down that the job runs here, and say so; relative paths are those of the command line."""
+        outcomes, directory = outcomes_of(config), Path(config.hydra.runtime.output_dir)
+        if outcomes is not None and not outcomes.is_here and Path(config.hydra.runtime.cwd).is_dir():
+            os.chdir(config.hydra.runtime.cwd)
+        if outcomes is not None and not outcomes.stopped:
+            outcomes.begin(directory.name)
+            log.info("%s: begins in %s", outcomes.label(directory.name), os.path.relpath(directory))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Write down whether the job has failed; the sweep goes on with the next one all the same."""
-        if self.folder is None:
+        """Write down how the job has ended, and say so; the sweep goes on with the next one all the same."""
+        outcomes = outcomes_of(config)
+        if outcomes is None:
             return  # a single run
-        failed = job_return.status == JobStatus.FAILED
-        self.folder.mkdir(parents=True, exist_ok=True)
-        ended = {"number": config.hydra.job.num, "path": config.hydra.runtime.output_dir, "failed": failed}
-        (self.folder / f"{config.hydra.job.num}.json").write_text(json.dumps(ended))
-        if failed and not wants_traceback():
-            job_return.return_value, job_return.status = None, JobStatus.COMPLETED
+        run = RunDirectory(config.hydra.runtime.output_dir)
+        error = job_return._return_value if job_return.status == JobStatus.FAILED else None
+        if error is not None and wants_traceback():
+            traceback.print_exception(error)
+        job_return.return_value, job_return.status = None, JobStatus.COMPLETED
+        reason = one_line(error) if error is not None else None
+        status, top1 = _standing(run, reason)
+        if status != "done" and reason is None:  # stopped, or another process works at it
+            outcomes.forget(run.path.name)
+            return
+        outcomes.end(run.path.name, reason)
+        reached = f", best top-1 {top1:.2%}" if top1 is not None else ""
+        log.info("%s: %s%s (%s)", outcomes.label(run.path.name), status, reached, outcomes.progress())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, and end the process with status 1 where a job has failed."""
-        if self.folder is None or not self.folder.is_dir():
+        outcomes = outcomes_of(config)
+        if outcomes is None:
             return
-        jobs = sorted((json.loads(file.read_text()) for file in self.folder.iterdir()), key=lambda job: job["number"])
-        shutil.rmtree(self.folder)
-        rows = [_row(job) for job in jobs]
-        _print(rows)
-        _report(self.folder.parent)
-        failed = [name for name, status, _ in rows if status == "failed"]
-        if failed:
-            print(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}", file=sys.stderr)
+        labels, errors = outcomes.labels(), outcomes.errors()
+        outcomes.close()
+        if not labels:
+            return  # a search that has all its trials
+        if global_rank():
+            raise SystemExit(1 if errors else 0)
+        if len(labels) <= LONGEST_TABLE:
+            runs = {name: RunDirectory(Path(config.hydra.sweep.dir) / name) for name in labels}
+            _print([(labels[name], *_standing(run, errors.get(name))) for name, run in runs.items()])
+        else:
+            print(f"{len(labels) - len(errors)} of {len(labels)} jobs are done")
+        _report(Path(config.hydra.sweep.dir))
+        if errors:
+            print(_failed(sorted(errors), len(labels), config.sweep), file=sys.stderr)
             raise SystemExit(1)
+
+
+def outcomes_of(config: Any) -> Outcomes | None:
+    """Return where the jobs of this sweep say how they have ended; None for a single run.
+
+    Args:
+        config: of a job or of the sweep, with ``hydra``.
+    """
+    token = OmegaConf.select(config, "hydra.callbacks.closing_table.token")
+    return None if token is None else Outcomes(Path(config.hydra.sweep.dir).resolve() / f"{PREFIX}{token}")
 
 
 def _report(folder: Path) -> None:
@@ -92,23 +147,31 @@ def _report(folder: Path) -> None:
     print_report(folder)
 
 
-def _row(job: dict[str, Any]) -> tuple[str, str, float | None]:
-    """Return a job's name, how it stands, and its best top-1 accuracy."""
-    run = RunDirectory(job["path"])
+def _failed(names: list[str], jobs: int, sweep: str) -> str:
+    """Name the jobs that have failed, as far as a line takes it."""
+    more = f" and {len(names) - MOST_NAMES} more; efficientconv sweep status {sweep} tells each reason"
+    told = ", ".join(names[:MOST_NAMES])
+    return f"{len(names)} of {jobs} jobs failed: {told}{more if len(names) > MOST_NAMES else ''}"
+
+
+def _standing(run: RunDirectory, error: str | None) -> tuple[str, float | None]:
+    """Return how a job stands, and its best top-1 accuracy where it has not failed."""
+    if error is not None:
+        return f"failed: {error}", None
     try:
         summary = run.read_summary()
     except UserError:  # damaged
         summary = {}
-    status = "failed" if job["failed"] else summary.get("status", "not begun")
-    return run.path.name, status, (summary.get("best") or {}).get("top1")
+    return summary.get("status", "not begun"), (summary.get("best") or {}).get("top1")
 
 
 def _print(rows: list[tuple[str, str, float | None]]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from efficientconv.console import console
 
-    table = Table("job", "status", "best top-1", title="sweep", title_justify="left", title_style="bold")
+    columns = [Column(name, overflow="fold") for name in ("job", "status", "best top-1")]
+    table = Table(*columns, title="sweep", title_justify="left", title_style="bold")
     for name, status, top1 in rows:
         table.add_row(name, status, "" if top1 is None else f"{top1:.2%}")
     console().print(table)

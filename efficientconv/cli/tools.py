@@ -10,6 +10,7 @@ from typing import Any
 from efficientconv.cli.words import (
     bench_words,
     data_additions,
+    first_words,
     leading_words,
     list_of_paths,
     plain_words,
@@ -101,6 +102,17 @@ _ALL = (
         ),
         "efficientconv.cli.calls:bench",
         words=bench_words,
+    ),
+    Tool(
+        "sweep",
+        "Says how far a sweep is, from another terminal: done, running, failed, left, and for how long.",
+        (
+            "efficientconv sweep status first",
+            "efficientconv sweep status first outputs=elsewhere",
+            "efficientconv sweep status outputs/sweeps/first",
+        ),
+        "efficientconv.sweeps.status:run",
+        words=first_words("action", "sweep"),
     ),
     Tool(
         "report",

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
@@ -20,11 +20,12 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from efficientconv.cli.ending import wants_traceback
+from efficientconv.cli.beside import beside_others
+from efficientconv.cli.ending import require_not_interrupted, wants_traceback
 from efficientconv.cli.flags import OF_TRAINING, require_flags, single_parser
 from efficientconv.cli.help import help_of
 from efficientconv.cli.single import composed
-from efficientconv.cli.sweep import refuse_equal_jobs
+from efficientconv.cli.sweep import outcomes_of, refuse_equal_jobs
 from efficientconv.cli.tools import TOOLS
 from efficientconv.config_path import CONFIGS
 from efficientconv.errors import Interrupted, UserError
@@ -32,6 +33,7 @@ from efficientconv.messages import one_line
 from efficientconv.processes import global_rank, is_first_to_fail
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.names import register_resolvers
+from efficientconv.sweeps.engines import is_in_process
 
 register_resolvers()
 
@@ -54,6 +56,7 @@ def run_training(words: Sequence[str]) -> None:
     sys.argv = ["efficientconv train", *TOOLS["train"].words(words)]  # where hydra.main reads them
     wants_traceback()  # before the next line makes Hydra raise its errors, instead of printing them in its own way
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")(train_job)()
     except HydraException:
@@ -74,12 +77,17 @@ def train_job(config: DictConfig) -> float | None:
         Exception: a sweep's job failed, after its line.
         Interrupted: a sweep was interrupted, after the line of its job.
     """
-    logging.raiseExceptions = False  # a log that cannot be written to must not bury the one line that says why
+    logging.raiseExceptions = False  # in the process of a launcher too
     hydra_config = HydraConfig.get()
     directory, is_sweep = Path(hydra_config.runtime.output_dir), hydra_config.mode == RunMode.MULTIRUN
-    _share_the_screen(directory.name)
+    _leave_the_screen_to_one()
+    outcomes = outcomes_of(HydraConfig.instance().cfg)
+    if outcomes is not None and outcomes.stopped:
+        return None
     try:
-        return _train(config)
+        with nullcontext() if outcomes is None or outcomes.is_here else beside_others(config, outcomes):
+            return _train(config)
+        return None  # interrupted, beside others
     except Interrupted as interrupted:
         with suppress(OSError):  # of a terminal that was closed, which is why SIGHUP came
             if global_rank() == 0:
@@ -97,18 +105,15 @@ def train_job(config: DictConfig) -> float | None:
         raise SystemExit(1) from None
 
 
-def _share_the_screen(job: str) -> None:
-    """Let one process of a run print, and put the job's name before what it logs where a launcher runs several."""
+def _leave_the_screen_to_one() -> None:
+    """Let one process of a run print."""
+    if global_rank() == 0:
+        return
     root = logging.getLogger()
-    on_screen = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
-    if global_rank():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        for handler in on_screen:
-            root.removeHandler(handler)
-        root.setLevel(logging.WARNING)
-    if not HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
-        for handler in on_screen:
-            handler.setFormatter(logging.Formatter(f"{job}: %(message)s"))
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        root.removeHandler(handler)
+    root.setLevel(logging.WARNING)
 
 
 def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
@@ -119,13 +124,17 @@ def _ending(interrupted: Interrupted, directory: Path, is_sweep: bool) -> str:
 
 
 def _train(config: DictConfig) -> float | None:
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN and not is_in_process(config):
+        choice = hydra_config.runtime.choices["launcher"]
+        raise UserError(f"launcher={choice}: one run needs none; -m makes a sweep of this line")
     from efficientconv.training.job import train_job
 
-    hydra_config = HydraConfig.get()
+    require_not_interrupted()
     return train_job(
         config,
         directory=hydra_config.runtime.output_dir,
-        choices={group: option for group, option in hydra_config.runtime.choices.items() if "/" not in group},
+        choices=hydra_config.runtime.choices,
         overrides=list(hydra_config.overrides.task),
         is_sweep=hydra_config.mode == RunMode.MULTIRUN,
     )

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 
 def plain_words(words: Sequence[str]) -> list[str]:
     """Return the words as they are."""
     return list(words)
+
+
+def first_words(*keys: str) -> Callable[[Sequence[str]], list[str]]:
+    """Let first words without ``=`` stand for ``key=word``: ``sweep status`` → ``action=status``.
+
+    Args:
+        keys: of the first word, the second, and so on.
+    """
+
+    def words_of(words: Sequence[str]) -> list[str]:
+        bare = list(takewhile(lambda word: "=" not in word, words))[: len(keys)]
+        told = [f"{key}={quoted(word)}" for key, word in zip(keys, bare, strict=False)]
+        return [*told, *words[len(bare) :]]
+
+    return words_of
 
 
 def leading_words(key: str) -> Callable[[Sequence[str]], list[str]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from efficientconv.errors import UserError, require_whole
 from efficientconv.loaders.bad_images import BadImages
 from efficientconv.loaders.epochs import EpochLoader
+from efficientconv.transforms.added import AddedAugmentation
 from efficientconv.transforms.batch import Normalization
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         split_seed: of the choice of images for both, at least 0: runs of other seeds have the same images.
         normalize: by the set's mean and standard deviation (true), not at all (false), or by a given ``{mean, std}``.
         flip: mirror half of the training images left and right.
+        added: to crop and flip: any of augment, random_erasing and repeats, see ``AddedAugmentation``.
         max_bad_images: how many image files that cannot be decoded are left out; the next one stops the run.
 
     Raises:
@@ -91,6 +93,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         split_seed: int = 0,
         normalize: bool | Mapping[str, Any] = True,
         flip: bool = True,
+        added: Mapping[str, Any] | None = None,
         max_bad_images: int = 0,
     ) -> None:
         super().__init__()
@@ -113,6 +116,7 @@ class ImageData(LightningDataModule, ABC, Generic[Part]):
         self.split_seed = split_seed
         self.normalize = _parse_normalize(normalize)
         self.flip = flip
+        self.added = AddedAugmentation.parse(**(added or {}))
         self.bad_files = BadImages(max_bad_images)
         self.normalization: Normalization | None = None
         self.evaluated_on = "validation" if val_split else "test"

@@ -49,6 +49,7 @@ class InMemoryData(ImageData[LabeledImages]):
             training=training,
             seed=self.seed,
             augmentation=self.augmentation,
+            added=self.added,
             normalization=self.normalization,
             rank=self._rank,
             world_size=self._world_size,

@@ -34,7 +34,8 @@ class StreamedData(ImageData[Listing]):
     Args:
         image_size: height and width in pixels that the network sees.
         loader: ``dali``, ``torch``, or ``auto``: DALI where it is installed and works on the training device.
-        train_crop: makes the crop of training images of their size; None is ``RandomAreaCrop``.
+        train_crop: makes the crop of training images of their size, or is one, of a size of its own; None is
+            ``RandomAreaCrop``.
         eval_crop: the same for evaluation; None is ``CenterCrop``.
         color_jitter: any of brightness, contrast and saturation, as ``ColorJitter`` takes them; None changes no colour.
         workers: threads (DALI) or processes (torch) that decode, for each device; None takes the processor's cores.
@@ -50,8 +51,8 @@ class StreamedData(ImageData[Listing]):
         *,
         image_size: int = 224,
         loader: str = "auto",
-        train_crop: Callable[[int], Crop] | None = None,
-        eval_crop: Callable[[int], Crop] | None = None,
+        train_crop: Callable[[int], Crop] | Crop | None = None,
+        eval_crop: Callable[[int], Crop] | Crop | None = None,
         color_jitter: Mapping[str, float] | None = None,
         workers: int | None = None,
         **common: Any,
@@ -96,6 +97,7 @@ class StreamedData(ImageData[Listing]):
             self.train_transforms if training else [],
             batch_size=batch_size,
             training=training,
+            added=self.added,
             normalization=self.normalization,
             bad_files=self.bad_files,
             workers=available_workers(self._devices_here) if self.workers is None else self.workers,
@@ -150,12 +152,14 @@ def dali_is_installed() -> bool:
         return False
 
 
-def make_crop(make: Callable[[int], Crop], size: int) -> Crop:
-    """Make a crop of ``size`` pixels.
+def make_crop(make: Callable[[int], Crop] | Crop, size: int) -> Crop:
+    """Make a crop of ``size`` pixels, unless there is one.
 
     Raises:
         UserError: its values do not fit the size, or each other.
     """
+    if isinstance(make, Crop):
+        return make
     try:
         return make(size)
     except ValueError as error:

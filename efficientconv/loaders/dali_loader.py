@@ -38,7 +38,7 @@ class DaliLoader(StreamLoader):
         self._jobs: Iterator[Job] = iter(())
         self._under_way: deque[Job] = deque()
 
-    def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, np.ndarray], None, None]:
+    def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, Job], None, None]:
         self._jobs = jobs
         if self._under_way:  # the last pass was left early, with batches decoded that nobody wants
             self._pipeline = None
@@ -46,10 +46,11 @@ class DaliLoader(StreamLoader):
         if self._pipeline is not None:
             self._pipeline.reset()
         while (images := self._next()) is not None:
-            yield images, self._under_way.popleft().labels
+            job = self._under_way.popleft()
+            yield self._finish(images, job) if self.added.policy else images.permute(0, 3, 1, 2), job
 
     def _next(self) -> Tensor | None:
-        """Wait for the oldest batch under way; None after the last one."""
+        """Wait for the oldest batch under way, (N, H, W, 3), uint8 or finished; None after the last one."""
         if self._pipeline is None:
             self._pipeline = self._build()
         try:
@@ -59,7 +60,8 @@ class DaliLoader(StreamLoader):
         except RuntimeError as error:
             self._leave_bad_out(error)
             return self._next()
-        return torch.from_dlpack(batch.as_tensor()).to(self.device, self.dtype).permute(0, 3, 1, 2)
+        dtype = torch.uint8 if self.added.policy else self.dtype
+        return torch.from_dlpack(batch.as_tensor()).to(self.device, dtype)
 
     def _stream(self) -> Any:
         return torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
@@ -96,6 +98,8 @@ class DaliLoader(StreamLoader):
         images = self.crop.in_dali(encoded, own, device)
         for transform, own in columns:
             images = transform.in_dali(images, own)
+        if self.added.policy:  # which takes uint8; `_finish` normalises behind it
+            return images
         mean_std = (self.normalization.mean, self.normalization.std) if self.normalization else ((0,) * 3, (1,) * 3)
         mean, std = ([255 * value for value in values] for values in mean_std)
         dtype = types.FLOAT16 if self.dtype == torch.float16 else types.FLOAT  # it has no bfloat16

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from efficientconv.errors import UserError
@@ -22,6 +23,8 @@ class EpochLoader(ABC):
     - Training: shuffled and augmented. The last, smaller batch is kept, as torch's ``DataLoader`` keeps it, unless it
       is a single image, which batch normalisation of a 1×1 map cannot train on. All ranks have equally many
       batches, for which the images left over, fewer than ``world_size``, are left out; a different few each epoch.
+    - Repeated augmentation shows each image of an epoch ``repeats`` times in one step of all ranks, augmented anew each
+      time; an epoch keeps its length, and so has fewer different images.
     - Evaluation: in order, every image exactly once over all ranks.
 
     Args:
@@ -31,10 +34,19 @@ class EpochLoader(ABC):
         seed: of the order and the augmentation, at least 0.
         rank: of this process, from 0.
         world_size: how many processes share the epoch.
+        repeats: in training, how often an epoch shows an image.
     """
 
     def __init__(
-        self, num_images: int, batch_size: int, *, training: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        num_images: int,
+        batch_size: int,
+        *,
+        training: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        repeats: int = 1,
     ) -> None:
         self.num_images = num_images
         self.batch_size = batch_size
@@ -42,6 +54,7 @@ class EpochLoader(ABC):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.repeats = repeats
         self._epoch = 0
         self._batch = 0  # the next one, within the epoch
         self._begun = False  # the next pass goes on from (epoch, batch) while this is false, else starts an epoch
@@ -74,6 +87,17 @@ class EpochLoader(ABC):
     @abstractmethod
     def _batches(self, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield the batches of the current epoch from number ``first`` on."""
+
+    def _shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the order of a training epoch for all ranks: (num_images,).
+
+        The copies of an image are as far apart in their step as they can be, since mixup mixes neighbours.
+        """
+        order = rng.permutation(self.num_images)
+        step = self.batch_size * self.world_size
+        different = -(-step // self.repeats)
+        number, place = np.divmod(np.arange(self.num_images), step)
+        return order[number * different + place % different]
 
     def _share(self, drawn: Any) -> Any:
         """Take this rank's part of what was drawn for every image of a training epoch, an array or a tensor."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from efficientconv.loaders.epochs import EpochLoader
+from efficientconv.transforms.added import AddedAugmentation
 from efficientconv.transforms.batch import CropFlip, Normalization, to_float
 
 
@@ -33,7 +34,7 @@ class LabeledImages:
 
 
 class InMemoryLoader(EpochLoader):
-    """Batches of images that live on one device as one tensor: cropped, flipped and normalised there, all at once.
+    """Batches of images that live on one device as one tensor: augmented and normalised there, all at once.
 
     Images are float32, on the device of the data.
 
@@ -43,6 +44,7 @@ class InMemoryLoader(EpochLoader):
         training: shuffle and augment; else in order, as they are.
         seed: of the order and the augmentation, at least 0.
         augmentation: applied in training.
+        added: the same, behind it.
         normalization: None leaves the pixels in [0, 1].
         rank: of this process, from 0.
         world_size: how many processes share the epoch.
@@ -56,33 +58,42 @@ class InMemoryLoader(EpochLoader):
         training: bool,
         seed: int = 0,
         augmentation: CropFlip | None = None,
+        added: AddedAugmentation | None = None,
         normalization: Normalization | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        super().__init__(len(data), batch_size, training=training, seed=seed, rank=rank, world_size=world_size)
+        self.added = added or AddedAugmentation()
+        epoch = {"seed": seed, "rank": rank, "world_size": world_size, "repeats": self.added.repeats}
+        super().__init__(len(data), batch_size, training=training, **epoch)
         self.data = data
         self.augmentation = augmentation or CropFlip(padding=0, flip=False)
         self.mean_std = normalization.tensors(data.images.device) if normalization else None
 
     def _batches(self, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-        order, draws = self._plan()
-        for batch in range(first, len(self)):
-            chosen = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            yield self._load(order[chosen], draws[chosen])
+        starts = range(first * self.batch_size, len(self) * self.batch_size, self.batch_size)
+        slices = [slice(start, start + self.batch_size) for start in starts]
+        if self.training:
+            order, crops, added = self._plan()
+            for chosen in slices:
+                yield self._augmented(order[chosen], crops[chosen], added[chosen])
+        else:
+            order = torch.arange(self.rank, len(self.data), self.world_size, device=self.data.labels.device)
+            for chosen in slices:
+                batch = self.data.subset(order[chosen])
+                yield to_float(batch.images, self.mean_std), batch.labels
 
-    def _plan(self) -> tuple[Tensor, Tensor]:
-        """Draw the epoch: this rank's images in order (M,), and what the augmentation does to each (M, 3)."""
+    def _plan(self) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Draw the epoch: this rank's images in order (M,), and what each augmentation does to them (M, columns)."""
         count, device = len(self.data), self.data.labels.device
-        if not self.training:
-            order = torch.arange(self.rank, count, self.world_size, device=device)
-            return order, order
         rng = np.random.default_rng((self.seed, self._epoch))  # on the CPU: the same numbers for every device
-        order = torch.from_numpy(rng.permutation(count))
-        draws = self.augmentation.draw(count, rng)
-        return self._share(order).to(device), self._share(draws).to(device)
+        order = torch.from_numpy(self._shuffled(rng))
+        crops = self.augmentation.draw(count, rng)
+        height, width = self.data.images.shape[-2:]
+        added = self.added.draw(count, (height, width), rng)
+        return self._share(order).to(device), self._share(crops).to(device), self._share(added)
 
-    def _load(self, positions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def _augmented(self, positions: Tensor, crops: Tensor, added: np.ndarray) -> tuple[Tensor, Tensor]:
         batch = self.data.subset(positions)
-        images = self.augmentation(batch.images, draws) if self.training else batch.images
-        return to_float(images, self.mean_std), batch.labels
+        images = self.added.change(self.augmentation(batch.images, crops), added)
+        return self.added.erase(to_float(images, self.mean_std), added), batch.labels

@@ -16,6 +16,7 @@ from efficientconv.errors import UserError
 from efficientconv.loaders.bad_images import BadImages
 from efficientconv.loaders.epochs import EpochLoader
 from efficientconv.loaders.image_files import Listing
+from efficientconv.transforms.added import AddedAugmentation
 from efficientconv.transforms.batch import Normalization
 from efficientconv.transforms.crops import Crop
 from efficientconv.transforms.image import ImageTransform
@@ -23,11 +24,17 @@ from efficientconv.transforms.image import ImageTransform
 
 @dataclass(frozen=True)
 class Job:
-    """A batch to be decoded: N files, their classes (N,) int64, and the random numbers (N, columns) of each."""
+    """A batch to be decoded: N files and their classes (N,) int64; the random numbers of each image, row by row.
+
+    Attributes:
+        numbers: (N, columns), of the transforms that are done image by image, while it is decoded.
+        added: (N, columns), of the augmentation that is done to the whole batch.
+    """
 
     paths: list[str]
     labels: np.ndarray
     numbers: np.ndarray
+    added: np.ndarray
 
     def without(self, bad_files: BadImages | set[str]) -> Job:
         """Leave bad files out.
@@ -38,7 +45,7 @@ class Job:
         kept = [i for i, path in enumerate(self.paths) if path not in bad_files]
         if not kept:
             raise UserError(f"all {len(self.paths)} images of a batch are bad, the first {self.paths[0]}")
-        return Job([self.paths[i] for i in kept], self.labels[kept], self.numbers[kept])
+        return Job([self.paths[i] for i in kept], self.labels[kept], self.numbers[kept], self.added[kept])
 
 
 class StreamLoader(EpochLoader):
@@ -51,6 +58,7 @@ class StreamLoader(EpochLoader):
         listing: the files.
         crop: what is shown of each image.
         transforms: what is done to it after that, in order.
+        added: what is done to whole batches in training, on the training device.
         batch_size: images in a batch, for each rank.
         training: shuffle; else in order.
         normalization: None leaves the pixels in [0, 1].
@@ -69,6 +77,7 @@ class StreamLoader(EpochLoader):
         *,
         batch_size: int,
         training: bool,
+        added: AddedAugmentation | None = None,
         normalization: Normalization | None = None,
         bad_files: BadImages | None = None,
         workers: int = 1,
@@ -76,7 +85,8 @@ class StreamLoader(EpochLoader):
         dtype: torch.dtype = torch.float32,
         **epoch: int,
     ) -> None:
-        super().__init__(len(listing), batch_size, training=training, **epoch)
+        self.added = (added if training else None) or AddedAugmentation()
+        super().__init__(len(listing), batch_size, training=training, repeats=self.added.repeats, **epoch)
         self.listing = listing
         self.crop = crop
         self.transforms = transforms
@@ -86,36 +96,48 @@ class StreamLoader(EpochLoader):
         self.workers = workers
         self.device = torch.device(device)
         self.dtype = dtype
+        self._scale, self._shift = self._scale_and_shift()
+
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Return what turns 0 to 255 into normalised values, for the channels last."""
+        normalization = self.normalization or Normalization(mean=(0, 0, 0), std=(1, 1, 1))
+        mean, std = (values.flatten() for values in normalization.tensors(self.device))
+        return 1 / (255 * std), -mean / std
 
     def _batches(self, first: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         order = self._order()
         jobs = (self._job(order, batch) for batch in range(first, len(self)))
         with closing(self._decode(jobs)) as decoded:
-            for images, labels in decoded:
-                yield images, self._to_device(torch.from_numpy(labels))
+            for images, job in decoded:
+                yield self.added.erase(images, job.added), self._to_device(torch.from_numpy(job.labels))
 
     @abstractmethod
-    def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, np.ndarray], None, None]:
-        """Yield the finished images (N, 3, H, W) of each job, and the labels of those that could be decoded."""
+    def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, Job], None, None]:
+        """Yield the normalised images (N, 3, H, W) of each job, and the job without those that cannot be decoded."""
 
     def _order(self) -> np.ndarray:
         """Return this rank's images of the current epoch, in order."""
         if not self.training:
             return np.arange(self.rank, self.num_images, self.world_size)
-        return self._share(np.random.default_rng((self.seed, self._epoch)).permutation(self.num_images))
+        return self._share(self._shuffled(np.random.default_rng((self.seed, self._epoch))))
 
     def _job(self, order: np.ndarray, batch: int) -> Job:
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
         paths = [self.listing.paths[i] for i in chosen]
-        numbers = self._draw(batch)[: len(chosen)]
-        return Job(paths, self.listing.labels.numpy()[chosen], numbers).without(self.bad_files)
+        numbers, added = (drawn[self.rank :: self.world_size][: len(chosen)] for drawn in self._draw(batch))
+        return Job(paths, self.listing.labels.numpy()[chosen], numbers, added).without(self.bad_files)
 
-    def _draw(self, batch: int) -> np.ndarray:
-        """Draw for the batches of all ranks at once, and take this rank's rows."""
+    def _draw(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw for the batches of all ranks at once."""
         rng = np.random.default_rng((self.seed, self._epoch, batch + 1))  # a 0 would be the epoch's own generator
         count = self.batch_size * self.world_size
         drawn = [transform.draw(count, rng) for transform in (self.crop, *self.transforms)]
-        return np.concatenate(drawn, axis=1)[self.rank :: self.world_size]
+        return np.concatenate(drawn, axis=1), self.added.draw(count, (self.crop.size, self.crop.size), rng)
+
+    def _finish(self, pixels: Tensor, job: Job) -> Tensor:
+        """Apply the policy to ``pixels`` (N, H, W, 3) uint8, and normalise: (N, 3, H, W), ``channels_last``."""
+        pixels = self.added.change(pixels.permute(0, 3, 1, 2), job.added).permute(0, 2, 3, 1).contiguous()
+        return pixels.mul(self._scale).add_(self._shift).to(self.dtype).permute(0, 3, 1, 2)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         """Copy to the training device, without waiting for a GPU."""

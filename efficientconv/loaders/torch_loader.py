@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset
 from efficientconv.loaders.bad_images import BadImageError
 from efficientconv.loaders.decode import read_rgb
 from efficientconv.loaders.stream import Job, StreamLoader, with_columns
-from efficientconv.transforms.batch import Normalization
 from efficientconv.transforms.image import ImageTransform
 
 PREFETCH = 2  # batches for each worker
@@ -24,7 +23,7 @@ class TorchLoader(StreamLoader):
     """Batches by ``DataLoader``; see ``StreamLoader`` for the arguments. Without workers, this process decodes.
 
     The workers stay from epoch to epoch. They are sent file names and random numbers and send back uint8, a quarter of
-    what float32 would take; flip and colours are done there, normalising on the training device.
+    what float32 would take; crop, flip and colours are done there, the rest on the training device.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -40,26 +39,17 @@ class TorchLoader(StreamLoader):
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # of its own, so that the global one stays as it is
         )
-        self._scale, self._shift = self._scale_and_shift()
 
-    def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, np.ndarray], None, None]:
+    def _decode(self, jobs: Iterator[Job]) -> Generator[tuple[Tensor, Job], None, None]:
         self._jobs.restart(jobs)
+        if self.workers:
+            gc.collect()  # a forked worker that collects a dead pipeline of DALI's waits for ever
         for pixels, errors in self._loader:
             job = self._jobs.sent.popleft()
             for error in errors:
                 self.bad_files.add(error)
-            labels = job.without({error.path for error in errors}).labels
-            yield self._normalize(pixels.to(self.device, non_blocking=True)), labels
-
-    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """Return what turns 0 to 255 into normalised values, for the channels last."""
-        normalization = self.normalization or Normalization(mean=(0, 0, 0), std=(1, 1, 1))
-        mean, std = (values.flatten() for values in normalization.tensors(self.device))
-        return 1 / (255 * std), -mean / std
-
-    def _normalize(self, pixels: Tensor) -> Tensor:
-        """Turn (N, H, W, 3) uint8 into (N, 3, H, W), ``channels_last``."""
-        return pixels.mul(self._scale).add_(self._shift).to(self.dtype).permute(0, 3, 1, 2)
+            job = job.without({error.path for error in errors})
+            yield self._finish(pixels.to(self.device, non_blocking=True), job), job
 
 
 class JobSource(Iterable[Job]):

@@ -114,6 +114,17 @@ class RunDirectory:
                 self._worker_file.unlink(missing_ok=True)
             self._lock.release()
 
+    def is_busy(self) -> bool:
+        """Tell whether another process holds the directory."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            self._lock.acquire()
+        except Timeout:
+            return True
+        self._lock.release()
+        return False
+
     @property
     def _worker_file(self) -> Path:
         return self.path / ".worker.json"

@@ -31,7 +31,7 @@ DATA_SETTINGS = ("download", "cache_dir", "workers", "eval_batch_size", "max_bad
 
 SAME_RESULT = frozenset(
     (
-        *("outputs", "sweep", "run", "resume", "allow", "logger"),
+        *("outputs", "sweep", "run", "resume", "allow", "logger", "launcher", "sweeper"),
         *("compile", "channels_last", "cuda_graphs"),
         *(f"trainer.{name}" for name in (*DEVICE_SETTINGS, *DISPLAY_SETTINGS, *KERNEL_SETTINGS)),
         *(f"data.{name}" for name in DATA_SETTINGS),

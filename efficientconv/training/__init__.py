@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["Checkpoints"],
         "loggers": ["tensorboard_logger"],
+        "rate_finder": ["RateFinder"],
         "optim": ["constant", "step_decay", "warmup_cosine"],
         "wandb_run": ["wandb_logger"],
     },

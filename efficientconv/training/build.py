@@ -31,7 +31,7 @@ from efficientconv.training.recorder import Recorder
 from efficientconv.training.stopping import StopRequest
 
 RECIPE_TO_CLASSIFIER = (
-    *("optimizer", "schedule", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias", "layer_decay"),
+    *("optimizer", "schedule", "loss", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias", "layer_decay"),
 )
 
 
@@ -62,10 +62,8 @@ def build_classifier(
     on_cuda = uses_cuda(config["trainer"]["accelerator"])
     if config["cuda_graphs"]:
         require_graphs_possible(config["trainer"], on_cuda)
-    recipe = config["recipe"]
-    node = {
-        "recipe": {name: recipe[name] for name in RECIPE_TO_CLASSIFIER if name in recipe}
-    }  # so errors name its keys
+    recipe = config["recipe"]  # a stored one may be of a time that had fewer keys
+    node = {"recipe": {name: recipe[name] for name in RECIPE_TO_CLASSIFIER if name in recipe}}  # errors name its keys
     classifier = Classifier(
         network.model,
         data.num_classes,

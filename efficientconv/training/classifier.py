@@ -7,6 +7,7 @@ few numbers on the device; whoever wants their sums (`efficientconv.training.pro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule
@@ -34,8 +35,10 @@ class Classifier(LightningModule):
         num_classes: number of classes.
         optimizer: called with parameter groups.
         schedule: the rate's factor, called with the optimizer steps that are done and all of them.
+        loss: of logits (N, num_classes) and targets, which are classes (N,), or where images are mixed shares of each
+            class (N, num_classes); ``None`` is cross-entropy.
         regularization_weight: factor of the layers' own penalties, such as BSConv-S's orthonormality.
-        label_smoothing: share of the target spread over all classes, 0 to 1. Training only.
+        label_smoothing: of cross-entropy in training: share of the target spread over all classes, 0 to 1.
         mixup: alpha of mixup's Beta distribution; 0 is off.
         cutmix: alpha of CutMix's Beta distribution; 0 is off. With both, each batch draws one of them.
         decay_norm_and_bias: whether weight decay reaches batch norms and biases.
@@ -53,6 +56,7 @@ class Classifier(LightningModule):
         *,
         optimizer: Callable[..., Optimizer] = SGD,
         schedule: Schedule = constant,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         regularization_weight: float = 0.0,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
@@ -82,15 +86,16 @@ class Classifier(LightningModule):
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
         if compile:
             self.model.compile()
-        loss = TrainingLoss(self.model, label_smoothing, self.penalized, regularization_weight, distillation)
-        self.loss: Loss = GraphedLoss(loss, self.model) if cuda_graphs else loss
+        base = loss or partial(F.cross_entropy, label_smoothing=label_smoothing)
+        training_loss = TrainingLoss(self.model, base, self.penalized, regularization_weight, distillation)
+        self.loss: Loss = GraphedLoss(training_loss, self.model) if cuda_graphs else training_loss
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
         return self.model(images.contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss to minimise: cross-entropy plus the layers' weighted penalties."""
+        """Return the loss to minimise: that of the logits plus the layers' weighted penalties."""
         images, targets = self.mix(*batch)
         loss, *figures = self.loss(images.contiguous(memory_format=self.memory_format), targets)
         self.sums.add(len(images), *figures)
@@ -159,11 +164,11 @@ class Classifier(LightningModule):
 
 
 class TrainingLoss:
-    """What a training step minimises: cross-entropy, mixed with a teacher's, plus the layers' weighted penalties.
+    """What a training step minimises: a loss by the labels, mixed with a teacher's, plus the layers' penalties.
 
     Args:
         model: maps images (N, C, H, W) to logits (N, num_classes).
-        label_smoothing: share of the target spread over all classes, 0 to 1.
+        loss: of logits and targets.
         penalized: the layers with a penalty of their own.
         weight: of those penalties.
         distillation: a teacher; None for the labels alone.
@@ -172,31 +177,31 @@ class TrainingLoss:
     def __init__(
         self,
         model: nn.Module,
-        label_smoothing: float,
+        loss: Callable[[Tensor, Tensor], Tensor],
         penalized: Sequence[ConvVariant],
         weight: float,
         distillation: Distillation | None = None,
     ) -> None:
-        self.model, self.label_smoothing = model, label_smoothing
+        self.model, self.loss = model, loss
         self.distillation = distillation
         self.penalized, self.weight = tuple(penalized), weight
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """Return scalars: the loss, and without gradients cross-entropy, how many were right, and any penalty.
+        """Return scalars: all that is minimised, and without gradients the loss, how many were right, and any penalty.
 
         Args:
             images: (N, C, H, W).
             targets: classes (N,) int64, or shares of each class (N, num_classes).
         """
         logits = self.model(images)
-        cross_entropy = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        by_labels = self.loss(logits, targets)
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         correct = (logits.detach().argmax(1) == labels).sum()
-        loss = cross_entropy if self.distillation is None else self.distillation(cross_entropy, images, logits)
+        loss = by_labels if self.distillation is None else self.distillation(by_labels, images, logits)
         if not self.penalized:
-            return loss, cross_entropy.detach(), correct
+            return loss, by_labels.detach(), correct
         penalty = self._penalty(images.device.type)
-        return loss + penalty, cross_entropy.detach(), correct, penalty.detach()
+        return loss + penalty, by_labels.detach(), correct, penalty.detach()
 
     def _penalty(self, device_type: str) -> Tensor:
         with torch.autocast(device_type, enabled=False):  # W·Wᵀ − I is small beside what bfloat16 rounds off

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from efficientconv.errors import UserError
 from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory, RunIsBusyError
-from efficientconv.runs.same_result import changes
+from efficientconv.runs.finished import figures, is_done, require_same_images, wanted
 from efficientconv.training.resume import resumed_config
 from efficientconv.training.train import train
 
@@ -43,10 +42,8 @@ def train_job(
         return resume(config, run, overrides)
     if config.run is not None and not is_sweep and run.writable and run.config_file.exists():
         raise UserError(f"{run.path} holds a run already; resume=true goes on with it")
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
-    wanted = {str(key): value for key, value in resolved.items()} | {"choices": dict(choices)}
-    return train_in_sweep(wanted, run, overrides) if is_sweep else train(wanted, run, overrides)
+    asked = wanted(config, choices)
+    return train_in_sweep(asked, run, overrides) if is_sweep else train(asked, run, overrides)
 
 
 def resume(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> float | None:
@@ -68,7 +65,7 @@ def resume(config: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> f
     return train(asked, run, summary.get("overrides", []))
 
 
-def train_in_sweep(wanted: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]) -> float | None:
+def train_in_sweep(asked: Mapping[str, Any], run: RunDirectory, overrides: Sequence[str]) -> float | None:
     """Train a sweep's job, or what is missing of it; return its best top-1 accuracy.
 
     Returns:
@@ -77,67 +74,20 @@ def train_in_sweep(wanted: Mapping[str, Any], run: RunDirectory, overrides: Sequ
     Raises:
         UserError: see `train`; or the directory holds another run.
     """
-    if is_done(run, wanted):
-        return run.read_summary()["best"].get("top1")
+    if is_done(run, asked):
+        return _reached(run)
     try:
         with run.lock():
-            if is_done(run, wanted):  # by another process, just now
-                return run.read_summary()["best"].get("top1")
-            return train(wanted, run, overrides)
+            if is_done(run, asked):  # by another process, just now
+                return _reached(run)
+            return train(asked, run, overrides)
     except RunIsBusyError as busy:
         log.info("%s; this job is left to it", busy)
         return None
 
 
-def is_done(run: RunDirectory, wanted: Mapping[str, Any]) -> bool:
-    """Tell whether a sweep's job is done, and say so; what is done stays done, whatever has changed since.
-
-    Raises:
-        UserError: the directory holds a run on other images, or an unfinished one with another configuration.
-    """
-    if not run.config_file.exists():
-        return False
-    run.set_damaged_summary_aside()
-    stored, summary = run.read_config(), run.read_summary()
-    require_same_images(run, stored, wanted)
-    differing = [change for change in changes(stored, wanted) if change[0] != "data.root"]
-    difference = "{} was {!r} and is now {!r}".format(*differing[0]) if differing else ""
-    if summary.get("status") != "done":
-        if differing:
-            raise UserError(
-                f"{run.path} holds a run with another configuration ({difference}); "
-                "choose another sweep= or remove the directory"
-            )
-        return False
+def _reached(run: RunDirectory) -> float | None:
+    """Say what a finished run has reached; return its best top-1 accuracy."""
+    summary = run.read_summary()
     log.info("%s is done already: %s", run.path, figures(summary))
-    if differing:
-        log.warning("%s: %s; to train it as it is now, choose another sweep=", run.path, difference)
-    return True
-
-
-def require_same_images(run: RunDirectory, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Refuse another ``data.root`` of images that have no name of their own, unless they are the same images.
-
-    Raises:
-        UserError: they are others, or cannot be found.
-    """
-    roots = [(old, new) for key, old, new in changes(stored, asked) if key == "data.root"]
-    if not roots or asked["data"].get("_target_") != stored["data"].get("_target_"):
-        return
-    fingerprint = instantiate(asked["data"], _convert_="all").fingerprint()
-    if fingerprint is None or fingerprint != run.read_summary().get("data_fingerprint"):
-        ((old, new),) = roots
-        raise UserError(
-            f"{run.path} holds a run on other images (data.root was {old}, and the files in {new} are not the same); "
-            "choose another sweep= or run="
-        )
-
-
-def figures(summary: Mapping[str, Any]) -> str:
-    """Say what a run has reached, in a few words."""
-    words = [f"{summary['epochs']} epochs"]
-    for name in ("best", "last", "test"):
-        top1 = (summary.get(name) or {}).get("top1")
-        if top1 is not None:
-            words.append(f"{name} top-1 {top1:.2%}")
-    return ", ".join(words)
+    return summary["best"].get("top1")

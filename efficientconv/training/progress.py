@@ -7,7 +7,6 @@ A training step neither waits for the device nor burdens it: it leaves a few num
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -16,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from efficientconv.console import has_terminal
 from efficientconv.errors import UserError
 from efficientconv.training.progress_line import LogLines, ProgressLine
 
@@ -125,7 +125,7 @@ class Monitor(Callback):
 
     def __init__(self, every_n_steps: int, show: bool = True) -> None:
         self.every_n_steps = every_n_steps
-        self.line = (ProgressLine() if sys.stderr.isatty() else LogLines()) if show else None
+        self.line = (ProgressLine() if has_terminal() else LogLines()) if show else None
         self.seen = TrainSums()
         self.step = 0
         self.shown_at = time.monotonic()

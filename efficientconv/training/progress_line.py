@@ -11,14 +11,13 @@ from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from efficientconv.console import in_words
 from efficientconv.training.optim import ScheduledRate
 
 if TYPE_CHECKING:
     from efficientconv.training.progress import TrainSums
 
 log = logging.getLogger(__name__)
-
-MINUTE, HOUR = 60, 3600  # seconds
 
 
 class Pace:
@@ -38,14 +37,6 @@ class Pace:
 def fraction_done(trainer: Trainer) -> float:
     """Return how much of the training is done, from 0 to 1: the schedule's place, on any number of devices."""
     return cast(ScheduledRate, trainer.lr_scheduler_configs[0].scheduler).fraction_done
-
-
-def in_words(seconds: float) -> str:
-    """Write a time as ``45 s``, ``12 min`` or ``2 h 05 min``."""
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / MINUTE)
-    return f"{minutes} min" if seconds < HOUR else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 class Running:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from efficientconv.console import has_terminal
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.progress import TrainSums, require_finite
 from efficientconv.training.progress_line import Pace
@@ -95,7 +96,7 @@ class Recorder(Callback):
         self.run.update_summary(**self.figures())
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in row.items() if v is not None}, step=trainer.global_step)
-        if not sys.stderr.isatty():  # where the progress line is off
+        if not has_terminal():  # where the progress line is off
             left = self.pace.time_left(trainer)
             log.info("epoch %d/%s: %s%s", self.epochs, trainer.max_epochs, _in_words(row), left)
 

@@ -91,6 +91,11 @@ def _require_start(config: Mapping[str, Any]) -> None:
 
 def _require_recipe(recipe: Mapping[str, Any]) -> None:
     require_number("recipe.label_smoothing", recipe["label_smoothing"], most=1)
+    if recipe.get("loss") and recipe["label_smoothing"]:
+        raise UserError(
+            f"recipe.label_smoothing={recipe['label_smoothing']}: is cross-entropy's, and recipe.loss is another loss; "
+            "give recipe.label_smoothing=0, or recipe.loss=null"
+        )
     _require_positive("recipe.layer_decay", recipe.get("layer_decay", 1), most=1)
     if "distillation" in recipe:
         _require_distillation(recipe["distillation"])

@@ -20,7 +20,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl+C, a cluster's 
 class StopRequest:
     """Takes the `SIGNALS` over for a ``with`` block, and keeps them until a place where stopping loses nothing.
 
-    A SIGHUP that is ignored when the block begins stays ignored: that is what ``nohup`` is for.
+    A SIGHUP that is ignored when the block begins stays ignored: that is what ``nohup`` is for. A SIGUSR2 that has a
+    handler (submitit's, which puts a preempted job back into SLURM's queue) is taken over too.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,8 @@ class StopRequest:
         self._previous = {signum: signal.getsignal(signum) for signum in SIGNALS}
         if self._previous[signal.SIGHUP] == signal.SIG_IGN:
             del self._previous[signal.SIGHUP]
+        if callable(signal.getsignal(signal.SIGUSR2)):
+            self._previous[signal.SIGUSR2] = signal.getsignal(signal.SIGUSR2)
         self.take_signals()
         return self
 

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 
-from efficientconv.console import console
+from efficientconv.console import console, shares_screen
 from efficientconv.datasets import ImageData
 from efficientconv.datasets.image_format import ImageFormat
 from efficientconv.errors import Interrupted
@@ -164,7 +164,8 @@ def announce(network: Network, run: RunDirectory, data: ImageData) -> None:
     image_format = ImageFormat.of(data)
     console().print(report)
     if data.evaluated_on == "test":
-        log.info(
+        say = print if shares_screen() else log.info  # once for each of hundreds of jobs, it would say nothing
+        say(
             "data.val_split=0: the best epoch, and the top-1 that a sweeper optimises, are chosen on the test set; "
             "data.val_split=0.1 would choose them on a tenth of the training images"
         )

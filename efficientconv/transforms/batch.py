@@ -69,7 +69,8 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
 
 def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
     """Mirror left and right the images (N, C, H, W) chosen by ``mirrored`` (N,) bool."""
-    return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    differing = images.flip(-1).bitwise_xor_(images)  # ten times as fast as ``torch.where`` on a CPU
+    return differing.mul_(mirrored.view(-1, 1, 1, 1)).bitwise_xor_(images)
 
 
 @dataclass(frozen=True)

@@ -98,3 +98,10 @@ def test_measures_all_in_every_round(photographs):
     assert measured.rates.keys() == {PLAIN, "dali", "torch", DECODING}
     assert all(len(rates) == 2 and min(rates) > 0 for rates in measured.rates.values())
     assert measured.ratio(PLAIN) == 1.0
+
+
+@pytest.mark.parametrize("added", ["recipe.augment=randaugment", "recipe.random_erasing=0.1", "recipe.repeats=2"])
+def test_what_the_plain_loader_lacks_is_refused(added):
+    data = small_data(added)
+    with pytest.raises(UserError, match=r"bench loader: the plain loader crops and flips; give recipe\.augment=null"):
+        memory_loaders(data, data.train_dataloader(), CPU)

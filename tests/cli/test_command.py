@@ -126,6 +126,23 @@ def test_control_c_in_a_real_process_before_it_trains(tmp_path, seconds):
     assert (process.returncode, error) == (130, "interrupted (SIGINT)\n")
 
 
+@pytest.mark.parametrize("swallowed", ["raise ValueError", "require_not_interrupted()"])
+def test_control_c_that_a_library_swallows(tmp_path, swallowed):
+    code = f"""
+import os, signal
+from efficientconv.cli.ending import one_line_errors, require_not_interrupted
+with one_line_errors():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        {swallowed}
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (130, "interrupted (SIGINT)\n")
+
+
 def test_eval_of_nothing(command):
     assert command("eval", "run=").stderr.startswith("run is empty: give a run directory, run=outputs/runs/")
 

@@ -1,4 +1,16 @@
-from efficientconv.cli.words import data_additions, leading_words, tables_words
+from efficientconv.cli.words import data_additions, first_words, leading_words, tables_words
+
+
+def test_first_words_are_the_values_of_keys():
+    assert first_words("action")(["step", "seed=1"]) == ['action="step"', "seed=1"]
+    assert first_words("action")(["seed=1"]) == ["seed=1"]
+    assert first_words("action")([]) == []
+    assert first_words("action", "sweep")(["status", "first", "outputs=a"]) == [
+        'action="status"',
+        'sweep="first"',
+        "outputs=a",
+    ]
+    assert first_words("action", "sweep")(["status", "sweep=first"]) == ['action="status"', "sweep=first"]
 
 
 def test_leading_words_are_a_list():

@@ -169,3 +169,22 @@ def test_a_batch_size_of_the_command_line_is_kept(word: str, monkeypatch: pytest
     assert config.data.keep_batch_size is True
     job.hydra.overrides.task = ["data=random", "data.eval_batch_size=256"]
     assert config.data.keep_batch_size is False
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_data_set_takes_what_a_recipe_adds(path: Path, tmp_path: Path) -> None:
+    words = ["recipe.augment={policy: randaugment, magnitude: 5}", "recipe.random_erasing=0.25", "recipe.repeats=3"]
+    root = [f"data.root={tmp_path}"] if "root: ???" in path.read_text() else []
+    added = make(f"data={path.stem}", *words, *root).added
+    assert (added.policy.magnitude, added.erasing.probability, added.repeats) == (5, 0.25, 3)
+
+
+@pytest.mark.parametrize("recipe", ["imagenet_a2", "imagenet_a3"])
+def test_resnet_strikes_back_shows_more_of_the_image_and_a3_trains_on_fewer_pixels(recipe: str) -> None:
+    data = make("data=imagenet", "data.root=/none", f"recipe={recipe}")
+    assert (data.eval_crop.size, data.eval_crop.resize) == (224, 236)
+    assert (data.train_crop.size, data.added.repeats) == {"imagenet_a2": (224, 3), "imagenet_a3": (160, 1)}[recipe]
+    assert (data.added.policy.magnitude, data.added.policy.spread) == (
+        {"imagenet_a2": 21, "imagenet_a3": 18}[recipe],
+        1.5,
+    )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, seed_everything
 from efficientconv.datasets.digits import Digits
 from efficientconv.errors import UserError
 from efficientconv.loaders.memory import InMemoryLoader, LabeledImages
+from efficientconv.transforms.added import AddedAugmentation
 from efficientconv.transforms.batch import CropFlip, Normalization
 from tests.conftest import SaveAt, fitted
 
@@ -214,3 +215,79 @@ def test_lightning_resumes_with_exactly_the_batches_not_seen(
     resumed = fit(resume=tmp_path / "a.ckpt")
     assert resumed.trained == undisturbed.trained[trained:]
     assert torch.equal(resumed.layer.weight, undisturbed.layer.weight)
+
+
+ADDED = {"augmentation": CropFlip(1, True), "added": AddedAugmentation.parse("randaugment", 0.5, 3)}
+
+
+def noise(count: int = 40) -> LabeledImages:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return LabeledImages(images, torch.arange(count))
+
+
+def pixels_of(loader: InMemoryLoader) -> list[torch.Tensor]:
+    return [images for images, _ in loader]
+
+
+def test_a_policy_and_erasing_change_what_training_sees_and_evaluation_sees_the_images() -> None:
+    policy = AddedAugmentation.parse("randaugment", 0.5)
+    plain, added = (InMemoryLoader(noise(), 40, training=True, added=a) for a in (None, policy))
+    (images, labels), (changed, other_labels) = next(iter(plain)), next(iter(added))
+    assert torch.equal(labels, other_labels)
+    assert 20 < (images != changed).flatten(1).any(1).sum() <= 40
+    evaluated = InMemoryLoader(noise(), 40, training=False, **ADDED)
+    assert torch.equal(next(iter(evaluated))[0], noise().images / 255)
+
+
+def test_a_policy_leaves_order_and_crops_as_they_are() -> None:
+    crops = {"augmentation": CropFlip(2, True)}
+    plain = InMemoryLoader(noise(), 40, training=True, **crops)
+    added = InMemoryLoader(noise(), 40, training=True, added=AddedAugmentation.parse(None, 1e-9), **crops)
+    for (images, labels), (others, other_labels) in zip(plain, added, strict=True):
+        assert torch.equal(labels, other_labels)
+        assert torch.equal(images, others)
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_what_is_added_goes_on_exactly_after_a_restart(done: int) -> None:
+    options = {"training": True, "seed": 5, **ADDED}
+    whole, before, after = (InMemoryLoader(noise(), 12, **options) for _ in range(3))
+    expected = pixels_of(whole) + pixels_of(whole)
+    seen = [images for images, _ in islice(before, done)]
+    after.load_state_dict(before.state_dict())
+    seen += pixels_of(after) + pixels_of(after)
+    assert len(seen) == len(expected) == 8
+    assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
+
+
+def test_two_ranks_see_together_the_same_added_augmentation() -> None:
+    one = InMemoryLoader(noise(), 8, training=True, **ADDED)
+    ranks = [InMemoryLoader(noise(), 4, training=True, rank=rank, world_size=2, **ADDED) for rank in range(2)]
+    for (images, labels), *parts in zip(one, *ranks, strict=True):
+        assert torch.equal(labels, torch.stack([own for _, own in parts], dim=1).flatten())
+        assert torch.equal(images, torch.stack([own for own, _ in parts], dim=1).flatten(0, 1))
+
+
+@pytest.mark.parametrize(("batch_size", "repeats", "different"), [(12, 3, 4), (12, 5, 3), (4, 1, 4), (4, 7, 1)])
+def test_repeats_show_an_image_several_times_in_its_batch(batch_size: int, repeats: int, different: int) -> None:
+    loader = training_loader(24, batch_size, added=AddedAugmentation(repeats=repeats))
+    batches = labels_of(loader)
+    assert [len(labels) for labels in batches] == [batch_size] * (24 // batch_size)
+    assert {len(set(labels)) for labels in batches} == {different}
+    shown = [label for labels in batches for label in set(labels)]
+    assert len(shown) == len(set(shown))
+    assert labels_of(loader) != batches
+
+
+def test_neighbours_in_a_batch_are_different_images() -> None:
+    for labels in labels_of(training_loader(24, 12, added=AddedAugmentation(repeats=3))):
+        assert all(one != other for one, other in pairwise(labels))
+
+
+def test_every_copy_of_an_image_is_augmented_anew() -> None:
+    loader = InMemoryLoader(noise(), 12, training=True, **ADDED)
+    images, labels = next(iter(loader))
+    copies = images[labels == labels[0]]
+    assert len(copies) == 3
+    assert len(copies.flatten(1).unique(dim=0)) == 3

@@ -20,6 +20,7 @@ from efficientconv.loaders.decode import read_rgb
 from efficientconv.loaders.image_files import Listing
 from efficientconv.loaders.stream import StreamLoader
 from efficientconv.loaders.torch_loader import TorchLoader
+from efficientconv.transforms.added import AddedAugmentation
 from efficientconv.transforms.batch import Normalization
 from efficientconv.transforms.crops import CenterCrop, RandomAreaCrop
 from efficientconv.transforms.image import ColorJitter, Flip
@@ -238,3 +239,27 @@ def test_a_batch_of_nothing_but_bad_images(make: Make, spoilt: tuple) -> None:
     message = rf"all 2 images of a batch are bad, the first {bad[0]}"
     with pytest.raises(UserError, match=message):
         list(make([*bad, *paths[:2]], training=False, batch_size=2, bad_files=BadImages(limit=9)))
+
+
+def test_policy_erasing_and_repeats_go_on_exactly_after_a_restart(make: Make) -> None:
+    options = {"added": AddedAugmentation.parse("trivialaugment", 0.5, 2), "seed": 3}
+    plain, whole, before, after = make(added=AddedAugmentation(repeats=2), seed=3), *(make(**options) for _ in range(3))
+    expected = list(whole)
+    seen = list(islice(before, 3))
+    after.load_state_dict(before.state_dict())
+    assert_equal(seen + list(after), expected)
+    for (images, labels), (changed, other_labels) in zip(plain, expected, strict=True):
+        assert torch.equal(labels, other_labels)
+        assert not torch.equal(images, changed)
+        assert changed.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_bad_image_leaves_the_others_their_random_numbers(make: Make, photographs: list[str], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("not an image")
+    paths = [str(bad) if i == 7 else path for i, path in enumerate(photographs)]
+    added = AddedAugmentation.parse("randaugment", 1.0)
+    whole, rest = make(added=added), make(paths, added=added, bad_files=BadImages(1))
+    for (images, labels), (kept, kept_labels) in zip(whole, rest, strict=True):
+        assert torch.equal(labels[labels != 7], kept_labels)
+        assert torch.equal(images[labels != 7], kept)

@@ -33,7 +33,7 @@ def test_the_place_of_a_set_with_a_name_of_its_own_gives_the_same_result(monkeyp
 @pytest.mark.parametrize(
     ("override", "change"),
     [
-        ("recipe.label_smoothing=0.1", ("recipe.label_smoothing", 0.0, 0.1)),
+        ("recipe.label_smoothing=0.2", ("recipe.label_smoothing", 0.1, 0.2)),
         ("trainer.limit_val_batches=2", ("trainer.limit_val_batches", 1.0, 2)),
         ("trainer.gradient_clip_val=1", ("trainer.gradient_clip_val", None, 1)),
         ("seed=3", ("data.seed", 0, 3)),

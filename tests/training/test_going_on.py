@@ -91,3 +91,27 @@ def test_a_damaged_checkpoint_changes_nothing_and_names_the_best_one(trained):
     with pytest.raises(UserError) as caught:
         evaluate(trained, CPU)
     assert "best.ckpt" not in str(caught.value)
+
+
+def weights_of(run):
+    return torch.load(run.checkpoint("last"), weights_only=True)["state_dict"]
+
+
+def test_added_augmentation_goes_on_bit_for_bit_within_an_epoch(tmp_path, stop_after):
+    words = ["recipe.augment=randaugment", "recipe.random_erasing=0.5", "recipe.repeats=2", "recipe.batch_size=24"]
+    whole, part = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "part")
+    train(resolved(*words), whole)
+    stop_after(part, 8, signal.SIGTERM, *words)  # of six steps an epoch
+    train(part.read_config(), part)
+    expected, found = weights_of(whole), weights_of(part)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert [row["train/loss"] for row in part.read_metrics()] == [row["train/loss"] for row in whole.read_metrics()]
+
+
+def test_stopped_early_a_run_is_done_and_goes_on_where_more_epochs_are_asked_for(tmp_path):
+    words = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "+callbacks.early_stopping.min_delta=1"]
+    run = RunDirectory(tmp_path / "run")
+    train(resolved(*words, "trainer.max_epochs=9"), run)
+    assert (run.read_summary()["status"], len(run.read_metrics())) == ("done", 2)
+    train(resolved(*words, "trainer.max_epochs=12"), run)
+    assert (run.read_summary()["status"], len(run.read_metrics())) == ("done", 3)

@@ -42,9 +42,9 @@ def test_what_is_done_is_done_whatever_has_changed_since_and_the_difference_is_t
     trained.write_config(config)
     assert start(trained.path, is_sweep=True) is not None
     assert "was" not in caplog.text
-    assert start(trained.path, "recipe.label_smoothing=0.1", is_sweep=True) is not None
+    assert start(trained.path, "recipe.label_smoothing=0.2", is_sweep=True) is not None
     assert (
-        "recipe.label_smoothing was 0.0 and is now 0.1; to train it as it is now, choose another sweep=" in caplog.text
+        "recipe.label_smoothing was 0.1 and is now 0.2; to train it as it is now, choose another sweep=" in caplog.text
     )
     assert trainings == []
 
@@ -57,8 +57,8 @@ def test_a_job_of_a_sweep_that_failed_goes_on(trained, trainings):
 
 def test_an_unfinished_job_of_a_sweep_in_the_directory_of_another_run_is_refused(trained, trainings):
     trained.update_summary(status="failed")
-    with pytest.raises(UserError, match=r"another configuration \(recipe.label_smoothing was 0.0 and is now 0.1\)"):
-        start(trained.path, "recipe.label_smoothing=0.1", is_sweep=True)
+    with pytest.raises(UserError, match=r"another configuration \(recipe.label_smoothing was 0.1 and is now 0.2\)"):
+        start(trained.path, "recipe.label_smoothing=0.2", is_sweep=True)
     assert start(trained.path, "trainer.precision=bf16-mixed", "data.eval_batch_size=7", is_sweep=True) == 0.5
     ((config, _),) = trainings
     assert config["data"]["eval_batch_size"] == 7

@@ -71,7 +71,8 @@ def test_on_data_layers_are_fitted_to_the_outputs_of_the_old_ones(plain, monkeyp
 def test_layers_that_begin_anew_are_said(plain, caplog):
     network, _ = built("conv=bsconv_u", f"init_from={plain.path}")
     assert all(row.error is None for row in network.report.replaced)
-    assert caplog.messages == [
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [
         "the 7 new layers begin anew: the weights of what they replace are not used; "
         "conv.initialize_from_replaced=true lets them begin near those"
     ]

@@ -97,3 +97,20 @@ def test_a_closed_terminal_is_nothing_to_a_run_under_nohup(monkeypatch):
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_the_signal_of_submitit_is_taken_over_where_submitit_is():
+    heard = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: heard.append("submitit"))
+    try:
+        with StopRequest() as stop, stop.deferred():
+            os.kill(os.getpid(), signal.SIGUSR2)
+            with pytest.raises(Interrupted, match="SIGUSR2"):
+                stop.check()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert heard == ["submitit"]
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+        with StopRequest():
+            assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR2, before)

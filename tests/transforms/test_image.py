@@ -45,7 +45,7 @@ def test_dali_does_the_same(transform: ImageTransform, photographs: list[str]) -
     listing, crop = Listing(photographs, torch.zeros(26, dtype=torch.int64)), CenterCrop(32, 40)
     loader = DaliLoader(listing, crop, [transform], batch_size=26, training=False, workers=1)
     images = [crop(read_rgb(path), np.empty(0)) for path in photographs]
-    expected = torch.stack([transform(image, own) for image, own in zip(images, loader._draw(0), strict=True)])
+    expected = torch.stack([transform(image, own) for image, own in zip(images, loader._draw(0)[0], strict=True)])
     ((shown, _),) = loader
     assert not torch.equal(expected, torch.stack(images))
     assert (255 * shown - expected).abs().mean((1, 2, 3)).max() <= 2  # torchvision rounds down after each step
