@@ -14,8 +14,8 @@ DENSE_WIDTH = 64
 
 oneDNN's narrow groups are slow, and each further operator costs a pass or, with one image, a call. A dense kernel has
 more multiply-adds, and is one operator. With half of the channels, 2 groups and a 1×1, against the dense kernel, on one
-core of a Xeon with AVX-512, torch 2.14, the time is 1.5, 1.1 and 1.0 times as long with 64 images of 16, 32 and 64
-channels at 32×32 to 8×8, and 1.3 and 2.5 with one image of 16 and 64; with 128 and 256 at 14×14 it is 0.8 and 0.7.
+core of a Xeon with AVX-512, torch 2.14, the time is 1.8, 1.1 and 0.9 times as long with 64 images of 16, 32 and 64
+channels at 32×32 to 8×8, and 1.4 and 2.5 with one image of 16 and 64; with 128 and 256 at 14×14 it is 0.8 and 0.7.
 """
 
 

@@ -83,8 +83,8 @@ def dense(conv: nn.Conv2d) -> nn.Conv2d:
 def with_zeros_in_front(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     """Return a convolution that takes so many channels, and computes from the last ones what ``conv`` does.
 
-    A 1×1 convolution of all channels is faster than one of a slice, which a convolution copies first: 1.2 to 1.9 times
-    with 64 images of 16 channels at 32×32 and as fast with 64 channels at 8×8.
+    Where channels are few, a 1×1 convolution of all is faster than a product with a slice and a bias: 1.2 times or more
+    with 64 images of 16 channels at 32×32, and as fast with 64 channels at 8×8. An exported graph has no slice then.
     """
     result = copy.deepcopy(conv)
     weight = F.pad(conv.weight.detach(), (0, 0, 0, 0, in_channels - conv.in_channels, 0))
