@@ -119,10 +119,13 @@ def test_control_c_in_a_real_process_before_it_trains(tmp_path, seconds):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "begins\n"
-    time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == "begins\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, error) == (130, "interrupted (SIGINT)\n")
 
 
