@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from efficientconv.compose.probe import Operation, is_channelwise, is_elementwise
 from efficientconv.compose.where import group_kind
 from efficientconv.layers import ConvVariant, DepthwiseSeparableConv2d
+from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.profiling import meta_copy
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -183,8 +184,8 @@ def is_unit(module: nn.Module) -> bool:
 
 
 def is_part(module: nn.Module) -> bool:
-    """Tell whether ``module`` is a convolution or a norm, or has no children; a variant is several parts."""
-    return isinstance(module, nn.Conv2d) or is_norm(module) or next(module.children(), None) is None
+    """Tell whether ``module`` is a convolution, a norm, a folded layer or childless; a variant is several parts."""
+    return isinstance(module, (nn.Conv2d, FoldedForm)) or is_norm(module) or next(module.children(), None) is None
 
 
 def is_norm(module: nn.Module | None) -> bool:

@@ -1,7 +1,7 @@
 """What a network's own norms and 1×1 convolutions become for inference, wherever the graph shows who feeds whom.
 
-- A batch norm goes into the convolution in front of it, or into all those whose sum it takes, where nothing else takes
-  their outputs.
+- A batch norm goes into the convolution or folded layer in front of it, or into all those whose sum it takes, where
+  nothing else takes their outputs.
 - Another one goes into the convolutions behind it, where all that takes its output is convolutions without padding: a
   padding's zeros would be shifted too.
 - Two 1×1 convolutions with nothing between them are multiplied where that is fewer multiply-adds.
@@ -25,6 +25,7 @@ from efficientconv.compose.graph import Graph, is_dense_1x1, is_part, is_unit
 from efficientconv.compose.rewire import exchange, without_norm
 from efficientconv.layers import ConvVariant
 from efficientconv.layers.batch_norm import BATCH_NORMS, folded_behind, rescaled, scale_and_shift
+from efficientconv.layers.folded_form import FoldedForm
 
 _SUMS = (operator.add, operator.iadd)
 _NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in eval mode
@@ -57,8 +58,10 @@ def _fold_into_conv_before(model: nn.Module, graph: Graph, node: Node) -> None:
     if terms is None or len(set(terms)) < len(terms):
         return
     scale, shift = scale_and_shift(norm)
-    for position, (name, conv) in enumerate(terms):
-        exchange(model, name, rescaled(conv, scale, None if position else shift))
+    for position, (name, term) in enumerate(terms):
+        added = None if position else shift
+        new = term.rescaled(scale, added) if isinstance(term, FoldedForm) else rescaled(term, scale, added)
+        exchange(model, name, new)
     exchange(model, str(node.target), without_norm(norm))
 
 
@@ -106,13 +109,13 @@ def product(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     return result
 
 
-def _terms(graph: Graph, node: Node) -> list[tuple[str, nn.Conv2d]] | None:
-    """Return the convolutions, by name, whose sum ``node`` is; None where a term is none, or others need it."""
+def _terms(graph: Graph, node: Node) -> list[tuple[str, nn.Conv2d | FoldedForm]] | None:
+    """Return the convolutions and folded layers, by name, whose sum ``node`` is; None where others need a term."""
     source = _past_nothing(graph, node)
     if source is None:
         return None
     conv = graph.module(source)
-    if _is_plain_conv(conv) and _is_ours_to_edit(graph, source):
+    if (_is_plain_conv(conv) or isinstance(conv, FoldedForm)) and _is_ours_to_edit(graph, source):
         return [(str(source.target), conv)]
     if source.op != "call_function" or source.target not in _SUMS or len(source.all_input_nodes) != 2:
         return None

@@ -29,8 +29,10 @@ from efficientconv.layers.affine import gated_norm
 from efficientconv.layers.approximation import fit_serial_branch, on_pooled_grid, relative_error, resized
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole, whole_pair
 from efficientconv.layers.batch_norm import ScaleShift, begin_as, rescaled, scale_and_shift
+from efficientconv.layers.bdrconv_folded import FoldedBDRConv
 from efficientconv.layers.bdrconv_training import runs_as_one, training_step
 from efficientconv.layers.cpu_forms import grouped, pointwise
+from efficientconv.layers.folded_form import is_narrow
 from efficientconv.layers.pooling import stride_pooling
 from efficientconv.layers.squeeze_excitation import SqueezeExcitation
 
@@ -204,6 +206,12 @@ class BDRConv2d(ConvVariant):
         kept = pooled.square().sum() - pooled[:base, :main].square().sum() - found.squared_error
         squared_error = kernel.square().sum() - own.square().sum() - kept / math.prod(self.stride)
         return relative_error(squared_error, kernel)
+
+    def fold(self) -> nn.Module:
+        """Return one dense convolution and the gate where channels are few; else a copy with folded batch norms."""
+        has_norms = isinstance(self.bn2, nn.BatchNorm2d)
+        is_dense = has_norms and is_narrow(self.in_channels, self.out_channels)
+        return FoldedBDRConv(self).eval() if is_dense else super().fold()
 
     def _fold_batch_norms(self) -> None:
         scales, shifts = (

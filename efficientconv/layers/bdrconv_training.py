@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from efficientconv.layers.affine import as_image, has_everything
+from efficientconv.layers.border import unfolded_ones
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
 from efficientconv.layers.measured_norm import MeasuredNorm
 
@@ -232,16 +233,4 @@ def _block_diagonal(groups: int, size: int, dtype: torch.dtype) -> Tensor:
 
 def _taps_on_image(layer: BDRConv2d, x: Tensor) -> Tensor:
     """Return for each tap of the kernel and each pixel 1 where the tap lies on the image and else 0, (k², H·W)."""
-    return _unfolded_ones(*x.shape[2:], layer.kernel_size, layer.dilation, layer.padding, x.dtype)
-
-
-@lru_cache(maxsize=32)
-def _unfolded_ones(
-    height: int,
-    width: int,
-    kernel_size: tuple[int, int],
-    dilation: tuple[int, int],
-    padding: tuple[int, int],
-    dtype: torch.dtype,
-) -> Tensor:
-    return F.unfold(torch.ones(1, 1, height, width, dtype=dtype, device="cpu"), kernel_size, dilation, padding)[0]
+    return unfolded_ones(*x.shape[2:], layer.kernel_size, layer.dilation, layer.padding, x.dtype)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from efficientconv.layers.approximation import block_mask, centre, grouped_weight, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor
+from efficientconv.layers.folded_form import is_narrow
+from efficientconv.layers.reparameterization import dense, sum_of_convolutions
 
 
 class DualConv2d(ConvVariant):
@@ -98,6 +100,12 @@ class DualConv2d(ConvVariant):
         set_bias(self.gwc.bias, bias)
         outside = kernel[~in_group]
         return relative_error(outside.square().sum() - centre(kernel)[~in_group].square().sum(), kernel)
+
+    def fold(self) -> nn.Module:
+        """Return one ordinary convolution where channels are few; else a copy."""
+        if not self._is_odd or not is_narrow(self.in_channels, self.out_channels):
+            return super().fold()
+        return sum_of_convolutions(dense(self.gwc), self.pwc).eval()
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

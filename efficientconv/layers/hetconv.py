@@ -26,6 +26,8 @@ from torch.nn import functional as F
 
 from efficientconv.layers.approximation import block_mask, centre, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_divisor
+from efficientconv.layers.folded_form import is_narrow
+from efficientconv.layers.reparameterization import dense_kernel, enlarged
 
 
 class HetConv2d(ConvVariant):
@@ -116,8 +118,7 @@ class HetConv2d(ConvVariant):
 
     def _dense_kernel(self) -> Tensor:
         """Put each kernel in its place: (o, i/P, k, k) and (o, i − i/P, 1, 1) → (o, i, k, k)."""
-        rows, columns = (size // 2 for size in self.kernel_size)
-        centred = F.pad(self.weight_1x1, (columns, columns, rows, rows)).unflatten(1, (-1, self.p - 1))
+        centred = enlarged(self.weight_1x1, self.kernel_size).unflatten(1, (-1, self.p - 1))
         kernels = torch.cat(
             (self.weight_kxk.unsqueeze(2), centred), 2
         )  # (o, i/P, P, k, k): of P channels the k×k first
@@ -125,6 +126,10 @@ class HetConv2d(ConvVariant):
         large = torch.arange(self.out_channels, device=kernels.device).unsqueeze(1) % self.p  # (o, 1)
         order = torch.where(channel == large, 0, channel + (channel < large))  # (o, P)
         return kernels.gather(2, order.view(-1, 1, self.p, 1, 1).expand_as(kernels)).flatten(1, 2)
+
+    def _sum_of_kernels(self) -> Tensor:
+        """Add the groups' kernels and the 1×1 ones, (o, i/P, k, k) and (o, i, 1, 1) → (o, i, k, k)."""
+        return dense_kernel(self.weight_kxk, self.p) + enlarged(self.weight_1x1, self.kernel_size)
 
     @torch.no_grad()
     def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:
@@ -147,12 +152,13 @@ class HetConv2d(ConvVariant):
         return relative_error(lost, kernel)
 
     def fold(self) -> nn.Module:
-        """Return one ordinary convolution with zeros around the 1×1 kernels; with ``approximate`` a copy."""
-        if self.is_grouped:
+        """Return one ordinary convolution with zeros around the 1×1 kernels; a wide layer's groups stay, in a copy."""
+        if self.is_grouped and not is_narrow(self.in_channels, self.out_channels):
             return super().fold()
         factory = {"device": self.weight_kxk.device, "dtype": self.weight_kxk.dtype}
         conv = self._convolution(self.in_channels, self.out_channels, 1, self.bias is not None, **factory)
-        state = {"weight": self._dense_kernel().detach()}
+        kernel = self._sum_of_kernels() if self.is_grouped else self._dense_kernel()
+        state = {"weight": kernel.detach()}
         conv.load_state_dict(state if self.bias is None else {**state, "bias": self.bias.detach()})
         return conv.eval()
 

@@ -38,6 +38,7 @@ from efficientconv.layers.affine import add_to_first_channels
 from efficientconv.layers.approximation import on_pooled_grid, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
+from efficientconv.layers.octconv_folded import FoldedOctConv
 from efficientconv.layers.pooling import stride_pooling
 
 OCTAVE = (2, 2)
@@ -206,6 +207,13 @@ class OctConv2d(ConvVariant):
             squared_error -= nearest.square().sum() / math.prod((*self.stride, *repeat))
         set_bias(self.bias, bias)
         return relative_error(squared_error, kernel)
+
+    def fold(self) -> nn.Module:
+        """Return one convolution at each resolution where both are there, at stride 1 or 2; else a copy."""
+        is_one_map = not self.low_out and self.stride == OCTAVE  # nothing is left at half the resolution
+        if self.depthwise or self.stride not in ((1, 1), OCTAVE) or is_one_map:
+            return super().fold()
+        return FoldedOctConv(self).eval()
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from efficientconv.layers.approximation import block_mask
 from efficientconv.layers.batch_norm import folded
 
 
@@ -46,17 +47,61 @@ def sum_of_convolutions(*convs: nn.Conv2d) -> nn.Conv2d:
     """Return one convolution, of the first one's geometry, that computes the sum of all.
 
     Args:
-        convs: with a bias, on the same grid of outputs; the kernels of the others are odd, no larger than the first
-            one's, and stand at its centre. All stay as they are.
+        convs: of as many groups, on the same grid of outputs; the kernels of the others are odd, no larger than the
+            first one's, and stand at its centre. All stay as they are.
     """
     result = copy.deepcopy(convs[0])
-    kernels = [_enlarged(conv.weight.detach(), *result.kernel_size) for conv in convs]
+    kernels = [enlarged(conv.weight.detach(), result.kernel_size) for conv in convs]
     biases = [conv.bias.detach() for conv in convs if conv.bias is not None]
-    result.weight, result.bias = (nn.Parameter(torch.stack(terms).sum(0)) for terms in (kernels, biases))
+    result.weight = nn.Parameter(torch.stack(kernels).sum(0))
+    result.bias = nn.Parameter(torch.stack(biases).sum(0)) if biases else None
     return result
 
 
-def _enlarged(kernel: Tensor, rows: int, columns: int) -> Tensor:
-    """Surround (o, i, k, l) with zeros: (o, i, rows, columns)."""
+def behind_1x1(first: nn.Conv2d, conv: nn.Conv2d) -> nn.Conv2d:
+    """Return one convolution that computes ``conv(first(x))``; both stay as they are.
+
+    Args:
+        first: a dense 1×1 without bias, so that it hands a padding's zeros on as zeros.
+        conv: dense.
+    """
+    result = copy.deepcopy(conv)
+    result.in_channels = first.in_channels
+    kernel = torch.einsum("omkl,mi->oikl", conv.weight.detach().double(), first.weight.detach().double().flatten(1))
+    result.weight = nn.Parameter(kernel.to(conv.weight))
+    return result
+
+
+def dense(conv: nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution of one group that computes the same; ``conv`` stays as it is."""
+    result = copy.deepcopy(conv)
+    result.groups = 1
+    result.weight = nn.Parameter(dense_kernel(conv.weight.detach(), conv.groups))
+    return result
+
+
+def with_zeros_in_front(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
+    """Return a convolution that takes so many channels, and computes from the last ones what ``conv`` does.
+
+    Where channels are few, a 1×1 convolution of all is faster than a product with a slice and a bias: 1.2 times or more
+    with 64 images of 16 channels at 32×32, and as fast with 64 channels at 8×8. An exported graph has no slice then.
+    """
+    result = copy.deepcopy(conv)
+    weight = F.pad(conv.weight.detach(), (0, 0, 0, 0, in_channels - conv.in_channels, 0))
+    result.in_channels, result.weight = in_channels, nn.Parameter(weight)
+    return result
+
+
+def dense_kernel(weight: Tensor, groups: int) -> Tensor:
+    """Surround the blocks of a grouped kernel, (o, i/g, k, l), with zeros: (o, i, k, l)."""
+    out_channels, width = weight.shape[:2]
+    kernel = weight.new_zeros(out_channels, groups * width, *weight.shape[2:])
+    kernel[block_mask(out_channels, groups * width, groups).to(weight.device)] = weight.flatten(0, 1)
+    return kernel
+
+
+def enlarged(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Surround (o, i, k, l) with zeros: (o, i, *size)."""
+    rows, columns = size
     above, left = (rows - kernel.shape[2]) // 2, (columns - kernel.shape[3]) // 2
     return F.pad(kernel, (left, left, above, above))

@@ -26,7 +26,9 @@ from torch import Tensor, nn
 
 from efficientconv.layers.approximation import block_mask, centre, factorize, grouped_weight, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor, require_whole
+from efficientconv.layers.folded_form import is_narrow
 from efficientconv.layers.fusion import softmax_fusion
+from efficientconv.layers.scconv_folded import FoldedSCConv
 
 OPEN = 4.0  # standard deviations of its input by which a group norm's bias keeps the SRU open
 
@@ -148,12 +150,13 @@ class SCConv2d(ConvVariant):
         scores = self.norm(x) * (gamma / gamma.sum()).view(-1, 1, 1)
         weights = torch.sigmoid(scores)
         # sigmoid(score) > threshold; in bfloat16 most sigmoids near 1/2 are 1/2, and the comparison would be lost
-        informative = scores > self._threshold_of_scores
+        informative = scores > self.threshold_of_scores
         x1, x2 = x * weights.masked_fill(informative, 1), x * weights.masked_fill(informative, 0)
         return x1 + x2.roll(self.in_channels // 2, 1)
 
     @property
-    def _threshold_of_scores(self) -> float:
+    def threshold_of_scores(self) -> float:
+        """Score whose sigmoid is ``gate_threshold``."""
         return math.log(self.gate_threshold / (1 - self.gate_threshold))
 
     def _channel_reconstruction(self, x: Tensor) -> Tensor:
@@ -174,7 +177,7 @@ class SCConv2d(ConvVariant):
         if not self._is_odd:
             return None
         self.norm.weight.fill_(1)
-        self.norm.bias.fill_(OPEN + self.in_channels * max(0.0, self._threshold_of_scores))
+        self.norm.bias.fill_(OPEN + self.in_channels * max(0.0, self.threshold_of_scores))
         upper, lower = weight.double().split(self.split, 1)
         lost = self._approximate_upper(2 * upper) + self._approximate_lower(2 * lower)
         set_bias(self.gwc.bias, None if bias is None else 2 * bias)
@@ -206,6 +209,12 @@ class SCConv2d(ConvVariant):
         self.squeeze2.weight.copy_(found.expansion[..., None, None])
         self.pwc2.weight.copy_(found.weights[0, :made, :, None, None])
         return found.squared_error + kernel.square().sum() - middle.square().sum()
+
+    def fold(self) -> nn.Module:
+        """Return the reconstruction and two convolutions where channels are few; else a copy."""
+        if not self._is_odd or not is_narrow(self.in_channels, self.out_channels):
+            return super().fold()
+        return FoldedSCConv(self).eval()
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -31,9 +31,12 @@ from efficientconv.layers.approximation import (
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 from efficientconv.layers.batch_norm import begin_as, folded, rescaled, scale_and_shift
 from efficientconv.layers.cpu_forms import pointwise
+from efficientconv.layers.folded_form import is_narrow
+from efficientconv.layers.folded_fusion import FoldedFusion
 from efficientconv.layers.fusion import softmax_fusion_of_norms
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
 from efficientconv.layers.pooling import stride_pooling
+from efficientconv.layers.reparameterization import dense, sum_of_convolutions, with_zeros_in_front
 
 
 class SPConv2d(ConvVariant):
@@ -157,7 +160,12 @@ class SPConv2d(ConvVariant):
             self.bn1.bias.copy_(mean)
             self.bn2.bias.copy_(mean)
 
-    def _fold_batch_norms(self) -> None:
+    @torch.no_grad()
+    def fold(self) -> nn.Module:
+        """Return two or three convolutions and a gate; where channels are few, one k×k takes the 1×1 beside it in."""
         scale, shift = scale_and_shift(self.bn1)
-        self.gwc, self.pwc, self.bn1 = rescaled(self.gwc, scale, shift), rescaled(self.pwc, scale), nn.Identity()
-        self.conv1x1, self.bn2 = folded(self.conv1x1, self.bn2), nn.Identity()
+        gwc, pwc, second = rescaled(self.gwc, scale, shift), rescaled(self.pwc, scale), folded(self.conv1x1, self.bn2)
+        if self.stride != (1, 1) or not self._is_odd or not is_narrow(self.in_channels, self.out_channels):
+            return FoldedFusion(gwc, pwc, second, self.pool).eval()
+        first, second = sum_of_convolutions(dense(gwc), pwc), with_zeros_in_front(second, self.in_channels)
+        return FoldedFusion(first, None, second, self.pool).eval()

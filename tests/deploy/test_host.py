@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from efficientconv.deploy.host import fold_host, product, product_is_cheaper
+from efficientconv.layers import BDRConv2d, OctConv2d, SPConv2d
+from efficientconv.layers.folded_form import FoldedForm
 from tests.deploy.conftest import with_random_norms
 
 
@@ -30,6 +32,13 @@ def test_a_norm_goes_into_the_convolution_in_front():
 def test_a_norm_goes_into_the_convolution_behind_where_that_does_not_pad():
     model = folded(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, groups=2, bias=False)))
     assert kinds(model) == ["Identity", "Conv2d"]
+
+
+@pytest.mark.parametrize("layer", [BDRConv2d, OctConv2d, SPConv2d])
+def test_and_into_a_folded_layer(layer):
+    model = folded(nn.Sequential(with_random_norms(layer(4, 4, 3, padding=1)).fold(), nn.BatchNorm2d(4)))
+    assert isinstance(model[0], FoldedForm)
+    assert isinstance(model[1], nn.Identity)
 
 
 @pytest.mark.parametrize("behind", [nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(4, 6, 3, padding="same"), nn.ReLU()])

@@ -1,0 +1,110 @@
+"""BDRConv for inference: one dense convolution for the intrinsic and the diverse channels.
+
+The second half of the layer's input is expanded by a 1×1, scaled, shifted and convolved in m groups: that is one k×k
+kernel over all of the pooled input. At stride 1, where nothing is pooled, the base branch is a part of its first rows:
+an ordinary convolution of the layer's widths stands for five operators and two concatenations. It has more
+multiply-adds than the layer, and where channels are few it is faster all the same, see ``DENSE_WIDTH``.
+
+The shift of the norm in front of the k×k convolution does not reach the padding's zeros: what the kernel makes of it
+depends on the place at the border, and is the same for every image.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from efficientconv.layers.batch_norm import rescaled, scale_and_shift
+from efficientconv.layers.border import unfolded_ones
+from efficientconv.layers.cpu_forms import runs_in_cpu_form
+from efficientconv.layers.folded_form import FoldedForm
+from efficientconv.layers.reparameterization import dense_kernel, enlarged, with_zeros_in_front
+
+if TYPE_CHECKING:
+    from efficientconv.layers.bdrconv import BDRConv2d
+
+
+class FoldedBDRConv(FoldedForm):
+    """``SE(k×k(pooled x) + 1×1(x) + border) + 1×1(pooled x)``; at stride 1 the first 1×1 lies in the k×k.
+
+    Args:
+        layer: with its batch norms; it stays as it is.
+    """
+
+    @torch.no_grad()
+    def __init__(self, layer: BDRConv2d) -> None:
+        super().__init__()
+        scale, shift = scale_and_shift(layer.bn2)
+        diverse, shifts = (kernel * scale.view(-1, 1, 1, 1) for kernel in _diverse_and_shifts(layer))
+        main = _widened(layer.main_conv, layer)
+        main.weight.mul_(scale.view(-1, 1, 1, 1))
+        factory: dict[str, Any] = {"device": shift.device, "dtype": shift.dtype}
+        self.conv = nn.Conv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            padding_mode=layer.padding_mode,
+            **factory,
+        )
+        self.main = None if _fits_inside(main, self.conv) else main
+        inside = enlarged(main.weight, layer.kernel_size) if self.main is None else 0
+        self.conv.load_state_dict({"weight": diverse + inside, "bias": shift})
+        self.shifts = nn.Parameter(shifts.to(**factory))  # of the first norm, by the taps, (o, 1, k, k)
+        self.expand = with_zeros_in_front(layer.expand, layer.in_channels)
+        self.se, self.pool = copy.deepcopy(layer.se), layer.pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
+        pooled = self.pool(x)
+        y = self.conv(pooled).add_(self._border(pooled))
+        if self.main is not None:
+            y = y.add_(self.main(x))
+        weights = self.se.weights(y.mean((2, 3)))
+        if self.scale is not None:
+            weights = weights * self.scale
+        return self.expand(pooled).addcmul_(y, weights[:, :, None, None])  # in place: twice as fast
+
+    def _border(self, x: Tensor) -> Tensor:
+        """Return what the kernels make of the shift at each place, (1, o, H, W)."""
+        conv = self.conv
+        if conv.padding_mode != "zeros" or not runs_in_cpu_form(x):
+            return conv._conv_forward(torch.ones_like(x[:1, :1]), self.shifts, None)
+        on_image = unfolded_ones(*x.shape[2:], conv.kernel_size, conv.dilation, conv.padding, x.dtype)  # (k², H·W)
+        return (on_image.t() @ self.shifts.flatten(1).t()).t().unflatten(1, x.shape[2:]).unsqueeze(0)
+
+    def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
+        self.expand = rescaled(self.expand, scale, shift)
+
+
+def _diverse_and_shifts(layer: BDRConv2d) -> tuple[Tensor, Tensor]:
+    """Return what makes the diverse channels, (o, i, k, k), and the first norm's shift in it, by taps, (o, 1, k, k)."""
+    main, base = layer.split[0], layer.main_conv.out_channels
+    scale, shift = (value.double() for value in scale_and_shift(layer.bn1))
+    diversity = dense_kernel(layer.diversity_conv.weight.double(), main)  # (o − a, m + o, k, k)
+    scaled = diversity * scale.view(-1, 1, 1)
+    expand = layer.expand.weight.double().flatten(1)  # (o, i − m)
+    diverse = torch.cat((scaled[:, :main], torch.einsum("dekl,ei->dikl", scaled[:, main:], expand)), 1)
+    shifts = torch.einsum("dekl,e->dkl", diversity, shift).unsqueeze(1)
+    below = (0, 0, 0, 0, 0, 0, base, 0)
+    return F.pad(diverse, below), F.pad(shifts, below)
+
+
+def _widened(main: nn.Conv2d, layer: BDRConv2d) -> nn.Conv2d:
+    """Return the base branch as a convolution of the layer's widths, with zeros."""
+    result = copy.deepcopy(main)
+    result.in_channels, result.out_channels = layer.in_channels, layer.out_channels
+    missing = (0, layer.in_channels - main.in_channels, 0, layer.out_channels - main.out_channels)
+    result.weight = nn.Parameter(F.pad(main.weight.detach(), (0, 0, 0, 0, *missing)))
+    return result
+
+
+def _fits_inside(small: nn.Conv2d, large: nn.Conv2d) -> bool:
+    """Tell whether the kernel of one can be the middle of the other's."""
+    sizes = list(zip(small.kernel_size, large.kernel_size, strict=True))
+    return small.stride == large.stride and all(a <= b and b % 2 for a, b in sizes)
