@@ -111,7 +111,7 @@ def test_counting_a_network_does_not_import_the_compiler():
     lines = [
         "import sys",
         "from efficientconv.cli import main",
-        "sys.argv = ['efficientconv', 'profile', 'model=resnet20', 'conv=bdrconv']",
+        "sys.argv = ['efficientconv', 'profile', 'model=resnet20', 'conv=bsconv_u']",
         "main()",
         "heavy = {'torch._dynamo', 'timm', 'torchvision', 'lightning', 'wandb'} & set(sys.modules)",
         "sys.exit(str(heavy) if heavy else 0)",
