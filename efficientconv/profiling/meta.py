@@ -43,7 +43,7 @@ class QuickMeta(TorchDispatchMode):
 def run_operator(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Run an overload of an operator of ``torch.ops.aten``, from the shapes alone where all tensors are meta."""
     infer = _INFER.get(func._overloadpacket)
-    output = infer(*args) if infer is not None and "dtype" not in kwargs and _are_plain(args) else None
+    output = infer(*args) if infer is not None and "dtype" not in kwargs and _are_plain(infer, args) else None
     return func(*args, **kwargs) if output is None else output
 
 
@@ -66,11 +66,12 @@ def _meta(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def _are_plain(args: Sequence[Any]) -> bool:
-    """Tell whether all tensors are on the meta device and of one floating data type, so that none needs promotion."""
+def _are_plain(infer: Callable[..., Any], args: Sequence[Any]) -> bool:
+    """Tell whether all tensors are on the meta device, and of one floating data type unless two make a new tensor."""
     tensors = _tensors(args[0] if isinstance(args[0], (list, tuple)) else args)
+    promotes = infer is _elementwise and len(tensors) == 2
     return all(tensor.is_meta and tensor.is_floating_point() for tensor in tensors) and (
-        len({tensor.dtype for tensor in tensors}) == 1
+        promotes or len({tensor.dtype for tensor in tensors}) == 1
     )
 
 
@@ -86,7 +87,8 @@ def _elementwise(*args: Any) -> Tensor | None:
     dims = max(tensor.dim() for tensor in tensors)
     shapes = [(1,) * (dims - tensor.dim()) + tensor.shape for tensor in tensors]
     shape = [next((size for size in sizes if size != 1), 1) for sizes in zip(*shapes, strict=True)]
-    return tensors[0].new_empty(shape) if all(_spreads(each, shape) for each in shapes) else None
+    dtype = torch.result_type(*tensors) if len(tensors) == 2 else tensors[0].dtype
+    return tensors[0].new_empty(shape, dtype=dtype) if all(_spreads(each, shape) for each in shapes) else None
 
 
 def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:

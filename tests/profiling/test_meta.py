@@ -25,6 +25,9 @@ OPERATIONS = {
     "product with a scalar": lambda: X * image(),
     "scalar alone": lambda: -image(),
     "sum of two data types": lambda: X + image(2, 6, 5, 4, dtype=torch.float64),
+    "product with a scalar of a wider data type": lambda: X * image(dtype=torch.float64),
+    "product of a narrower data type": lambda: image(2, 6, 5, 4, dtype=torch.bfloat16) * COLUMN,
+    "in place, of a wider data type": lambda: image(2, 6, 5, 4).add_(image(1, 6, 1, 1, dtype=torch.float64)),
     "sum of whole numbers": lambda: image(3, dtype=torch.int64) * 0.5,
     "empty": lambda: image(0, 6, 1, 1) + COLUMN,
     "in place": lambda: image(2, 6, 5, 4).add_(COLUMN),
@@ -111,7 +114,7 @@ def test_counting_a_network_does_not_import_the_compiler():
     lines = [
         "import sys",
         "from efficientconv.cli import main",
-        "sys.argv = ['efficientconv', 'profile', 'model=resnet20', 'conv=bsconv_u']",
+        "sys.argv = ['efficientconv', 'profile', 'model=resnet20', 'conv=bdrconv']",
         "main()",
         "heavy = {'torch._dynamo', 'timm', 'torchvision', 'lightning', 'wandb'} & set(sys.modules)",
         "sys.exit(str(heavy) if heavy else 0)",
