@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from efficientconv.layers.approximation import resized
 from efficientconv.layers.batch_norm import rescaled, scale_and_shift
 from efficientconv.layers.border import unfolded_ones
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
 from efficientconv.layers.folded_form import FoldedForm
-from efficientconv.layers.reparameterization import dense_kernel, enlarged, with_zeros_in_front
+from efficientconv.layers.reparameterization import dense_kernel, with_zeros_in_front
 
 if TYPE_CHECKING:
     from efficientconv.layers.bdrconv import BDRConv2d
@@ -53,7 +54,7 @@ class FoldedBDRConv(FoldedForm):
             **factory,
         )
         self.main = None if _fits_inside(main, self.conv) else main
-        inside = enlarged(main.weight, layer.kernel_size) if self.main is None else 0
+        inside = resized(main.weight, layer.kernel_size) if self.main is None else 0
         self.conv.load_state_dict({"weight": diverse + inside, "bias": shift})
         self.shifts = nn.Parameter(shifts.to(**factory))  # of the first norm, by the taps, (o, 1, k, k)
         self.expand = with_zeros_in_front(layer.expand, layer.in_channels)

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientconv.layers.approximation import block_mask, centre, relative_error, set_bias
+from efficientconv.layers.approximation import block_mask, centre, relative_error, resized, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_divisor
 from efficientconv.layers.folded_form import is_narrow
-from efficientconv.layers.reparameterization import dense_kernel, enlarged
+from efficientconv.layers.reparameterization import dense_kernel
 
 
 class HetConv2d(ConvVariant):
@@ -118,7 +118,7 @@ class HetConv2d(ConvVariant):
 
     def _dense_kernel(self) -> Tensor:
         """Put each kernel in its place: (o, i/P, k, k) and (o, i − i/P, 1, 1) → (o, i, k, k)."""
-        centred = enlarged(self.weight_1x1, self.kernel_size).unflatten(1, (-1, self.p - 1))
+        centred = resized(self.weight_1x1, self.kernel_size).unflatten(1, (-1, self.p - 1))
         kernels = torch.cat(
             (self.weight_kxk.unsqueeze(2), centred), 2
         )  # (o, i/P, P, k, k): of P channels the k×k first
@@ -129,7 +129,7 @@ class HetConv2d(ConvVariant):
 
     def _sum_of_kernels(self) -> Tensor:
         """Add the groups' kernels and the 1×1 ones, (o, i/P, k, k) and (o, i, 1, 1) → (o, i, k, k)."""
-        return dense_kernel(self.weight_kxk, self.p) + enlarged(self.weight_1x1, self.kernel_size)
+        return dense_kernel(self.weight_kxk, self.p) + resized(self.weight_1x1, self.kernel_size)
 
     @torch.no_grad()
     def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientconv.layers.approximation import block_mask
+from efficientconv.layers.approximation import resized
 from efficientconv.layers.batch_norm import folded
 
 
@@ -51,7 +51,7 @@ def sum_of_convolutions(*convs: nn.Conv2d) -> nn.Conv2d:
             first one's, and stand at its centre. All stay as they are.
     """
     result = copy.deepcopy(convs[0])
-    kernels = [enlarged(conv.weight.detach(), result.kernel_size) for conv in convs]
+    kernels = [resized(conv.weight.detach(), result.kernel_size) for conv in convs]
     biases = [conv.bias.detach() for conv in convs if conv.bias is not None]
     result.weight = nn.Parameter(torch.stack(kernels).sum(0))
     result.bias = nn.Parameter(torch.stack(biases).sum(0)) if biases else None
@@ -93,15 +93,8 @@ def with_zeros_in_front(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
 
 
 def dense_kernel(weight: Tensor, groups: int) -> Tensor:
-    """Surround the blocks of a grouped kernel, (o, i/g, k, l), with zeros: (o, i, k, l)."""
-    out_channels, width = weight.shape[:2]
-    kernel = weight.new_zeros(out_channels, groups * width, *weight.shape[2:])
-    kernel[block_mask(out_channels, groups * width, groups).to(weight.device)] = weight.flatten(0, 1)
-    return kernel
-
-
-def enlarged(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Surround (o, i, k, l) with zeros: (o, i, *size)."""
-    rows, columns = size
-    above, left = (rows - kernel.shape[2]) // 2, (columns - kernel.shape[3]) // 2
-    return F.pad(kernel, (left, left, above, above))
+    """Surround the blocks of a grouped kernel with zeros, (o, i/g, k, l) → (o, i, k, l): undoes ``grouped_weight``."""
+    blocks = weight.unflatten(0, (groups, -1))  # (g, o/g, i/g, k, l)
+    kernel = weight.new_zeros(*blocks.shape[:2], groups, *blocks.shape[2:])
+    kernel.diagonal(dim1=0, dim2=2).copy_(blocks.movedim(0, -1))
+    return kernel.flatten(0, 1).flatten(1, 2)
