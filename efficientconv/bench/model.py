@@ -22,6 +22,7 @@ from efficientconv.bench.peak_memory import peak, reset_peak
 from efficientconv.bench.rounds import Work, interleave_calls
 from efficientconv.bench.words import REFERENCE
 from efficientconv.layers import regularization_loss
+from efficientconv.layers.cpu_forms import keep_to_memory
 from efficientconv.profiling import complexity
 from efficientconv.training.malloc import give_back_freed_memory, keep_freed_memory
 
@@ -103,6 +104,7 @@ def _training(networks: Mapping[str, Network], asked: Questions, count: int, con
     """Start training steps that leave the weights as they are: a rate of zero costs as much as another."""
     network = networks[conv]
     model, weight = network.placement.of(network.module).train(), network.regularization_weight
+    keep_to_memory(model)
     run: Callable = compiled(model) if form == "compiled" else model
     images = network.placement.images(count, asked.size)
     labels = torch.arange(count, device=images.device) % asked.classes

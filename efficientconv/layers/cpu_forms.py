@@ -45,25 +45,52 @@ def _is_torchs_own(module: nn.Module) -> bool:
         module._backward_pre_hooks,
         module._backward_hooks,
     )
-    return type(module) in (nn.Conv2d, nn.BatchNorm2d, nn.Linear) and not any(hooks)
+    return type(module) in (nn.Conv2d, StridedPointwise, nn.BatchNorm2d, nn.Linear) and not any(hooks)
 
 
 def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """Return ``conv(x)`` for a 1×1 convolution; of a slice of the channels, where these come last, a matrix product.
 
     A product reads the slice where it lies, a convolution copies it first. 1.4, 1.5 and 1.6 times as fast for the two
-    of BDRConv with 16, 32 and 64 channels, 1.1 to 1.2 times with 128 to 512. So is a strided one, channels last: the
-    backward pass of torch 2.14 writes beyond its memory there (8 to 16 channels, odd batches, two threads).
+    of BDRConv with 16, 32 and 64 channels, 1.1 to 1.2 times with 128 to 512. So is a strided one, channels last, for
+    the reason that ``StridedPointwise`` gives.
     """
     is_plain = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
     if not (is_plain and x.stride(1) == 1 and runs_in_cpu_form(x, conv)):
         return conv(x)
-    if conv.stride != (1, 1):
-        rows, columns = conv.stride
-        x = x[:, :, ::rows, ::columns]
-    elif not _is_slice_of_channels_last(x):
+    if conv.stride == (1, 1) and not _is_slice_of_channels_last(x):
         return conv(x)
-    return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+    return _product(conv, x)
+
+
+def _product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return ``conv(x)`` for a dense 1×1 convolution without padding, as a matrix product."""
+    rows, columns = conv.stride
+    images = x[:, :, ::rows, ::columns].permute(0, 2, 3, 1)
+    return F.linear(images, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+
+
+class StridedPointwise(nn.Conv2d):
+    """A narrow strided 1×1 convolution, computed on a CPU as a matrix product.
+
+    Torch 2.14's own may end the process: with fewer than 16 channels in, channels last and two threads or more, its
+    backward pass writes beyond its memory ("free(): invalid next size", "corrupted double-linked list").
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return _product(self, x) if x.device.type == "cpu" else super().forward(x)
+
+
+def keep_to_memory(model: nn.Module) -> None:
+    """Let each convolution of ``model`` that torch cannot train safely on a CPU be a ``StridedPointwise``."""
+    for conv in model.modules():
+        if type(conv) is nn.Conv2d and _is_unsafe(conv):
+            conv.__class__ = StridedPointwise
+
+
+def _is_unsafe(conv: nn.Conv2d) -> bool:
+    is_plain = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+    return is_plain and conv.stride != (1, 1) and conv.in_channels < 16
 
 
 def _is_slice_of_channels_last(x: Tensor) -> bool:

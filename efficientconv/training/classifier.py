@@ -20,6 +20,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
+from efficientconv.layers.cpu_forms import keep_to_memory
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
 from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups, scale_rates
 from efficientconv.training.progress import StepSums, TrainSums
@@ -71,6 +72,7 @@ class Classifier(LightningModule):
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.memory_format)
+        keep_to_memory(self.model)
         self.penalized = tuple(penalized_layers(model)) if regularization_weight else ()
         self.optimizer, self.schedule = optimizer, schedule
         self.regularization_weight = regularization_weight

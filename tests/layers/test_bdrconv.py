@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -92,20 +89,3 @@ def test_what_the_messages_advise_fits(arguments):
     in_channels, out_channels, in_ratio = arguments
     layer = BDRConv2d(in_channels, out_channels, 3, padding=1, in_ratio=in_ratio)
     assert layer(torch.randn(2, in_channels, 4, 4)).shape == (2, out_channels, 4, 4)
-
-
-STRIDED = """
-import torch
-from efficientconv.layers import BDRConv2d
-torch.set_num_threads(2)
-layer = BDRConv2d(16, 32, 3, stride=2, padding=1, bias=False).to(memory_format=torch.channels_last)
-for batch in (*range(1, 29, 2), *range(1, 29, 2)):
-    x = torch.randn(batch, 16, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
-    layer(x).square().sum().backward()
-"""
-
-
-def test_strided_training_on_two_threads_keeps_to_its_memory():
-    """In a process of its own: torch's strided 1×1 convolution ended it with SIGABRT."""
-    ended = subprocess.run([sys.executable, "-c", STRIDED], capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr

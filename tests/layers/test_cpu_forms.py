@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -12,7 +14,7 @@ from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from efficientconv.layers import BDRConv2d, OctConv2d, SlimConv2d, SPConv2d
-from efficientconv.layers.cpu_forms import grouped, pointwise, runs_in_cpu_form
+from efficientconv.layers.cpu_forms import StridedPointwise, grouped, keep_to_memory, pointwise, runs_in_cpu_form
 
 LAYERS = {
     "bdrconv": partial(BDRConv2d, 8, 16, 3, padding=1),
@@ -138,3 +140,39 @@ def test_grouped_is_depthwise_then_a_sum(memory_format, geometry, bias):
 def test_grouped_is_the_convolution_elsewhere(conv):
     x = torch.randn(2, 12, 7, 6)
     assert torch.equal(grouped(conv, x), conv(x))
+
+
+STRIDED = """
+import torch
+from torch import nn
+from efficientconv.layers import BDRConv2d
+from efficientconv.layers.cpu_forms import keep_to_memory
+torch.set_num_threads(2)
+layer = {}.to(memory_format=torch.channels_last)
+keep_to_memory(layer)
+for batch in (*range(1, 29, 2), *range(1, 29, 2)):
+    x = torch.randn(batch, layer.in_channels, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    layer(x).square().sum().backward()
+"""
+
+
+@pytest.mark.parametrize(
+    "layer", ["BDRConv2d(16, 32, 3, stride=2, padding=1, bias=False)", "nn.Conv2d(8, 16, 1, stride=2, bias=False)"]
+)
+def test_strided_training_on_two_threads_keeps_to_its_memory(layer):
+    """In a process of its own: torch's strided 1×1 convolution ended it with SIGABRT."""
+    ended = subprocess.run([sys.executable, "-c", STRIDED.format(layer)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_narrow_strided_convolutions_are_products_with_the_same_result():
+    torch.manual_seed(0)
+    options = {"dtype": torch.float64}
+    narrow, wide = nn.Conv2d(8, 16, 1, 2, **options), nn.Conv2d(16, 16, 1, 2, **options)
+    drawn = nn.Sequential(narrow, nn.Conv2d(16, 16, 1, **options), wide, nn.Conv2d(16, 8, 3, 2, 1, **options))
+    model = copy.deepcopy(drawn)
+    keep_to_memory(model)
+    assert [type(conv) for conv in model] == [StridedPointwise, nn.Conv2d, nn.Conv2d, nn.Conv2d]
+    x = torch.randn(3, 8, 13, 11, dtype=torch.float64)
+    torch.testing.assert_close(everything(model, x), everything(drawn, x))
+    assert model.to("meta")(x.to("meta")).shape == drawn(x).shape

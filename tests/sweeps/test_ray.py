@@ -29,6 +29,7 @@ def free_port():
 @pytest.fixture
 def cluster(tmp_path_factory):
     """Start two nodes of one CPU each; return the address of the head."""
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     address, folder = f"127.0.0.1:{free_port()}", tmp_path_factory.mktemp("ray")
     store = ["--object-store-memory=80000000", "--num-cpus=1", "--disable-usage-stats", "--block"]
     head = [f"--port={address.rpartition(':')[2]}", "--head", "--include-dashboard=false", f"--temp-dir={folder}"]
@@ -45,7 +46,6 @@ def cluster(tmp_path_factory):
 
 @pytest.mark.slow
 def test_jobs_on_a_ray_cluster(cluster, tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     words = [*TINY, "trainer.max_epochs=1", "seed=0,1,2", "sweep=ray", "launcher=ray"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", *words, f"launcher.ray.init.address={cluster}"]
     ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
