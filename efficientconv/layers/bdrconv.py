@@ -104,16 +104,8 @@ class BDRConv2d(ConvVariant):
         self.main_conv = self._main_convolution(main, base, main_kernel_size, factory)
         self.expand = nn.Conv2d(self.split[1], out_channels, 1, bias=False, **factory)
         self.bn1: nn.Module = nn.BatchNorm2d(main + out_channels, **factory)
-        self.diversity_conv = nn.Conv2d(
-            main + out_channels,
-            out_channels - base,
-            self.kernel_size,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=main,
-            bias=False,
-            padding_mode=padding_mode,
-            **factory,
+        self.diversity_conv = self._convolution(
+            main + out_channels, out_channels - base, main, False, stride=1, **factory
         )
         self.bn2: nn.Module = nn.BatchNorm2d(out_channels, **factory)
         self.se = SqueezeExcitation(out_channels, max(2, out_channels // reduction), **factory)

@@ -106,8 +106,9 @@ class SSDConv2d(ConvVariant):
         self.base_conv = self._convolution(main, base, 1, False, **factory)
         self.expand = nn.Conv2d(self.split[1], expanded, 1, bias=False, **factory)
         self.bn1: nn.Module = nn.BatchNorm2d(main + expanded, **factory)
-        groups_of_diversity = math.gcd(diverse, main)
-        self.diversity_conv = self._unstrided(main + expanded, diverse, groups_of_diversity, **factory)
+        self.diversity_conv = self._convolution(
+            main + expanded, diverse, math.gcd(diverse, main), False, stride=1, **factory
+        )
         self.bn2: nn.Module = nn.BatchNorm2d(out_channels, **factory)
         self.se = SqueezeExcitation(out_channels, max(2, out_channels // reduction), **factory)
         self.down: nn.Module = nn.Identity()
@@ -116,19 +117,6 @@ class SSDConv2d(ConvVariant):
         self.pool = stride_pooling(self.stride)
         self.register_parameter("bias", None)
         self.reset_parameters()
-
-    def _unstrided(self, in_channels: int, out_channels: int, groups: int, **factory: Any) -> nn.Conv2d:
-        return nn.Conv2d(
-            in_channels,
-            out_channels,
-            self.kernel_size,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=groups,
-            bias=False,
-            padding_mode=self.padding_mode,
-            **factory,
-        )
 
     def _check_sum(self, base: int, expanded: int) -> None:
         if expanded == self.out_channels or expanded % base == self.out_channels % base == 0:
