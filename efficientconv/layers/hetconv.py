@@ -138,12 +138,11 @@ class HetConv2d(ConvVariant):
         With ``approximate=True`` the pointwise weights of a filter's own group are zero, as in the authors' script.
         """
         kernel = weight.double()
-        channel = torch.arange(self.in_channels)
         if self.is_grouped:
             is_large = block_mask(self.out_channels, self.in_channels, self.p)
             small = centre(kernel).masked_fill(is_large, 0)
         else:
-            is_large = channel % self.p == torch.arange(self.out_channels)[:, None] % self.p
+            is_large = torch.arange(self.in_channels) % self.p == torch.arange(self.out_channels)[:, None] % self.p
             small = centre(kernel)[~is_large]
         self.weight_kxk.copy_(kernel[is_large].view_as(self.weight_kxk))
         self.weight_1x1.copy_(small.view_as(self.weight_1x1))
