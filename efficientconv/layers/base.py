@@ -123,13 +123,15 @@ class ConvVariant(nn.Module, ABC):
         if self.groups != 1:
             raise ValueError(f"groups={self.groups}: {type(self).__name__} is defined for groups=1 only")
 
-    def _convolution(self, in_channels: int, out_channels: int, groups: int, bias: bool, **factory: Any) -> nn.Conv2d:
-        """Make a convolution of this layer's geometry for one of its branches."""
+    def _convolution(
+        self, in_channels: int, out_channels: int, groups: int, bias: bool, stride: Size2 | None = None, **factory: Any
+    ) -> nn.Conv2d:
+        """Make a convolution of this layer's geometry for one of its branches; by default with its stride."""
         return nn.Conv2d(
             in_channels,
             out_channels,
             self.kernel_size,
-            self.stride,
+            self.stride if stride is None else stride,
             self.padding,
             self.dilation,
             groups,
@@ -137,6 +139,20 @@ class ConvVariant(nn.Module, ABC):
             self.padding_mode,
             **factory,
         )
+
+    def convolution_of(self, weight: Tensor, bias: Tensor | None, stride: Size2 | None = None) -> nn.Conv2d:
+        """Return an ordinary convolution of this layer's geometry, for ``fold``.
+
+        Args:
+            weight: (out_channels, in_channels/groups, k, k), of this layer's groups.
+            bias: (out_channels,), or None.
+            stride: by default this layer's.
+        """
+        out_channels, in_channels = len(weight), weight.shape[1] * self.groups
+        factory: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
+        conv = self._convolution(in_channels, out_channels, self.groups, bias is not None, stride, **factory)
+        conv.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+        return conv
 
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Size2 = 1, groups: int = 1

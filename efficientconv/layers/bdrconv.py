@@ -17,7 +17,6 @@ have are refused with the nearest that it can.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
@@ -26,14 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.layers.affine import gated_norm
-from efficientconv.layers.approximation import fit_serial_branch, on_pooled_grid, relative_error, resized
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole, whole_pair
-from efficientconv.layers.batch_norm import ScaleShift, begin_as, rescaled, scale_and_shift
+from efficientconv.layers.batch_norm import ScaleShift, rescaled, scale_and_shift
 from efficientconv.layers.bdrconv_folded import FoldedBDRConv
 from efficientconv.layers.bdrconv_training import runs_as_one, training_step
 from efficientconv.layers.cpu_forms import grouped, pointwise
 from efficientconv.layers.folded_form import is_narrow
 from efficientconv.layers.pooling import stride_pooling
+from efficientconv.layers.serial_branch import begin_near_kernel
 from efficientconv.layers.squeeze_excitation import SqueezeExcitation
 
 
@@ -105,16 +104,8 @@ class BDRConv2d(ConvVariant):
         self.main_conv = self._main_convolution(main, base, main_kernel_size, factory)
         self.expand = nn.Conv2d(self.split[1], out_channels, 1, bias=False, **factory)
         self.bn1: nn.Module = nn.BatchNorm2d(main + out_channels, **factory)
-        self.diversity_conv = nn.Conv2d(
-            main + out_channels,
-            out_channels - base,
-            self.kernel_size,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=main,
-            bias=False,
-            padding_mode=padding_mode,
-            **factory,
+        self.diversity_conv = self._convolution(
+            main + out_channels, out_channels - base, main, False, stride=1, **factory
         )
         self.bn2: nn.Module = nn.BatchNorm2d(out_channels, **factory)
         self.se = SqueezeExcitation(out_channels, max(2, out_channels // reduction), **factory)
@@ -184,28 +175,14 @@ class BDRConv2d(ConvVariant):
         y = torch.cat((intrinsic, diverse), 1)
         return gated_norm(y, self.bn2, self.se.weights).add_(expanded)
 
-    @torch.no_grad()
     def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float | None:
-        """Begin near the kernel by alternating least squares between expansion and diversity, ``fit_serial_branch``.
+        """Begin near the kernel by alternating least squares of expansion and diversity, see ``begin_near_kernel``.
 
-        The base branch takes its part of the kernel as it is. The squeeze-excitation rests at 1/2, which the batch norm
-        in front doubles. A kernel of even size has no approximation.
+        A kernel of even size has no approximation.
         """
         if not self._is_odd:
             return None
-        kernel, main, base = weight.double(), self.split[0], self.main_conv.out_channels
-        pooled = on_pooled_grid(kernel, self.dilation, self.padding, self.stride)
-        found = fit_serial_branch(pooled, main, base, main, torch.eye(self.out_channels, dtype=kernel.dtype))
-        own = resized(kernel[:base, :main], self.main_conv.kernel_size)
-        self.main_conv.weight.copy_(own)
-        self.expand.weight.copy_(found.expand)
-        self.diversity_conv.weight.copy_(found.diverse)
-        begin_as(self.bn1)
-        begin_as(self.bn2, scale=2, shift=None if bias is None else 2 * bias)
-        self.se.rest()
-        kept = pooled.square().sum() - pooled[:base, :main].square().sum() - found.squared_error
-        squared_error = kernel.square().sum() - own.square().sum() - kept / math.prod(self.stride)
-        return relative_error(squared_error, kernel)
+        return begin_near_kernel(self, self.main_conv, torch.eye(self.out_channels), weight, bias)
 
     def fold(self) -> nn.Module:
         """Return one dense convolution and the gate where channels are few; else a copy with folded batch norms."""

@@ -12,7 +12,7 @@ depends on the place at the border, and is the same for every image.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -43,20 +43,11 @@ class FoldedBDRConv(FoldedForm):
         diverse, shifts = (kernel * scale.view(-1, 1, 1, 1) for kernel in _diverse_and_shifts(layer))
         main = _widened(layer.main_conv, layer)
         main.weight.mul_(scale.view(-1, 1, 1, 1))
-        factory: dict[str, Any] = {"device": shift.device, "dtype": shift.dtype}
-        self.conv = nn.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            padding_mode=layer.padding_mode,
-            **factory,
-        )
-        self.main = None if _fits_inside(main, self.conv) else main
-        inside = resized(main.weight, layer.kernel_size) if self.main is None else 0
-        self.conv.load_state_dict({"weight": diverse + inside, "bias": shift})
-        self.shifts = nn.Parameter(shifts.to(**factory))  # of the first norm, by the taps, (o, 1, k, k)
+        fits_inside = _fits_inside(layer)
+        kernel = diverse + resized(main.weight, layer.kernel_size) if fits_inside else diverse
+        self.conv = layer.convolution_of(kernel.to(shift), shift, stride=1)
+        self.main = None if fits_inside else main
+        self.shifts = nn.Parameter(shifts.to(shift))  # of the first norm, by the taps, (o, 1, k, k)
         self.expand = with_zeros_in_front(layer.expand, layer.in_channels)
         self.se, self.pool = copy.deepcopy(layer.se), layer.pool
 
@@ -105,7 +96,7 @@ def _widened(main: nn.Conv2d, layer: BDRConv2d) -> nn.Conv2d:
     return result
 
 
-def _fits_inside(small: nn.Conv2d, large: nn.Conv2d) -> bool:
-    """Tell whether the kernel of one can be the middle of the other's."""
-    sizes = list(zip(small.kernel_size, large.kernel_size, strict=True))
-    return small.stride == large.stride and all(a <= b and b % 2 for a, b in sizes)
+def _fits_inside(layer: BDRConv2d) -> bool:
+    """Tell whether the base branch's kernel can be the middle of the k×k."""
+    sizes = zip(layer.main_conv.kernel_size, layer.kernel_size, strict=True)
+    return layer.stride == (1, 1) and all(a <= b and b % 2 for a, b in sizes)

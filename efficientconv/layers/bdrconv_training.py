@@ -14,7 +14,6 @@ arrays; on one core of a Xeon with AVX-512, torch 2.14, a layer is 1.2 times as 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -26,7 +25,7 @@ from torch.nn import functional as F
 
 from efficientconv.layers.affine import as_image, has_everything
 from efficientconv.layers.border import unfolded_ones
-from efficientconv.layers.cpu_forms import runs_in_cpu_form
+from efficientconv.layers.cpu_forms import runs_in_cpu_form, sum_over_groups
 from efficientconv.layers.measured_norm import MeasuredNorm
 
 if TYPE_CHECKING:
@@ -223,12 +222,7 @@ def _by_taps(diversity: Tensor) -> Tensor:
 
 def _groups(diversity: Tensor) -> Tensor:
     """Return the matrix that sums each group's features, (m, m + o)."""
-    return _block_diagonal(*diversity.shape[:2], diversity.dtype)
-
-
-@lru_cache(maxsize=32)
-def _block_diagonal(groups: int, size: int, dtype: torch.dtype) -> Tensor:
-    return torch.eye(groups, dtype=dtype, device="cpu").repeat_interleave(size, 1)
+    return sum_over_groups(*diversity.shape[:2], diversity.dtype)
 
 
 def _taps_on_image(layer: BDRConv2d, x: Tensor) -> Tensor:

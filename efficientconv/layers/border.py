@@ -19,4 +19,5 @@ def unfolded_ones(
     dtype: torch.dtype,
 ) -> Tensor:
     """Return for each tap of a kernel and each pixel 1 where the tap lies on the image and else 0, (k², H·W)."""
-    return F.unfold(torch.ones(1, 1, height, width, dtype=dtype, device="cpu"), kernel_size, dilation, padding)[0]
+    with torch.inference_mode(False):  # what is kept may take part in training later
+        return F.unfold(torch.ones(1, 1, height, width, dtype=dtype, device="cpu"), kernel_size, dilation, padding)[0]

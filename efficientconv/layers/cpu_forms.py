@@ -11,6 +11,8 @@ shapes of ResNet-20 with 64 images.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -115,5 +117,11 @@ def grouped(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if not y.is_contiguous(memory_format=torch.channels_last):
         y = y.unflatten(1, (groups, -1)).sum(2)
         return y if conv.bias is None else y.add_(conv.bias.view(-1, 1, 1))
-    ones = torch.eye(groups, dtype=x.dtype).repeat_interleave(in_channels // groups, 1)  # (g, i)
-    return F.conv2d(y, ones[:, :, None, None], conv.bias)
+    return F.conv2d(y, sum_over_groups(groups, in_channels // groups, x.dtype)[:, :, None, None], conv.bias)
+
+
+@lru_cache(maxsize=32)
+def sum_over_groups(groups: int, size: int, dtype: torch.dtype) -> Tensor:
+    """Return the matrix of zeros and ones that sums ``size`` channels for each group, (groups, groups·size)."""
+    with torch.inference_mode(False):  # what is kept may take part in training later
+        return torch.eye(groups, dtype=dtype, device="cpu").repeat_interleave(size, 1)

@@ -195,11 +195,7 @@ class DOConv2d(ConvVariant):
 
     def fold(self) -> nn.Conv2d:
         """Return the ordinary convolution with the composed kernel."""
-        factory = {"device": self.W.device, "dtype": self.W.dtype}
-        conv = self._convolution(self.in_channels, self.out_channels, self.groups, self.bias is not None, **factory)
-        state = {"weight": self.compose().detach()}
-        conv.load_state_dict(state if self.bias is None else {**state, "bias": self.bias.detach()})
-        return conv.eval()
+        return self.convolution_of(self.compose(), self.bias).eval()
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -138,12 +138,11 @@ class HetConv2d(ConvVariant):
         With ``approximate=True`` the pointwise weights of a filter's own group are zero, as in the authors' script.
         """
         kernel = weight.double()
-        channel = torch.arange(self.in_channels)
         if self.is_grouped:
             is_large = block_mask(self.out_channels, self.in_channels, self.p)
             small = centre(kernel).masked_fill(is_large, 0)
         else:
-            is_large = channel % self.p == torch.arange(self.out_channels)[:, None] % self.p
+            is_large = torch.arange(self.in_channels) % self.p == torch.arange(self.out_channels)[:, None] % self.p
             small = centre(kernel)[~is_large]
         self.weight_kxk.copy_(kernel[is_large].view_as(self.weight_kxk))
         self.weight_1x1.copy_(small.view_as(self.weight_1x1))
@@ -155,12 +154,8 @@ class HetConv2d(ConvVariant):
         """Return one ordinary convolution with zeros around the 1×1 kernels; a wide layer's groups stay, in a copy."""
         if self.is_grouped and not is_narrow(self.in_channels, self.out_channels):
             return super().fold()
-        factory = {"device": self.weight_kxk.device, "dtype": self.weight_kxk.dtype}
-        conv = self._convolution(self.in_channels, self.out_channels, 1, self.bias is not None, **factory)
         kernel = self._sum_of_kernels() if self.is_grouped else self._dense_kernel()
-        state = {"weight": kernel.detach()}
-        conv.load_state_dict(state if self.bias is None else {**state, "bias": self.bias.detach()})
-        return conv.eval()
+        return self.convolution_of(kernel, self.bias).eval()
 
     @staticmethod
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

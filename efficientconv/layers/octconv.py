@@ -132,6 +132,11 @@ class OctConv2d(ConvVariant):
         """Whether each channel has its own kernel, so that the two resolutions do not mix."""
         return self.groups > 1
 
+    @property
+    def _high_inputs(self) -> int:
+        """Inputs of high frequency that each kernel of the weight has, in front of those of low frequency."""
+        return self.weight.shape[1] if self.depthwise else self.in_channels - self.low_in
+
     def _to_high_and_low(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Split a weight or bias by the frequency of the output channels."""
         high, low = tensor.split((self.out_channels - self.low_out, self.low_out))
@@ -142,7 +147,7 @@ class OctConv2d(ConvVariant):
 
         The authors' MXNet code takes the mean of fan-in and fan-out, also path by path.
         """
-        high_in = self.weight.shape[1] if self.depthwise else self.in_channels - self.low_in
+        high_in = self._high_inputs
         for block in self._to_high_and_low(self.weight.detach()):
             for path in (block[:, :high_in], block[:, high_in:]):
                 if path.numel():
@@ -192,13 +197,14 @@ class OctConv2d(ConvVariant):
         give, so that the whole repeats itself every 2·stride pixels: K̂ is the operator on one such period.
         """
         kernel = weight.double()
-        high_in = weight.shape[1] if self.depthwise else self.in_channels - self.low_in
+        high_in = self._high_inputs
+        own_high, own_low = self._to_high_and_low(self.weight)
         to_high, to_low = self._to_high_and_low(kernel)
         rows, columns = (1 if stride % 2 == 0 else 2 for stride in self.stride)
         paths = (
-            (self._to_high_and_low(self.weight)[0][:, :high_in], to_high[:, :high_in], (1, 1)),
-            (self._to_high_and_low(self.weight)[0][:, high_in:], to_high[:, high_in:], (rows, columns)),
-            (self._to_high_and_low(self.weight)[1], to_low, OCTAVE),
+            (own_high[:, :high_in], to_high[:, :high_in], (1, 1)),
+            (own_high[:, high_in:], to_high[:, high_in:], (rows, columns)),
+            (own_low, to_low, OCTAVE),
         )
         squared_error = kernel.square().sum()
         for path, part, repeat in paths:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from efficientconv.layers.batch_norm import rescaled
@@ -36,7 +36,8 @@ class FoldedOctConv(FoldedForm):
         on_half = weight.clone()
         on_half[:high_out, :high_in] = 0
         self.pool, self.octave = layer.pool, layer.octave
-        self.at_full, self.at_half = _convolution(layer, on_full, None), _convolution(layer, on_half, layer.bias)
+        self.at_full = layer.convolution_of(on_full, None, stride=1)
+        self.at_half = layer.convolution_of(on_half, layer.bias, stride=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
@@ -55,20 +56,3 @@ class FoldedOctConv(FoldedForm):
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.at_full = rescaled(self.at_full, scale[: self.at_full.out_channels])
         self.at_half = rescaled(self.at_half, scale, shift)
-
-
-def _convolution(layer: OctConv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """Make a convolution of the layer's geometry, at stride 1, of a weight."""
-    conv = nn.Conv2d(
-        weight.shape[1],
-        weight.shape[0],
-        layer.kernel_size,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        bias=bias is not None,
-        padding_mode=layer.padding_mode,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
-    conv.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
-    return conv

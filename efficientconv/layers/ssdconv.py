@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from efficientconv.layers.approximation import block_mask, fit_serial_branch, on_pooled_grid, relative_error
+from efficientconv.layers.approximation import block_mask
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
-from efficientconv.layers.batch_norm import ScaleShift, begin_as, rescaled, scale_and_shift
+from efficientconv.layers.batch_norm import ScaleShift, rescaled, scale_and_shift
 from efficientconv.layers.pooling import stride_pooling
+from efficientconv.layers.serial_branch import begin_near_kernel
 from efficientconv.layers.squeeze_excitation import SqueezeExcitation
 
 
@@ -105,8 +106,9 @@ class SSDConv2d(ConvVariant):
         self.base_conv = self._convolution(main, base, 1, False, **factory)
         self.expand = nn.Conv2d(self.split[1], expanded, 1, bias=False, **factory)
         self.bn1: nn.Module = nn.BatchNorm2d(main + expanded, **factory)
-        groups_of_diversity = math.gcd(diverse, main)
-        self.diversity_conv = self._unstrided(main + expanded, diverse, groups_of_diversity, **factory)
+        self.diversity_conv = self._convolution(
+            main + expanded, diverse, math.gcd(diverse, main), False, stride=1, **factory
+        )
         self.bn2: nn.Module = nn.BatchNorm2d(out_channels, **factory)
         self.se = SqueezeExcitation(out_channels, max(2, out_channels // reduction), **factory)
         self.down: nn.Module = nn.Identity()
@@ -115,19 +117,6 @@ class SSDConv2d(ConvVariant):
         self.pool = stride_pooling(self.stride)
         self.register_parameter("bias", None)
         self.reset_parameters()
-
-    def _unstrided(self, in_channels: int, out_channels: int, groups: int, **factory: Any) -> nn.Conv2d:
-        return nn.Conv2d(
-            in_channels,
-            out_channels,
-            self.kernel_size,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=groups,
-            bias=False,
-            padding_mode=self.padding_mode,
-            **factory,
-        )
 
     def _check_sum(self, base: int, expanded: int) -> None:
         if expanded == self.out_channels or expanded % base == self.out_channels % base == 0:
@@ -148,28 +137,14 @@ class SSDConv2d(ConvVariant):
         attention = self.se.weights(_dissimilarity(y) * y.mean((2, 3)))  # (N, o)
         return y * attention[:, :, None, None] + self.down(expanded)
 
-    @torch.no_grad()
     def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float | None:
-        """Begin near the kernel by alternating least squares between expansion and diversity, ``fit_serial_branch``.
+        """Begin near the kernel by alternating least squares of expansion and diversity, see ``begin_near_kernel``.
 
-        The base branch takes its part of the kernel as it is, and a grouped 1×1 on the residual path keeps its
-        initialisation. The attention rests at 1/2, which the batch norm in front doubles. A kernel of even size has no
-        approximation.
+        A grouped 1×1 on the residual path keeps its initialisation. A kernel of even size has no approximation.
         """
         if not self._is_odd:
             return None
-        kernel, main, base = weight.double(), self.split[0], self.base_conv.out_channels
-        pooled = on_pooled_grid(kernel, self.dilation, self.padding, self.stride)
-        found = fit_serial_branch(pooled, main, base, self.diversity_conv.groups, self._residual_matrix().double())
-        self.base_conv.weight.copy_(kernel[:base, :main])
-        self.expand.weight.copy_(found.expand)
-        self.diversity_conv.weight.copy_(found.diverse)
-        begin_as(self.bn1)
-        begin_as(self.bn2, scale=2, shift=None if bias is None else 2 * bias)
-        self.se.rest()
-        kept = pooled.square().sum() - pooled[:base, :main].square().sum() - found.squared_error
-        squared_error = kernel.square().sum() - kernel[:base, :main].square().sum() - kept / math.prod(self.stride)
-        return relative_error(squared_error, kernel)
+        return begin_near_kernel(self, self.base_conv, self._residual_matrix(), weight, bias)
 
     def _residual_matrix(self) -> Tensor:
         """Return what the residual path does to the expanded channels, (o, e)."""
@@ -177,7 +152,7 @@ class SSDConv2d(ConvVariant):
         if not isinstance(self.down, nn.Conv2d):
             return torch.eye(expanded)
         matrix = self.down.weight.new_zeros(self.out_channels, expanded)
-        matrix[block_mask(self.out_channels, expanded, self.down.groups)] = self.down.weight.flatten()
+        matrix[block_mask(self.out_channels, expanded, self.down.groups)] = self.down.weight.detach().flatten()
         return matrix
 
     def _fold_batch_norms(self) -> None:

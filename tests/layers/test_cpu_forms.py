@@ -14,7 +14,14 @@ from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from efficientconv.layers import BDRConv2d, OctConv2d, SlimConv2d, SPConv2d
-from efficientconv.layers.cpu_forms import StridedPointwise, grouped, keep_to_memory, pointwise, runs_in_cpu_form
+from efficientconv.layers.cpu_forms import (
+    StridedPointwise,
+    grouped,
+    keep_to_memory,
+    pointwise,
+    runs_in_cpu_form,
+    sum_over_groups,
+)
 
 LAYERS = {
     "bdrconv": partial(BDRConv2d, 8, 16, 3, padding=1),
@@ -127,6 +134,17 @@ def test_grouped_is_depthwise_then_a_sum(memory_format, geometry, bias):
     y = grouped(conv, x)
     assert y.grad_fn.name() != "ConvolutionBackward0" or y.grad_fn.next_functions[0][0].name() == "ConvolutionBackward0"
     torch.testing.assert_close(y, conv(x))
+
+
+def test_grouped_in_inference_mode_first_and_a_gradient_after():
+    conv, x = nn.Conv2d(12, 4, 3, groups=4), torch.randn(2, 12, 7, 6).contiguous(memory_format=torch.channels_last)
+    sum_over_groups.cache_clear()
+    with torch.inference_mode():
+        y = grouped(conv, x)
+    again = grouped(conv, x)
+    assert torch.equal(again, y)
+    again.sum().backward()
+    assert conv.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from efficientconv.layers import BDRConv2d, DualConv2d, OctConv2d, SCConv2d, SPConv2d
+from efficientconv.layers.border import unfolded_ones
 from efficientconv.layers.folded_form import DENSE_WIDTH, FoldedForm, is_narrow
 from tests.deploy.conftest import with_random_norms
 
@@ -55,6 +56,18 @@ def test_takes_a_scale_and_a_shift_over_and_another(name):
     torch.testing.assert_close(once(x), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(once.rescaled(2 * scale, None)(x), 2 * scale.view(-1, 1, 1) * expected)
     assert all(value.equal(before[key]) for key, value in form.state_dict().items())
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_inference_mode_first_and_a_gradient_after(name):
+    form, x = built(name, 16).fold(), torch.randn(2, 16, 7, 6, dtype=torch.double, requires_grad=True)
+    unfolded_ones.cache_clear()
+    with torch.inference_mode():
+        y = form(x)
+    again = form(x)
+    assert torch.equal(again, y)
+    again.sum().backward()
+    assert x.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", FORMS)
