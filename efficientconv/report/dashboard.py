@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from efficientconv.atomic import replaced_whole
-from efficientconv.errors import UserError, nearest_first
+from efficientconv.errors import UserError, first_line, nearest_first
 from efficientconv.report.configurations import configurations
 from efficientconv.report.runs import GROUPS, Run, find_runs
-from efficientconv.runs.directory import first_line
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,7 @@ from typing import Any, cast
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from efficientconv.errors import UserError, require_whole
-from efficientconv.runs.directory import first_line
+from efficientconv.errors import UserError, first_line, require_whole
 from efficientconv.sweeps.devices import visible_gpus
 
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"

@@ -30,10 +30,10 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from efficientconv.errors import Interrupted, UserError
+from efficientconv.errors import Interrupted, UserError, first_line
 from efficientconv.messages import one_line
 from efficientconv.processes import by_srun, by_torchrun, devices_and_nodes
-from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.stopping import StopRequest
 
 if TYPE_CHECKING:
