@@ -15,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError, first_line, require_whole
+from efficientconv.processes import cpu_cores
 from efficientconv.sweeps.devices import visible_gpus
 
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -102,7 +103,7 @@ def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:
     shared = values.get("jobs_per_gpu", 1)
     require_whole("launcher.jobs_per_gpu", shared, least=1)
     gpus = len(visible_gpus()) if config.trainer.accelerator != "cpu" and "jobs_per_gpu" in values else 0
-    most = gpus * shared or _cores()
+    most = gpus * shared or cpu_cores()
     if gpus and config.trainer.devices not in (1, "auto"):
         raise UserError(
             f"trainer.devices={config.trainer.devices}: launcher=joblib gives each job one GPU; "
@@ -118,10 +119,6 @@ def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:
             f"launcher.jobs_per_gpu={needed} lets so many jobs share each"
         )
     return values["n_jobs"]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_batches(engine: Launcher, size: int) -> Launch:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from efficientconv.errors import Interrupted, UserError, first_line
 from efficientconv.messages import one_line
-from efficientconv.processes import by_srun, by_torchrun, devices_and_nodes
+from efficientconv.processes import by_srun, by_torchrun, cpu_cores, devices_and_nodes
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.stopping import StopRequest
 
@@ -74,7 +74,7 @@ def device_count(settings: Mapping[str, Any]) -> int:
         trainer = Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False)
     except Exception as error:
         raise UserError(f"{wanted}: {first_line(error)}") from error
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpu_cores()
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
         raise UserError(f"{wanted}: this machine has {cores} CPU cores, and a process for each is the most")
     return trainer.num_devices
