@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def by_torchrun() -> bool:
@@ -33,6 +34,11 @@ def global_rank() -> int:
 def cpu_cores() -> int:
     """Return how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH with which a process imports what this one can, a checkout that is not installed too."""
+    return os.pathsep.join(filter(None, sys.path))
 
 
 def devices_and_nodes() -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from efficientconv.errors import UserError, first_line, require_whole
-from efficientconv.processes import cpu_cores
+from efficientconv.processes import cpu_cores, python_path
 from efficientconv.sweeps.devices import visible_gpus
 
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -79,7 +78,7 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
     else:
         arguments.pop("n_jobs", None)
     if target != IN_PROCESS:
-        _let_processes_import()
+        os.environ["PYTHONPATH"] = python_path()
     engine: Launcher = resolve_name(target)(**cast("dict[str, Any]", OmegaConf.create(arguments)))
     engine.setup(config=config, **given)
     if plugin == "hydra_ray_launcher":
@@ -87,11 +86,6 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
     if plugin == "hydra_submitit_launcher" and at_once:
         return _in_batches(engine, at_once)
     return engine.launch
-
-
-def _let_processes_import() -> None:
-    """Let the processes that an engine starts import what this one can, a checkout that is not installed too."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 
 def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from efficientconv.errors import Interrupted, UserError, first_line
 from efficientconv.messages import one_line
-from efficientconv.processes import by_srun, by_torchrun, cpu_cores, devices_and_nodes
+from efficientconv.processes import by_srun, by_torchrun, cpu_cores, devices_and_nodes, python_path
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.stopping import StopRequest
 
@@ -163,7 +163,7 @@ def _environment(count: int) -> dict[str, str]:
         free.bind(("127.0.0.1", SYSTEM_CHOSEN_PORT))
         port = free.getsockname()[1]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": str(count)}
-    return dict(os.environ) | meeting | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return dict(os.environ) | meeting | {"PYTHONPATH": python_path()}
 
 
 def wait(ranks: Sequence[subprocess.Popen], stop: StopRequest) -> list[int | None]:
