@@ -61,6 +61,11 @@ class Job:
         """Return ``done``, ``failed``, ``running`` or ``interrupted``; None where the job has not begun."""
         return self.summary.get("status")
 
+    @property
+    def top1(self) -> float | None:
+        """Return the best top-1 accuracy so far, a fraction of 1; None where nothing was evaluated."""
+        return (self.summary.get("best") or {}).get("top1")
+
 
 def labels(jobs: Sequence[Job], shared: Collection[str] = ()) -> dict[str, str]:
     """Return what tells each job from the others, by its name: the overrides that are its own.

@@ -167,7 +167,6 @@ class Rounds:
 
 
 def _returned(job: Job) -> JobReturn:
-    best = (job.summary.get("best") or {}).get("top1") if job.status == "done" else None
     returned = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
-    returned.return_value = best
+    returned.return_value = job.top1 if job.status == "done" else None
     return returned
