@@ -132,7 +132,8 @@ class Rounds:
             if not is_death(error):
                 raise
             if self._times_begun(jobs) == begun:  # none of them came so far
-                raise UserError(f"no job could begin: {str(error).strip().splitlines()[-1]}") from error
+                reason = str(error).strip() or type(error).__name__
+                raise UserError(f"no job could begin: {reason.splitlines()[-1]}") from error
             log.warning("a process was killed (%s); its jobs go on from their checkpoints", type(error).__name__)
         self.number += len(jobs)
         if self._times_begun(jobs) == begun:
