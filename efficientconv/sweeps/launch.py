@@ -144,7 +144,7 @@ class Rounds:
 
     def _is_settled(self, job: Job) -> bool:
         """Tell whether a job that nobody works at is done or has failed; one whose process was killed goes on."""
-        if job.status == "done" or job.name in self.outcomes.errors():
+        if job.status == "done" or self.outcomes.has_failed(job.name):
             return True
         if job.name in self.waited_for and job.status == "failed":  # of the process that was waited for
             self.outcomes.end(job.name, str(job.summary.get("error")))
