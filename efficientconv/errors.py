@@ -35,6 +35,12 @@ class Interrupted(BaseException):
         return f"interrupted ({self})" + (f"; to go on: {self.going_on}" if self.going_on else "")
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says, on one line; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0].strip() if text else type(error).__name__
+
+
 def nearest_first(word: str, choices: Iterable[str], most: int | None = None) -> str:
     """List the right words for a wrong one in a message, those most like it first.
 

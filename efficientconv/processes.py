@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as torchrun's or SLURM's environment says; imports no torch.
+"""This process: which of several it is, as torchrun's or SLURM's environment says, and what it has; imports no torch.
 
 `srun` says so of every step, of one task too, so only several count; the script of a batch job is no step.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def by_torchrun() -> bool:
@@ -28,6 +29,16 @@ def global_rank() -> int:
     if by_torchrun():
         return int(os.environ["RANK"])
     return int(os.environ["SLURM_PROCID"]) if by_srun() else 0
+
+
+def cpu_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH with which a process imports what this one can, a checkout that is not installed too."""
+    return os.pathsep.join(filter(None, sys.path))
 
 
 def devices_and_nodes() -> tuple[int, int]:

@@ -19,8 +19,7 @@ from rich.text import Text
 
 from efficientconv.bench.rounds import FEWEST_FOR_SPREAD, quartiles
 from efficientconv.console import figures_table
-from efficientconv.errors import UserError
-from efficientconv.runs.directory import first_line
+from efficientconv.errors import UserError, first_line
 
 LISTS = {"loader": "loaders", "step": "loops"}
 """Where a bench of one contest has its contenders; the others have a list of contests."""

@@ -24,6 +24,7 @@ from efficientconv.messages import one_line
 from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.same_result import gives_same_result
+from efficientconv.sweeps.jobs import Job
 from efficientconv.sweeps.outcomes import PREFIX, Outcomes
 
 log = logging.getLogger(__name__)
@@ -95,19 +96,19 @@ class ClosingTable(Callback):
         outcomes = outcomes_of(config)
         if outcomes is None:
             return  # a single run
-        run = RunDirectory(config.hydra.runtime.output_dir)
+        job = Job((), RunDirectory(config.hydra.runtime.output_dir))
         error = job_return._return_value if job_return.status == JobStatus.FAILED else None
         if error is not None and wants_traceback():
             traceback.print_exception(error)
         job_return.return_value, job_return.status = None, JobStatus.COMPLETED
         reason = one_line(error) if error is not None else None
-        status, top1 = _standing(run, reason)
+        status, top1 = _standing(job, reason)
         if status != "done" and reason is None:  # stopped, or another process works at it
-            outcomes.forget(run.path.name)
+            outcomes.forget(job.name)
             return
-        outcomes.end(run.path.name, reason)
+        outcomes.end(job.name, reason)
         reached = f", best top-1 {top1:.2%}" if top1 is not None else ""
-        log.info("%s: %s%s (%s)", outcomes.label(run.path.name), status, reached, outcomes.progress())
+        log.info("%s: %s%s (%s)", outcomes.label(job.name), status, reached, outcomes.progress())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, and end the process with status 1 where a job has failed."""
@@ -121,8 +122,8 @@ class ClosingTable(Callback):
         if global_rank():
             raise SystemExit(1 if errors else 0)
         if len(labels) <= LONGEST_TABLE:
-            runs = {name: RunDirectory(Path(config.hydra.sweep.dir) / name) for name in labels}
-            _print([(labels[name], *_standing(run, errors.get(name))) for name, run in runs.items()])
+            jobs = [Job((), RunDirectory(Path(config.hydra.sweep.dir) / name)) for name in labels]
+            _print([(labels[job.name], *_standing(job, errors.get(job.name))) for job in jobs])
         else:
             print(f"{len(labels) - len(errors)} of {len(labels)} jobs are done")
         _report(Path(config.hydra.sweep.dir))
@@ -154,15 +155,9 @@ def _failed(names: list[str], jobs: int, sweep: str) -> str:
     return f"{len(names)} of {jobs} jobs failed: {told}{more if len(names) > MOST_NAMES else ''}"
 
 
-def _standing(run: RunDirectory, error: str | None) -> tuple[str, float | None]:
+def _standing(job: Job, error: str | None) -> tuple[str, float | None]:
     """Return how a job stands, and its best top-1 accuracy where it has not failed."""
-    if error is not None:
-        return f"failed: {error}", None
-    try:
-        summary = run.read_summary()
-    except UserError:  # damaged
-        summary = {}
-    return summary.get("status", "not begun"), (summary.get("best") or {}).get("top1")
+    return (job.status or "not begun", job.top1) if error is None else (f"failed: {error}", None)
 
 
 def _print(rows: list[tuple[str, str, float | None]]) -> None:

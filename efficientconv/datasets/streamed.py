@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from efficientconv.datasets.base import ImageData
 from efficientconv.errors import UserError, require_whole
 from efficientconv.loaders.image_files import Listing
 from efficientconv.loaders.stream import StreamLoader
+from efficientconv.processes import cpu_cores
 from efficientconv.transforms.batch import Normalization
 from efficientconv.transforms.crops import CenterCrop, Crop, RandomAreaCrop
 from efficientconv.transforms.image import ColorJitter, Flip, ImageTransform
@@ -168,8 +168,7 @@ def make_crop(make: Callable[[int], Crop] | Crop, size: int) -> Crop:
 
 def available_workers(devices: int) -> int:
     """Return this process's share of the cores it may use, if as many processes run as there are ``devices``."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores // devices))
+    return max(1, min(MOST_WORKERS, cpu_cores() // devices))
 
 
 def batch_dtype(precision: str) -> torch.dtype:

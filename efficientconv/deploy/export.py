@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from efficientconv.atomic import replaced_whole
 from efficientconv.deploy.agreement import Agreement, Runner, agreement, require_agreement, run_batched, top1
 from efficientconv.deploy.card import model_card
 from efficientconv.deploy.fold import TOLERANCE, fold
@@ -22,7 +23,6 @@ from efficientconv.deploy.package import Package
 from efficientconv.deploy.preprocessing import Preprocessing
 from efficientconv.deploy.trained import TrainedRun
 from efficientconv.profiling import complexity
-from efficientconv.runs.directory import replaced_whole
 
 FILE_TOLERANCE = 1e-3
 """Allowed between torch and the runtime of a format, as a part of the largest output: other kernels, other order."""

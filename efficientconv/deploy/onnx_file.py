@@ -24,8 +24,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from efficientconv.deploy.package import Package
-from efficientconv.errors import UserError
-from efficientconv.runs.directory import first_line
+from efficientconv.errors import UserError, first_line
 
 FLOAT_OPERATORS = ("BatchNormalization",)
 """Never quantised: a scale and a shift a channel, of which eight bits would keep little and save nothing."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from efficientconv.atomic import replaced_whole
 from efficientconv.console import console
 from efficientconv.deploy.classify import Prediction, classify, find_images, open_classifier, write_csv
 from efficientconv.deploy.export import Exported, export
@@ -15,7 +16,6 @@ from efficientconv.deploy.options import Options
 from efficientconv.deploy.sheet import MOST_ON_SHEET, draw_sheet
 from efficientconv.deploy.trained import TrainedRun
 from efficientconv.errors import UserError, require_whole
-from efficientconv.runs.directory import replaced_whole
 from efficientconv.training.lightning_patches import silence_lightning
 
 SHOWN = 20  # images in the table on the screen

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from efficientconv.deploy.package import Package
-from efficientconv.errors import UserError
-from efficientconv.runs.directory import first_line
+from efficientconv.errors import UserError, first_line
 
 EXTRA_FILE = "metadata.json"
 

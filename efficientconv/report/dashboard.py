@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from efficientconv.atomic import replaced_whole
-from efficientconv.errors import UserError, nearest_first
+from efficientconv.errors import UserError, first_line
 from efficientconv.report.configurations import configurations
 from efficientconv.report.runs import GROUPS, Run, find_runs
-from efficientconv.runs.directory import first_line
+from efficientconv.sweeps.jobs import find_sweep
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: no such sweep, no finished run in it, none that W&B knows, or the library is not installed.
     """
-    folder = sweep_folder(Path(config["outputs"]) / "sweeps", str(config["sweep"]))
+    folder = find_sweep(str(config["sweep"]), Path(config["outputs"]))
     if find_spec("wandb_workspaces") is None:
         raise UserError('efficientconv dashboard: wandb-workspaces is missing; pip install "efficientconv[dashboard]"')
     runs = [run for run in find_runs([folder]).runs if "wandb" in run.config["logger"]]
@@ -41,22 +41,9 @@ def run(config: Mapping[str, Any]) -> None:
         raise UserError(f"{folder}: no run has logger=wandb; with it, W&B has something to show")
     told = runs[0].config["logger"]["wandb"]
     entity = config["entity"] or told["entity"] or os.environ.get("WANDB_ENTITY") or ""
-    workspace = build_workspace(runs, folder.name, entity, config["project"] or told["project"])
-    if not (not config["offline"] and _saved(workspace)):
+    workspace = build_workspace(runs, folder.resolve().name, entity, config["project"] or told["project"])
+    if config["offline"] or not _saved(workspace):
         _write(workspace, folder / FILE)
-
-
-def sweep_folder(sweeps: Path, name: str) -> Path:
-    """Return the directory of a sweep.
-
-    Raises:
-        UserError: there is none of that name; says which there are.
-    """
-    if name and (sweeps / name).is_dir():
-        return sweeps / name
-    known = [path.name for path in sweeps.iterdir() if path.is_dir()] if sweeps.is_dir() else []
-    near = f"; nearest first: {nearest_first(name, known, most=5)}" if known else ""
-    raise UserError(f"sweep={name}: there is no such sweep in {sweeps}{near}")
 
 
 def build_workspace(runs: Sequence[Run], sweep: str, entity: str, project: str) -> Any:

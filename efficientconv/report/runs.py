@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from efficientconv.errors import UserError
-from efficientconv.runs.directory import NEEDED, first_line, flat
+from efficientconv.errors import UserError, first_line
+from efficientconv.runs.directory import NEEDED
+from efficientconv.runs.dotted import flat
 from efficientconv.runs.names import split_override
 from efficientconv.runs.same_result import DEVICE_COUNTS, FOLDER, RECORDS, gives_same_result, loader_kind
 from efficientconv.tables.measure.differences import OF_EACH_RUN

@@ -13,13 +13,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +27,8 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from efficientconv.atomic import remove_unfinished, replaced_whole
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, first_line
+from efficientconv.runs.metrics import append_row, cut, whole_rows
 
 log = logging.getLogger(__name__)
 
@@ -265,83 +264,20 @@ class RunDirectory:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.csv; the first row sets the columns."""
-        if not self.writable:
-            return
-        is_new = not self.metrics_file.exists()
-        with self.metrics_file.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
-            file.flush()
-            os.fsync(file.fileno())  # the checkpoint that counts this epoch must not outlive its row
+        if self.writable:
+            append_row(self.metrics_file, row)
 
     def read_metrics(self) -> list[dict[str, str]]:
         """Read the rows of metrics.csv, one per epoch, as far as the file is whole; none where there is no file."""
-        return self._whole_rows()[0]
-
-    def _whole_rows(self) -> tuple[list[dict[str, str]], bool]:
-        """Return the rows before the first that is damaged, and whether that is all of them."""
-        if not self.metrics_file.is_file():
-            return [], True
-        with self.metrics_file.open(newline="", errors="replace") as file:
-            header, *lines = file.read().splitlines(keepends=True) or [""]
-        columns = header.strip().split(",")
-        rows: list[dict[str, str]] = []
-        for line in lines:
-            values = line.strip().split(",")  # numbers alone: nothing is quoted
-            row = dict(zip(columns, values, strict=False))
-            if not (line.endswith("\n") and len(values) == len(columns) and _follows(row, rows)):
-                break
-            rows.append(row)
-        return rows, len(rows) == len(lines)
+        return whole_rows(self.metrics_file)[0]
 
     def cut_metrics(self, epochs: int) -> None:
         """Keep the rows of the first ``epochs`` epochs, dropping those that a resumed run writes again.
 
         Where one of them is damaged, those before it are kept, and the whole file beside them as metrics.damaged.csv.
         """
-        if not (self.writable and self.metrics_file.is_file()):
-            return
-        rows, is_whole = self._whole_rows()
-        kept = [row for row in rows if int(row["epoch"]) <= epochs]
-        if not is_whole and len(kept) == len(rows) and (not kept or int(kept[-1]["epoch"]) < epochs):
-            aside = self.metrics_file.with_name("metrics.damaged.csv")
-            aside.write_bytes(self.metrics_file.read_bytes())
-            log.warning(
-                "%s was damaged behind row %d and is cut there; %s has the rest", self.metrics_file, len(kept), aside
-            )
-        if kept:
-            self._write_atomically(self.metrics_file, _as_csv(kept))
-        else:
-            self.metrics_file.unlink()
-
-
-def _follows(row: Mapping[str, str], before: Sequence[Mapping[str, str]]) -> bool:
-    """Tell whether a row of metrics.csv is numbers, of a later epoch than those before it."""
-    try:
-        _ = [float(value) for value in row.values() if value]
-        return int(row["epoch"]) > (int(before[-1]["epoch"]) if before else 0)
-    except (KeyError, ValueError):
-        return False
-
-
-def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten a configuration's nested dictionaries to dotted keys; lists are values."""
-    if not isinstance(node, Mapping):
-        return {prefix: node}
-    leaves: dict[str, Any] = {}
-    for key, value in node.items():
-        leaves |= flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return leaves
+        if self.writable:
+            cut(self.metrics_file, epochs)
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
@@ -351,9 +287,3 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says, on one line; its type where it says nothing."""
-    text = str(error).strip()
-    return text.splitlines()[0].strip() if text else type(error).__name__

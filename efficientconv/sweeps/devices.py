@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_held: dict[Path, tuple[int, FileLock]] = {}  # the lock goes with the process
+_held: dict[Path, FileLock] = {}  # a lock goes with the process
 
 
 def visible_gpus() -> list[str]:
@@ -53,5 +53,5 @@ def _free_place(folder: Path) -> int:
         except Timeout:
             place += 1
             continue
-        _held[folder] = (place, lock)
+        _held[folder] = lock
         return place

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from importlib.util import find_spec
@@ -14,8 +13,8 @@ from typing import Any, cast
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from efficientconv.errors import UserError, require_whole
-from efficientconv.runs.directory import first_line
+from efficientconv.errors import UserError, first_line, require_whole
+from efficientconv.processes import cpu_cores, python_path
 from efficientconv.sweeps.devices import visible_gpus
 
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -79,7 +78,7 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
     else:
         arguments.pop("n_jobs", None)
     if target != IN_PROCESS:
-        _let_processes_import()
+        os.environ["PYTHONPATH"] = python_path()
     engine: Launcher = resolve_name(target)(**cast("dict[str, Any]", OmegaConf.create(arguments)))
     engine.setup(config=config, **given)
     if plugin == "hydra_ray_launcher":
@@ -87,11 +86,6 @@ def open_engine(config: DictConfig, **given: Any) -> Launch:
     if plugin == "hydra_submitit_launcher" and at_once:
         return _in_batches(engine, at_once)
     return engine.launch
-
-
-def _let_processes_import() -> None:
-    """Let the processes that an engine starts import what this one can, a checkout that is not installed too."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 
 def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:
@@ -103,7 +97,7 @@ def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:
     shared = values.get("jobs_per_gpu", 1)
     require_whole("launcher.jobs_per_gpu", shared, least=1)
     gpus = len(visible_gpus()) if config.trainer.accelerator != "cpu" and "jobs_per_gpu" in values else 0
-    most = gpus * shared or _cores()
+    most = gpus * shared or cpu_cores()
     if gpus and config.trainer.devices not in (1, "auto"):
         raise UserError(
             f"trainer.devices={config.trainer.devices}: launcher=joblib gives each job one GPU; "
@@ -119,10 +113,6 @@ def jobs_at_once(config: DictConfig, values: dict[str, Any]) -> int:
             f"launcher.jobs_per_gpu={needed} lets so many jobs share each"
         )
     return values["n_jobs"]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_batches(engine: Launcher, size: int) -> Launch:

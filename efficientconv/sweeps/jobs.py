@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import efficientconv
-from efficientconv.errors import UserError
+from efficientconv.errors import UserError, nearest_first
 from efficientconv.processes import global_rank
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.finished import OF_SWEEPS, standing, wanted
@@ -61,6 +61,11 @@ class Job:
         """Return ``done``, ``failed``, ``running`` or ``interrupted``; None where the job has not begun."""
         return self.summary.get("status")
 
+    @property
+    def top1(self) -> float | None:
+        """Return the best top-1 accuracy so far, a fraction of 1; None where nothing was evaluated."""
+        return (self.summary.get("best") or {}).get("top1")
+
 
 def labels(jobs: Sequence[Job], shared: Collection[str] = ()) -> dict[str, str]:
     """Return what tells each job from the others, by its name: the overrides that are its own.
@@ -72,6 +77,21 @@ def labels(jobs: Sequence[Job], shared: Collection[str] = ()) -> dict[str, str]:
     told = [set(job.overrides) for job in jobs if job.overrides]  # the directories of an old sweep tell none
     common = set(shared) or (set.intersection(*told) if told else set())
     return {job.name: " ".join(word for word in job.overrides if word not in common) or job.name for job in jobs}
+
+
+def find_sweep(name: str, outputs: Path) -> Path:
+    """Return the directory of a sweep that is named, or given as a directory.
+
+    Raises:
+        UserError: there is none; says which there are.
+    """
+    sweeps = outputs / "sweeps"
+    for path in (sweeps / name, Path(name)):
+        if name and path.is_dir():
+            return path
+    known = sorted(path.name for path in sweeps.glob("*/"))
+    have = f"; nearest first: {nearest_first(name, known, most=5)}" if known else ""
+    raise UserError(f"sweep={name}: there is no such sweep in {sweeps}{have}")
 
 
 class SweepDirectory:

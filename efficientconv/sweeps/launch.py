@@ -132,7 +132,8 @@ class Rounds:
             if not is_death(error):
                 raise
             if self._times_begun(jobs) == begun:  # none of them came so far
-                raise UserError(f"no job could begin: {str(error).strip().splitlines()[-1]}") from error
+                reason = str(error).strip() or type(error).__name__
+                raise UserError(f"no job could begin: {reason.splitlines()[-1]}") from error
             log.warning("a process was killed (%s); its jobs go on from their checkpoints", type(error).__name__)
         self.number += len(jobs)
         if self._times_begun(jobs) == begun:
@@ -143,7 +144,7 @@ class Rounds:
 
     def _is_settled(self, job: Job) -> bool:
         """Tell whether a job that nobody works at is done or has failed; one whose process was killed goes on."""
-        if job.status == "done" or job.name in self.outcomes.errors():
+        if job.status == "done" or self.outcomes.has_failed(job.name):
             return True
         if job.name in self.waited_for and job.status == "failed":  # of the process that was waited for
             self.outcomes.end(job.name, str(job.summary.get("error")))
@@ -167,7 +168,6 @@ class Rounds:
 
 
 def _returned(job: Job) -> JobReturn:
-    best = (job.summary.get("best") or {}).get("top1") if job.status == "done" else None
     returned = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
-    returned.return_value = best
+    returned.return_value = job.top1 if job.status == "done" else None
     return returned

@@ -43,9 +43,8 @@ class Outcomes:
             self._remove_orphans()
         self.folder.mkdir(parents=True, exist_ok=True)
         begun = self._read("begun") or {"labels": {}, "left": 0, "at": time.time()}
-        owner = {"host": socket.gethostname(), "pid": os.getpid()}
         jobs = {"labels": begun["labels"] | dict(labels), "left": begun["left"] + left}
-        self._write("begun", begun | owner | jobs)
+        self._write("begun", begun | _this_process() | jobs)
 
     def _remove_orphans(self) -> None:
         """Remove the folders of processes of this machine that were killed."""
@@ -64,7 +63,7 @@ class Outcomes:
         """Say that a job runs in this process."""
         with suppress(FileNotFoundError):  # see `end`
             self._write(f"{name}.begun", {"times": self.times_begun(name) + 1})
-            self._write(f"{name}.running", {"host": socket.gethostname(), "pid": os.getpid()})
+            self._write(f"{name}.running", _this_process())
 
     def end(self, name: str, error: str | None = None) -> None:
         """Say that a job has ended, and why where it has failed."""
@@ -93,8 +92,7 @@ class Outcomes:
     @property
     def is_here(self) -> bool:
         """Tell whether the sweep's own process is this one, which runs its jobs itself."""
-        begun = self._read("begun") or {}
-        return (begun.get("host"), begun.get("pid")) == (socket.gethostname(), os.getpid())
+        return _this_process().items() <= (self._read("begun") or {}).items()
 
     @property
     def stopped(self) -> bool:
@@ -112,6 +110,10 @@ class Outcomes:
         """Return why each job has failed that has, by name."""
         found = {file.name.removesuffix(".ended"): self._read(file.name) or {} for file in self.folder.glob("*.ended")}
         return {name: ended["error"] for name, ended in found.items() if ended.get("error") is not None}
+
+    def has_failed(self, name: str) -> bool:
+        """Tell whether a job has failed."""
+        return (self._read(f"{name}.ended") or {}).get("error") is not None
 
     def times_begun(self, name: str) -> int:
         """Return how often a job has begun."""
@@ -138,6 +140,7 @@ class Outcomes:
     # ------------------------------------------------------------------------------------------------------------
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
+        """Write a file whole; `replaced_whole` would make the folder anew where another sweep has cleared it away."""
         temporary = self.folder / f".{name}.{os.getpid()}"
         temporary.write_text(json.dumps(content))
         temporary.replace(self.folder / name)
@@ -147,6 +150,10 @@ class Outcomes:
             return json.loads((self.folder / name).read_text())
         except (OSError, ValueError):
             return None
+
+
+def _this_process() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
 def _lives(process: int) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from efficientconv.console import in_words
-from efficientconv.errors import UserError, nearest_first
+from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
-from efficientconv.sweeps.jobs import Job, SweepDirectory, labels
+from efficientconv.sweeps.jobs import Job, SweepDirectory, find_sweep, labels
 
 STATES = ("done", "running", "interrupted", "failed", "left")
 
@@ -77,21 +77,6 @@ def run(config: Mapping[str, Any]) -> None:
     if not standings:
         raise UserError(f"{path}: there is no job in it")
     print("\n".join(lines(path, standings)))
-
-
-def find_sweep(name: str, outputs: Path) -> Path:
-    """Return the directory of a sweep that is named, or given as a directory.
-
-    Raises:
-        UserError: there is none.
-    """
-    sweeps = outputs / "sweeps"
-    for path in (sweeps / name, Path(name)):
-        if path.is_dir():
-            return path
-    known = sorted(path.name for path in sweeps.glob("*/"))
-    have = f"; nearest first: {nearest_first(name, known, most=5)}" if known else ""
-    raise UserError(f"sweep={name}: there is no such sweep in {sweeps}{have}")
 
 
 def find_jobs(path: Path) -> list[Job]:

@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import Checkpoint
 
 from efficientconv.atomic import replaced_whole
-from efficientconv.errors import Interrupted, UserError
-from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.errors import Interrupted, UserError, first_line
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.progress import require_finite
 from efficientconv.training.recorder import Recorder
 from efficientconv.training.stopping import Agreement, StopRequest, of_all_ranks

@@ -30,10 +30,10 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from efficientconv.errors import Interrupted, UserError
+from efficientconv.errors import Interrupted, UserError, first_line
 from efficientconv.messages import one_line
-from efficientconv.processes import by_srun, by_torchrun, devices_and_nodes
-from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.processes import by_srun, by_torchrun, cpu_cores, devices_and_nodes, python_path
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def device_count(settings: Mapping[str, Any]) -> int:
         trainer = Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False)
     except Exception as error:
         raise UserError(f"{wanted}: {first_line(error)}") from error
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpu_cores()
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
         raise UserError(f"{wanted}: this machine has {cores} CPU cores, and a process for each is the most")
     return trainer.num_devices
@@ -163,7 +163,7 @@ def _environment(count: int) -> dict[str, str]:
         free.bind(("127.0.0.1", SYSTEM_CHOSEN_PORT))
         port = free.getsockname()[1]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": str(count)}
-    return dict(os.environ) | meeting | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return dict(os.environ) | meeting | {"PYTHONPATH": python_path()}
 
 
 def wait(ranks: Sequence[subprocess.Popen], stop: StopRequest) -> list[int | None]:

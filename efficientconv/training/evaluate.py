@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from efficientconv.compose import create_model
-from efficientconv.errors import UserError, require_whole
-from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.errors import UserError, first_line, require_whole
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.safe_config import safe_config
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier

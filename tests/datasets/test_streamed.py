@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -168,7 +169,7 @@ def test_names_of_precisions_in_short() -> None:
 
 
 def test_cores_are_shared_between_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed_data.os, "sched_getaffinity", lambda pid: range(24), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(24), raising=False)
     assert [available_workers(devices) for devices in (1, 2, 8, 48)] == [16, 12, 3, 1]
 
 

@@ -53,6 +53,11 @@ def test_without_a_connection_it_is_a_file(outputs, capsys):
     assert "summary:best/top1" in runset["runFeed"]["columnOrder"]
 
 
+def test_a_sweep_may_be_given_as_its_directory(outputs):
+    dashboard.run(config("elsewhere", sweep=str(outputs / "sweeps/first")))
+    assert json.loads((outputs / "sweeps/first/dashboard.json").read_text())["displayName"] == "sweep first"
+
+
 def test_where_wandb_refuses_it_is_a_file_too(outputs, monkeypatch, caplog):
     from wandb_workspaces.workspaces import Workspace
 

@@ -53,7 +53,7 @@ def test_slurm_needs_sbatch(monkeypatch):
 )
 def test_as_many_jobs_at_a_time_as_there_are_gpus_or_cores(gpus, words, count, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    monkeypatch.setattr(engines, "_cores", lambda: 4)
+    monkeypatch.setattr(engines, "cpu_cores", lambda: 4)
     config = sweep("launcher=joblib", "trainer.accelerator=auto", *words)
     assert jobs_at_once(config, OmegaConf.to_container(config.launcher)) == count
 

@@ -93,11 +93,18 @@ def test_another_error_of_an_engine_ends_the_sweep(jobs, outcomes):
         Rounds(refuse, outcomes, 0).run(jobs)
 
 
-def test_an_engine_whose_processes_die_before_any_job_begins_is_not_asked_again(jobs, outcomes):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Traceback\nModuleNotFoundError: No module named 'mine'\n", "ModuleNotFoundError: No module named 'mine'"),
+        ("", "BrokenProcessPool"),
+    ],
+)
+def test_an_engine_whose_processes_die_before_any_job_begins_is_not_asked_again(jobs, outcomes, text, reason):
     def die(batch, first):
-        raise BrokenProcessPool("Traceback\nModuleNotFoundError: No module named 'mine'\n")
+        raise BrokenProcessPool(text)
 
-    with pytest.raises(UserError, match=r"^no job could begin: ModuleNotFoundError: No module named 'mine'$"):
+    with pytest.raises(UserError, match=f"^no job could begin: {reason}$"):
         Rounds(die, outcomes, 0).run(jobs)
 
 

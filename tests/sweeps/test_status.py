@@ -63,6 +63,7 @@ def test_jobs_that_began_before_there_was_a_list_of_them(sweep, write_run):
     ("action", "name", "message"),
     [
         ("status", "frist", "sweep=frist: there is no such sweep in outputs/sweeps; nearest first: first"),
+        ("status", "", "sweep=: there is no such sweep in outputs/sweeps; nearest first: first"),
         ("stop", "first", "efficientconv sweep stop: there is status alone"),
         ("status", "first", "outputs/sweeps/first: there is no job in it"),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from efficientconv.config_path import CONFIGS
-from efficientconv.runs.directory import flat
+from efficientconv.runs.dotted import flat
 from efficientconv.runs.same_result import DEVICE_COUNTS, is_same_value
 from efficientconv.tables.count.configurations import TRAINING, composed_training
 from efficientconv.tables.load.table import Table

@@ -22,8 +22,9 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 
-from efficientconv.errors import UserError
-from efficientconv.runs.directory import RunDirectory, first_line, flat
+from efficientconv.errors import UserError, first_line
+from efficientconv.runs.directory import RunDirectory
+from efficientconv.runs.dotted import flat
 from efficientconv.training.loggers.logged_once import LoggedOnce
 from efficientconv.training.loggers.wandb_words import run_name, run_tags
 

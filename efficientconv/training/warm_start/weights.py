@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efficientconv.errors import UserError
-from efficientconv.runs.directory import RunDirectory, first_line
+from efficientconv.errors import UserError, first_line
+from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import read_tensors
 
 log = logging.getLogger(__name__)
