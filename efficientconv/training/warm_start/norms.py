@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.eval_mode import in_eval_mode
 from efficientconv.layers import ConvVariant
 from efficientconv.layers.batch_norm import BATCH_NORMS, adopt_statistics
 
@@ -43,8 +44,7 @@ def estimate_norms(
     iterator = iter(batches)
     first = next(iterator)
     behind = [norm for norm in _behind(model, changed, first) if norm not in set(inner)]
-    with all_modes_kept(model), moments_of(inner) as moments:
-        model.eval()
+    with in_eval_mode(model), moments_of(inner) as moments:
         for norm in behind:
             norm.reset_running_stats()
             norm.train()
@@ -90,25 +90,13 @@ def _behind(model: nn.Module, changed: Sequence[nn.Module], images: Tensor) -> l
     """List the batch norms that the model calls after the first of the ``changed`` modules, or inside it."""
     called: list[nn.Module] = []
     watched = [module for module in model.modules() if module in set(changed) or isinstance(module, BATCH_NORMS)]
-    with all_modes_kept(model), ExitStack() as hooks:
-        model.eval()
+    with in_eval_mode(model), ExitStack() as hooks:
         for module in watched:
             hooks.enter_context(module.register_forward_pre_hook(lambda module, _: called.append(module)))
         model(images[:1])
     first = min((called.index(module) for module in changed if module in called), default=len(called))
     norms = dict.fromkeys(module for module in called[first:] if isinstance(module, BATCH_NORMS))
     return [norm for norm in norms if norm.track_running_stats]
-
-
-@contextmanager
-def all_modes_kept(model: nn.Module) -> Iterator[None]:
-    """Set each module back to training or eval mode behind the block, whichever it was in."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextmanager

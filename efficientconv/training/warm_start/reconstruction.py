@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from efficientconv.eval_mode import in_eval_mode
 from efficientconv.layers.batch_norm import BATCH_NORMS, adopt_statistics
-from efficientconv.training.warm_start.norms import all_modes_kept, moments_of
+from efficientconv.training.warm_start.norms import moments_of
 
 STEPS = 150  # of Adam for each layer
 BATCH = 64  # images
@@ -48,8 +49,7 @@ def fit_layers(
         new, old = model.get_submodule(name), original.get_submodule(name)
         with _batch_statistics(model, inside):
             inputs = torch.cat([_seen(model, new, batch)[0] for batch in batches])
-        with all_modes_kept(original):
-            original.eval()
+        with in_eval_mode(original):
             outputs = torch.cat([_seen(original, old, batch)[1] for batch in batches])
         error = _fit(new, inputs, outputs)
         if error is not None:
@@ -60,8 +60,7 @@ def fit_layers(
 def _fit(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> float | None:
     """Fit one layer and return its error; keep it as it was where that comes out worse."""
     parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
-    with all_modes_kept(layer), torch.enable_grad():
-        layer.eval()
+    with in_eval_mode(layer), torch.enable_grad():
         if not parameters or layer(inputs[:1]).shape[1:] != outputs.shape[1:]:
             return None
         _adopt(layer, inputs)
@@ -122,8 +121,8 @@ def _in_order_of_calls(model: nn.Module, names: Sequence[str], images: Tensor) -
         model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.setdefault(name))
         for name in names
     ]
-    with all_modes_kept(model):
-        model.eval()(images[:1])
+    with in_eval_mode(model):
+        model(images[:1])
     for handle in handles:
         handle.remove()
     return list(called)
@@ -134,8 +133,7 @@ def _batch_statistics(model: nn.Module, inside: set[nn.Module]) -> Iterator[None
     """Let a network's norms, but not those inside new layers, normalise by each batch, and learn nothing from it."""
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS) and module not in inside]
     momenta = [norm.momentum for norm in norms]
-    with all_modes_kept(model):
-        model.eval()
+    with in_eval_mode(model):
         for norm in norms:
             norm.train()
             norm.momentum = 0.0
