@@ -28,7 +28,7 @@ class Weights:
 
     Attributes:
         source: as the user named it.
-        which: ``last``, ``ema``, ``file`` or ``pretrained``.
+        which: ``last``, ``ema`` or ``file``.
         state: keys without any prefix, tensors on the CPU.
         sha256: of the file.
         run: the run directory, where it is one.
