@@ -66,9 +66,9 @@ def torchvision_model(
     check_count("num_classes", num_classes)
     name = _checked_name(name, models.list_models(module=models), "torchvision")
     given = _checked_kwargs(kwargs)
-    fixed: dict[str, Any] = {"weights": "DEFAULT" if pretrained else None, "num_classes": num_classes}
+    fixed: dict[str, Any] = {"weights": None, "num_classes": num_classes}
     if pretrained:
-        fixed["num_classes"] = IMAGENET_CLASSES
+        fixed = {"weights": "DEFAULT", "num_classes": IMAGENET_CLASSES}
     if name in WITH_AUX:
         fixed["aux_logits"] = False
         given.setdefault("init_weights", not pretrained)  # left out, torchvision warns

@@ -76,11 +76,8 @@ def choose_stage(network: nn.Module, name: str, stage: str | None) -> str:
 def _output(network: nn.Module, stage: str, images: Tensor, name: str) -> Tensor:
     """Return what the module gives (N, channels, h, w) when the network sees the images."""
     found: list[Any] = []
-    hook = network.get_submodule(stage).register_forward_hook(lambda module, inputs, output: found.append(output))
-    try:
+    with network.get_submodule(stage).register_forward_hook(lambda module, inputs, output: found.append(output)):
         network(images)
-    finally:
-        hook.remove()
     maps = found[-1] if found else None
     if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[2] * maps.shape[3] < 2:
         shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__

@@ -21,6 +21,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from efficientconv.eval_mode import in_eval_mode
 from efficientconv.profiling.meta import QuickMeta, meta_copy, run_operator
 
 Shape = tuple[int, ...]
@@ -107,20 +108,9 @@ def _run(model: nn.Module, input_size: tuple[int, int, int]) -> Trace:
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, *input_size, device=weight.device, dtype=weight.dtype)
     recorder = _Recorder(model, image)
-    with torch.no_grad(), _in_eval_mode(model), recorder.following(), image.device, recorder:
+    with torch.no_grad(), in_eval_mode(model), recorder.following(), image.device, recorder:
         model(image)
     return recorder.trace
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
 
 
 class _Recorder(QuickMeta):

@@ -31,7 +31,14 @@ from efficientconv.training.warm_start.freezing import freeze
 from efficientconv.training.warm_start.network import Network, build_network
 
 RECIPE_TO_CLASSIFIER = (
-    *("optimizer", "schedule", "loss", "label_smoothing", "mixup", "cutmix", "decay_norm_and_bias", "layer_decay"),
+    "optimizer",
+    "schedule",
+    "loss",
+    "label_smoothing",
+    "mixup",
+    "cutmix",
+    "decay_norm_and_bias",
+    "layer_decay",
 )
 
 

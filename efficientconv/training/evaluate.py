@@ -109,15 +109,16 @@ def restore(
     Raises:
         UserError: there are no such weights, they are damaged, or of another network.
     """
-    model, _ = create_model(
-        instantiate(config["model"], _convert_="all"),
-        instantiate(config["conv"], _convert_="all"),
-        num_classes,
-        input_size,
-    )
+    model = compose_network(config, num_classes, input_size)
     chosen, state = choose_weights(run, weights)
     load_weights(model, state, run)
     return model, chosen
+
+
+def compose_network(config: Mapping[str, Any], num_classes: int, input_size: tuple[int, int, int]) -> nn.Module:
+    """Build the network of a trusted configuration, of which ``model`` and ``conv`` count."""
+    backbone, conv = (instantiate(config[group], _convert_="all") for group in ("model", "conv"))
+    return create_model(backbone, conv, num_classes, input_size)[0]
 
 
 def data_config(config: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -33,7 +33,6 @@ def parameter_groups(model: nn.Module, decay_norm_and_bias: bool, layer_decay: f
     """
     never = list(getattr(model, "no_weight_decay", list)())
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    blocks = list(dict.fromkeys(_block(name) for name, _ in trained))
 
     def is_spared(name: str, parameter: nn.Parameter) -> bool:
         small = parameter.ndim <= 1 and not decay_norm_and_bias
@@ -41,9 +40,11 @@ def parameter_groups(model: nn.Module, decay_norm_and_bias: bool, layer_decay: f
 
     if layer_decay == 1:
         return _by_decay(trained, is_spared)
+    blocks: dict[str, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in trained:
+        blocks.setdefault(_block(name), []).append((name, parameter))
     groups: list[dict] = []
-    for distance, block in enumerate(reversed(blocks)):
-        members = [(name, parameter) for name, parameter in trained if _block(name) == block]
+    for distance, members in enumerate(reversed(blocks.values())):
         groups += _by_decay(members, is_spared, lr_scale=layer_decay**distance)
     return groups
 

@@ -84,8 +84,8 @@ def build_network(config: Mapping[str, Any], data: ImageData) -> Network:
 
 def as_stored(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a network whose weights come from a checkpoint of its own: nothing else is loaded."""
-    conv = {**config["conv"], "initialize_from_replaced": False}
-    return {**without_loading(config), "conv": without_loading(conv), "init_from": None}
+    stored = without_loading(config)
+    return {**stored, "conv": {**stored["conv"], "initialize_from_replaced": False}, "init_from": None}
 
 
 def _backbone(node: Mapping[str, Any], init_from: Any) -> Any:
@@ -101,7 +101,7 @@ def _backbone(node: Mapping[str, Any], init_from: Any) -> Any:
 
 
 def _read(source: str, data: ImageData) -> Weights:
-    weights = read_weights("init_from", source)
+    weights = read_weights(source)
     difference = difference_of_images(weights.run.read_summary(), data) if weights.run else None
     if difference:
         log.warning("init_from=%s: %s", source, difference)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.eval_mode import in_eval_mode
 from efficientconv.layers import ConvVariant
 from efficientconv.layers.batch_norm import BATCH_NORMS, adopt_statistics
 
@@ -43,16 +44,12 @@ def estimate_norms(
     iterator = iter(batches)
     first = next(iterator)
     behind = [norm for norm in _behind(model, changed, first) if norm not in set(inner)]
-    with all_modes_kept(model), moments_of(inner) as moments:
-        model.eval()
+    with in_eval_mode(model), momentum_of(behind, None), statistics_adopted(inner):
         for norm in behind:
             norm.reset_running_stats()
             norm.train()
-        with _cumulative(behind):
-            for batch in chain([first], iterator):
-                model(batch)
-    for norm, seen in moments.items():
-        adopt_statistics(norm, *seen.mean_and_variance())
+        for batch in chain([first], iterator):
+            model(batch)
     return len(behind)
 
 
@@ -77,48 +74,50 @@ class Moments:
 
 
 @contextmanager
-def moments_of(norms: Sequence[nn.BatchNorm2d]) -> Iterator[dict[nn.BatchNorm2d, Moments]]:
-    """Watch what some norms see."""
+def statistics_adopted(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
+    """Let norms adopt the statistics of all that they see in a ``with`` block, see ``adopt_statistics``."""
     moments = {norm: Moments() for norm in norms}
     with ExitStack() as hooks:
         for norm, seen in moments.items():
             hooks.enter_context(norm.register_forward_pre_hook(seen))
-        yield moments
+        yield
+    for norm, seen in moments.items():
+        adopt_statistics(norm, *seen.mean_and_variance())
 
 
 def _behind(model: nn.Module, changed: Sequence[nn.Module], images: Tensor) -> list[Any]:
     """List the batch norms that the model calls after the first of the ``changed`` modules, or inside it."""
-    called: list[nn.Module] = []
     watched = [module for module in model.modules() if module in set(changed) or isinstance(module, BATCH_NORMS)]
-    with all_modes_kept(model), ExitStack() as hooks:
-        model.eval()
-        for module in watched:
-            hooks.enter_context(module.register_forward_pre_hook(lambda module, _: called.append(module)))
-        model(images[:1])
+    called = in_order_of_calls(model, watched, images)
     first = min((called.index(module) for module in changed if module in called), default=len(called))
     norms = dict.fromkeys(module for module in called[first:] if isinstance(module, BATCH_NORMS))
     return [norm for norm in norms if norm.track_running_stats]
 
 
-@contextmanager
-def all_modes_kept(model: nn.Module) -> Iterator[None]:
-    """Set each module back to training or eval mode behind the block, whichever it was in."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+@torch.no_grad()
+def in_order_of_calls(model: nn.Module, watched: Iterable[nn.Module], images: Tensor) -> list[nn.Module]:
+    """List modules in the order in which a network in eval mode calls them; one that is called twice stands twice."""
+    called: list[nn.Module] = []
+    with in_eval_mode(model), ExitStack() as hooks:
+        for module in watched:
+            hooks.enter_context(module.register_forward_pre_hook(lambda module, _: called.append(module)))
+        model(images[:1])
+    return called
 
 
 @contextmanager
-def _cumulative(norms: Sequence[Any]) -> Iterator[None]:
-    """Let running statistics be plain means over all batches."""
+def momentum_of(norms: Sequence[Any], momentum: float | None) -> Iterator[None]:
+    """Let norms have another momentum in a ``with`` block.
+
+    Args:
+        norms: batch norms.
+        momentum: with None the running statistics are plain means over all batches, with 0 they stay as they are.
+    """
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = None
+        norm.momentum = momentum
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, own in zip(norms, momenta, strict=True):
+            norm.momentum = own

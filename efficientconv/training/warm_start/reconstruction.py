@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from efficientconv.layers.batch_norm import BATCH_NORMS, adopt_statistics
-from efficientconv.training.warm_start.norms import all_modes_kept, moments_of
+from efficientconv.eval_mode import in_eval_mode
+from efficientconv.layers.batch_norm import BATCH_NORMS
+from efficientconv.training.warm_start.norms import in_order_of_calls, momentum_of, statistics_adopted
 
 STEPS = 150  # of Adam for each layer
 BATCH = 64  # images
@@ -42,14 +43,15 @@ def fit_layers(
         ‖y − ŷ‖/‖y‖ of each layer's outputs on these images, by name. A layer that is narrower than the old one is not
         fitted, nor is a frozen one, and has no error.
     """
-    inside = {module for name in names for module in model.get_submodule(name).modules()}
+    layers = {model.get_submodule(name): name for name in names}
+    inside = {module for layer in layers for module in layer.modules()}
     errors = {}
-    for name in _in_order_of_calls(model, names, batches[0]):
-        new, old = model.get_submodule(name), original.get_submodule(name)
+    for new in dict.fromkeys(in_order_of_calls(model, layers, batches[0])):
+        name = layers[new]
+        old = original.get_submodule(name)
         with _batch_statistics(model, inside):
             inputs = torch.cat([_seen(model, new, batch)[0] for batch in batches])
-        with all_modes_kept(original):
-            original.eval()
+        with in_eval_mode(original):
             outputs = torch.cat([_seen(original, old, batch)[1] for batch in batches])
         error = _fit(new, inputs, outputs)
         if error is not None:
@@ -60,8 +62,7 @@ def fit_layers(
 def _fit(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> float | None:
     """Fit one layer and return its error; keep it as it was where that comes out worse."""
     parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
-    with all_modes_kept(layer), torch.enable_grad():
-        layer.eval()
+    with in_eval_mode(layer), torch.enable_grad():
         if not parameters or layer(inputs[:1]).shape[1:] != outputs.shape[1:]:
             return None
         _adopt(layer, inputs)
@@ -99,11 +100,9 @@ def _adopt(layer: nn.Module, inputs: Tensor) -> None:
     """Let the norms inside a layer know what they see; the layer computes the same as before in eval mode."""
     norms = [module for module in layer.modules() if isinstance(module, nn.BatchNorm2d)]
     if norms:
-        with moments_of(norms) as moments:
+        with statistics_adopted(norms):
             for batch in inputs.split(BATCH):
                 layer(batch)
-        for norm, seen in moments.items():
-            adopt_statistics(norm, *seen.mean_and_variance())
 
 
 @torch.no_grad()
@@ -115,32 +114,11 @@ def _seen(model: nn.Module, module: nn.Module, images: Tensor) -> tuple[Tensor, 
     return seen[0]
 
 
-@torch.no_grad()
-def _in_order_of_calls(model: nn.Module, names: Sequence[str], images: Tensor) -> list[str]:
-    called: dict[str, None] = {}
-    handles = [
-        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.setdefault(name))
-        for name in names
-    ]
-    with all_modes_kept(model):
-        model.eval()(images[:1])
-    for handle in handles:
-        handle.remove()
-    return list(called)
-
-
 @contextmanager
 def _batch_statistics(model: nn.Module, inside: set[nn.Module]) -> Iterator[None]:
     """Let a network's norms, but not those inside new layers, normalise by each batch, and learn nothing from it."""
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORMS) and module not in inside]
-    momenta = [norm.momentum for norm in norms]
-    with all_modes_kept(model):
-        model.eval()
+    with in_eval_mode(model), momentum_of(norms, 0.0):
         for norm in norms:
             norm.train()
-            norm.momentum = 0.0
-        try:
-            yield
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
+        yield

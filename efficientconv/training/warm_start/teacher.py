@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from efficientconv.atomic import replaced_whole
-from efficientconv.compose import create_model
 from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.safe_config import safe_config
 from efficientconv.training.checkpoints import read_checkpoint
-from efficientconv.training.evaluate import require_same_classes, restore, trusted_config
+from efficientconv.training.evaluate import compose_network, require_same_classes, restore, trusted_config
 from efficientconv.training.warm_start.network import Network, difference_of_images
 
 log = logging.getLogger(__name__)
@@ -65,7 +63,8 @@ def kept_teacher(config: Mapping[str, Any], data: ImageData, run: RunDirectory) 
     if config.get("teacher") is None:
         return None
     kept = read_checkpoint(_file(run))
-    teacher = _compose(safe_config(kept["nodes"], config.get("allow") or (), str(_file(run))), data)
+    nodes = safe_config(kept["nodes"], config.get("allow") or (), str(_file(run)))
+    teacher = compose_network(nodes, data.num_classes, data.input_size)
     teacher.load_state_dict(kept["state_dict"])
     return teacher
 
@@ -94,17 +93,11 @@ def _require_same_images(teacher: RunDirectory, data: ImageData) -> None:
         raise UserError(f"teacher={teacher.path}: {difference}")
 
 
-def _compose(nodes: Nodes, data: ImageData) -> nn.Module:
-    backbone, conv = (instantiate(nodes[key], _convert_="all") for key in ("model", "conv"))
-    return create_model(backbone, conv, data.num_classes, data.input_size)[0]
-
-
 def _file(run: RunDirectory) -> Path:
     return run.checkpoint("teacher")
 
 
 def _keep(run: RunDirectory, nodes: Nodes, teacher: nn.Module) -> None:
     if run.writable:
-        _file(run).parent.mkdir(parents=True, exist_ok=True)
         with replaced_whole(_file(run)) as temporary:
             torch.save({"nodes": dict(nodes), "state_dict": teacher.state_dict()}, temporary)

@@ -28,7 +28,7 @@ class Weights:
 
     Attributes:
         source: as the user named it.
-        which: ``last``, ``ema``, ``file`` or ``pretrained``.
+        which: ``last``, ``ema`` or ``file``.
         state: keys without any prefix, tensors on the CPU.
         sha256: of the file.
         run: the run directory, where it is one.
@@ -45,11 +45,10 @@ class Weights:
         return {"source": self.source, "weights": self.which, "sha256": self.sha256}
 
 
-def read_weights(key: str, source: str) -> Weights:
+def read_weights(source: str) -> Weights:
     """Read the last weights of a run directory, averaged ones where it averages, or those of a file, as data alone.
 
     Args:
-        key: of the setting, for messages.
         source: a run directory, a checkpoint of one, or a state saved by torch or as safetensors.
 
     Raises:
@@ -64,7 +63,7 @@ def read_weights(key: str, source: str) -> Weights:
         which = "ema" if "averaging_state" in state else "last"
         return Weights(source, which, network_state(state, source), _sha256(file), run)
     if not path.is_file():
-        raise UserError(f"{key}={source}: there is no such run directory or file")
+        raise UserError(f"init_from={source}: there is no such run directory or file")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else read_tensors(path)
     return Weights(source, "file", network_state(state, source), _sha256(path))
 

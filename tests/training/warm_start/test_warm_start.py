@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
@@ -73,9 +74,6 @@ def test_before_its_first_checkpoint_a_warm_run_begins_again_by_its_command_line
     run.update_summary(status="interrupted", overrides=["conv=doconv", f"init_from={plain.path}"])
     with pytest.raises(UserError, match=r"begins with weights that resuming does not load \(init_from=.*teacher=orig"):
         train_job(composed("resume=true", f"run={run.path}"), str(run.path), {}, ["resume=true"], is_sweep=False)
-
-
-from lightning.pytorch import Callback  # noqa: E402
 
 
 class StopAfterOne(Callback):

@@ -19,13 +19,13 @@ def of(state, source="other.pt"):
 
 
 def test_a_run_gives_its_last_weights_and_the_checksum_of_their_file(plain):
-    found = read_weights("init_from", str(plain.path))
+    found = read_weights(str(plain.path))
     state = torch.load(plain.checkpoint("last"), weights_only=True)["state_dict"]
     assert found.which == "last"
     assert found.sha256 == hashlib.sha256(plain.checkpoint("last").read_bytes()).hexdigest()
     assert found.to_dict() == {"source": str(plain.path), "weights": "last", "sha256": found.sha256}
     assert found.state.keys() == {key.removeprefix("model.") for key in state if key.startswith("model.")}
-    best = read_weights("init_from", str(plain.checkpoint("best")))
+    best = read_weights(str(plain.checkpoint("best")))
     assert best.which == "file"
     assert best.state.keys() == found.state.keys()
 
@@ -36,7 +36,7 @@ def test_bare_states_are_read_with_or_without_the_prefix_of_a_wrapper(tmp_path, 
     state = {prefix + key: value for key, value in net().state_dict().items()}
     save = save_file if name.endswith("safetensors") else torch.save
     save(state, tmp_path / name)
-    found = read_weights("init_from", str(tmp_path / name)).state
+    found = read_weights(str(tmp_path / name)).state
     model = net()
     load(model, of(found), 3)
     assert all(torch.equal(value, state[prefix + key]) for key, value in model.state_dict().items())
@@ -58,17 +58,17 @@ def test_a_network_whose_own_module_is_called_model_keeps_its_keys():
 def test_refuses_files_without_a_state(tmp_path, content, message):
     torch.save(content, tmp_path / "file.pt")
     with pytest.raises(UserError, match=message):
-        read_weights("init_from", str(tmp_path / "file.pt"))
+        read_weights(str(tmp_path / "file.pt"))
 
 
 def test_refuses_what_is_not_there_or_damaged(tmp_path):
     with pytest.raises(UserError, match="init_from=nowhere: there is no such run directory or file"):
-        read_weights("init_from", "nowhere")
+        read_weights("nowhere")
     with pytest.raises(UserError, match=r"is not a run directory: it has no config.yaml"):
-        read_weights("init_from", str(tmp_path))
+        read_weights(str(tmp_path))
     (tmp_path / "cut.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"cut.safetensors is no whole file of safetensors \("):
-        read_weights("init_from", str(tmp_path / "cut.safetensors"))
+        read_weights(str(tmp_path / "cut.safetensors"))
 
 
 def test_another_number_of_classes_makes_the_classifier_new_and_says_so(caplog):
