@@ -90,7 +90,7 @@ def _batch_norm(norm: nn.BatchNorm2d, y: Tensor, shift: Tensor) -> Tensor:
 class _Moments(NamedTuple):
     """Means over P pixels."""
 
-    count: int  # P
+    number: int  # P
     mean: Tensor  # of the channels, (i,)
     products: Tensor  # of the channels, two by two, (i, i)
 
@@ -131,13 +131,13 @@ class _Branches(Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         measured = [MeasuredNorm.with_statistics(n, s.mean, s.variance) for n, s in zip(norms, statistics, strict=True)]
         for norm, (mean, variance, _) in zip(norms, statistics, strict=True):
-            update_running_statistics(norm, mean, variance, moments.count)
+            update_running_statistics(norm, mean, variance, moments.number)
         pointwise, *identity = measured
         matrix, shift = p[0].flatten(1) * pointwise.scale.unsqueeze(1), pointwise.shift
-        for norm in identity:
-            matrix.diagonal().add_(norm.scale)
-            shift = shift + norm.shift
-        ctx.count, ctx.has_identity = moments.count, bool(identity)
+        for own in identity:
+            matrix.diagonal().add_(own.scale)
+            shift = shift + own.shift
+        ctx.count, ctx.has_identity = moments.number, bool(identity)
         ctx.save_for_backward(x, p[0], moments.mean, moments.products, *chain(*measured))
         return x, matrix, shift
 
