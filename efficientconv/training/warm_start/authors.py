@@ -196,7 +196,7 @@ def _of_layer(layer: nn.Module, part: dict[str, Tensor]) -> dict[str, Tensor]:
     if part.keys() <= own:
         return part
     ours = layer.from_authors(part) if isinstance(layer, ConvVariant) else _of_doconv_1x1(part)
-    return ours if ours.keys() <= own else part
+    return ours if ours and ours.keys() <= own else part
 
 
 def _of_doconv_1x1(part: dict[str, Tensor]) -> dict[str, Tensor]:

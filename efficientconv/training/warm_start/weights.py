@@ -137,9 +137,9 @@ def load(model: nn.Module, weights: Weights, num_classes: int) -> None:
     state = in_our_names(model, weights.state)
     found = _compared(model, state, num_classes)
     if found.number:
-        names = "" if state.keys() == weights.state.keys() else " than this one, by whose names"
+        note = "" if state.keys() == weights.state.keys() else " (the authors' names, translated to ours)"
         differences = found.in_words(model, state)
-        raise UserError(f"init_from={weights.source}: the weights are of another network{names}: {differences}")
+        raise UserError(f"init_from={weights.source}: the weights are of another network{note}: {differences}")
     if found.classifier:
         module, old = found.classifier[0].rpartition(".")[0], len(state[found.classifier[0]])
         log.info("the classifier, %s, is new: the weights have %d classes, this data %d", module, old, num_classes)
@@ -149,7 +149,7 @@ def load(model: nn.Module, weights: Weights, num_classes: int) -> None:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The keys that a network has and a state lacks, that it lacks, that have other shapes, and of a new classifier."""
+    """Where a state differs from a network: keys that it lacks, has besides or in another shape, and a new classifier."""
 
     lacking: list[str]
     extra: list[str]
