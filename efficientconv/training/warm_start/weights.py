@@ -149,7 +149,7 @@ def load(model: nn.Module, weights: Weights, num_classes: int) -> None:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Where a state differs from a network: keys that it lacks, has besides or in another shape; and a new classifier."""
+    """Where a state differs from a network: keys that it lacks, has besides or in another shape; a new classifier."""
 
     lacking: list[str]
     extra: list[str]
