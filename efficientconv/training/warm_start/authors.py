@@ -20,9 +20,9 @@ SlimConv: ``resnext50_32x4d``                           ``model=resnext50_32x4d 
 DO-Conv: the sample, before and after its fusion        ``model=lenet_doconv_sample`` with ``conv=doconv``, ``standard``
 ======================================================  =============================================================
 
-Any BSConv network without a variant in its name is the one here with ``conv=standard``. BDRConv's code and, but for the
-sample, DO-Conv's define layers alone: a network of torchvision's names that has these in it is ``conv=bdrconv`` or
-``conv=doconv`` in the one here.
+BSConv's networks without a variant in their names, and SlimConv's ``resnet18`` and ``resnet34``, are those here with
+``conv=standard``. BDRConv's code and, but for the sample, DO-Conv's define layers alone: a network of torchvision's
+names that has these in it is ``conv=bdrconv`` or ``conv=doconv`` in the one here.
 
 Not here: BSConv's ImageNet ResNets. ``resnet18`` and its other depths have a batch norm on the image, which
 torchvision's class lacks; in ``preresnet18`` and its other depths that norm has a scale and a shift, which ours lacks.
