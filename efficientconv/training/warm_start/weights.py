@@ -135,11 +135,14 @@ def load(model: nn.Module, weights: Weights, num_classes: int) -> None:
         UserError: the state is another network's; says which keys differ, the first of them.
     """
     state = in_our_names(model, weights.state)
+    is_translated = state.keys() != weights.state.keys()
     found = _compared(model, state, num_classes)
     if found.number:
-        note = "" if state.keys() == weights.state.keys() else " (the authors' names, translated to ours)"
+        note = " (the authors' names, translated to ours)" if is_translated else ""
         differences = found.in_words(model, state)
         raise UserError(f"init_from={weights.source}: the weights are of another network{note}: {differences}")
+    if is_translated:
+        log.info("init_from=%s: the names of the authors' code, translated to ours", weights.source)
     if found.classifier:
         module, old = found.classifier[0].rpartition(".")[0], len(state[found.classifier[0]])
         log.info("the classifier, %s, is new: the weights have %d classes, this data %d", module, old, num_classes)

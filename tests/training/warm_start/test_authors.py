@@ -84,6 +84,7 @@ def test_a_run_begins_with_their_weights_and_new_classes(tmp_path, caplog):
     assert torch.equal(built.model.get_submodule("stages.1.0.branch.conv2.pw").weight, theirs)
     assert "the classifier, classifier, is new: the weights have 7 classes, this data 10" in caplog.messages
     assert "the network with its new layers, as it is" in caplog.text
+    assert f"init_from={tmp_path}/theirs.pth: the names of the authors' code, translated to ours" in caplog.messages
 
 
 def test_the_network_before_the_replacement_takes_theirs_too(tmp_path, caplog):
