@@ -131,10 +131,17 @@ def _are_of_composed(
             return False
         if all(stored.get(key) == conv.get(key) for key in ("layer", "where", "units")):
             return True
-    if conv.get("initialize_from_replaced"):
+    to_original = mismatches(original, weights.state, num_classes)
+    near = conv.get("initialize_from_replaced")
+    if near and to_original == 0:
         return False
     to_composed = mismatches(composed(), weights.state, num_classes)
-    return to_composed == 0 or to_composed < mismatches(original, weights.state, num_classes)
+    if near and to_composed == 0:
+        raise UserError(
+            f"init_from={weights.source}: these are weights of the network with its new layers; "
+            "conv.initialize_from_replaced=false takes them as they are"
+        )
+    return not near and (to_composed == 0 or to_composed < to_original)
 
 
 def _replaces_nothing(conv: Mapping[str, Any]) -> bool:
