@@ -238,6 +238,7 @@ def _start_log(run: RunDirectory, rank: int) -> None:
     handlers = [to_log]
     if rank == 0:
         handlers.append(logging.StreamHandler(sys.stdout))
+        handlers[-1].setFormatter(logging.Formatter("%(message)s"))
         handlers[-1].addFilter(lambda record: record.levelno < logging.ERROR)  # the parent prints the one line
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=handlers)
 

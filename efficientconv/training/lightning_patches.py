@@ -15,13 +15,14 @@ NOT_FOR_THE_USER = (
     r"It is recommended to use `self.log\(.*sync_dist=True\)`",  # of metrics that are over all ranks already
     r"Detected call of `lr_scheduler.step\(\)` before",  # 16-mixed skips the first steps while it looks for a scale
 )
+FROM_TORCH_S_CORE = (r"Grad strides do not match bucket view strides",)  # 1×1 kernels in NHWC: the same memory
 
 
 def silence_lightning() -> None:
     """Keep Lightning's errors, and of its warnings those that a user can do something about."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in NOT_FOR_THE_USER:
+    for message in (*NOT_FOR_THE_USER, *FROM_TORCH_S_CORE):
         warnings.filterwarnings("ignore", message)
 
 

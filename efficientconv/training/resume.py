@@ -52,11 +52,11 @@ def _take(stored: dict[str, Any], config: DictConfig, override: str) -> None:
     value = _plain(config, key)
     if key != "trainer.max_epochs" and not _may_change(key, node.get(name), value, stored["data"]):
         raise UserError(
-            f"{override}: a resumed run keeps its configuration; only trainer.max_epochs may change, and what does not "
-            "change the result: data.root, data.workers and data.loader, device settings, loggers, intervals"
+            f"{override.lstrip('+')}: a resumed run keeps its configuration; only trainer.max_epochs may change, and what "
+            "does not change the result: data.root, data.workers and data.loader, device settings, loggers, intervals"
         )
     if name not in node and group.partition(".")[0] not in OPEN_GROUPS:
-        raise UserError(f"{override}: this run has no such key; {group or 'it'} has {', '.join(node)}")
+        raise UserError(f"{key}: this run has no such key; {group or 'it'} has {', '.join(node)}")
     node[name] = value
 
 
@@ -70,7 +70,7 @@ def _node(stored: dict[str, Any], group: str, override: str) -> dict[str, Any]:
     for name in filter(None, group.split(".")):
         node = node.get(name)
         if not isinstance(node, dict):
-            raise UserError(f"{override}: this run has no {group}")
+            raise UserError(f"{override.lstrip('+')}: this run has no {group}")
     return node
 
 
