@@ -103,8 +103,11 @@ def test_counts_devices(monkeypatch):
     assert device_count({"accelerator": "auto", "devices": 1}) == 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(3)))
     assert device_count({"accelerator": "cpu", "devices": 3}) == 3
-    with pytest.raises(UserError, match=r"trainer\.accelerator=cpu trainer\.devices=-2: "):
-        device_count({"accelerator": "cpu", "devices": -2})
+    for devices in (-2, 0):
+        with pytest.raises(
+            UserError, match=rf"^trainer\.accelerator=cpu trainer\.devices={devices}: must be a number of"
+        ):
+            device_count({"accelerator": "cpu", "devices": devices})
 
 
 def test_refuses_more_processes_than_cores_and_several_machines(monkeypatch):
