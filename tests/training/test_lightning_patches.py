@@ -22,6 +22,7 @@ WARNING_FILES = (
     LIGHTNING / "trainer" / "setup.py",
     LIGHTNING / "trainer" / "connectors" / "logger_connector" / "result.py",
     TORCH / "optim" / "lr_scheduler.py",
+    LIGHTNING / "loops" / "fit_loop.py",
 )
 
 
