@@ -24,15 +24,8 @@ _ELEMENTWISE = {
 }
 _IN_PLACE = {
     *(_aten.add_, _aten.sub_, _aten.mul_, _aten.div_, _aten.clamp_, _aten.addcmul_),
-    *(
-        _aten.uniform_,
-        _aten.relu_,
-        _aten.leaky_relu_,
-        _aten.hardtanh_,
-        _aten.silu_,
-        _aten.hardsigmoid_,
-        _aten.hardswish_,
-    ),
+    *(_aten.normal_, _aten.uniform_),
+    *(_aten.relu_, _aten.leaky_relu_, _aten.hardtanh_, _aten.silu_, _aten.hardsigmoid_, _aten.hardswish_),
 }
 
 

@@ -87,7 +87,7 @@ def test_a_recipe_for_small_images_learns(recipe, mnist_of_digits, tmp_path):
     words = ["data=mnist", f"data.root={mnist_of_digits}", "data.train_fraction=1", f"recipe={recipe}"]
     small = ["model.width=0.5", "conv=standard", "recipe.batch_size=64", "trainer.max_epochs=6"]
     train(resolved(*words, *small), run)
-    assert run.read_summary()["last"]["top1"] > 0.9
+    assert run.read_summary()["last"]["top1"] > 0.8
 
 
 @pytest.fixture(scope="module")
