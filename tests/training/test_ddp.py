@@ -103,8 +103,11 @@ def test_counts_devices(monkeypatch):
     assert device_count({"accelerator": "auto", "devices": 1}) == 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(3)))
     assert device_count({"accelerator": "cpu", "devices": 3}) == 3
-    with pytest.raises(UserError, match=r"trainer\.accelerator=cpu trainer\.devices=-2: "):
-        device_count({"accelerator": "cpu", "devices": -2})
+    for devices in (-2, 0):
+        with pytest.raises(
+            UserError, match=rf"^trainer\.accelerator=cpu trainer\.devices={devices}: must be a number of"
+        ):
+            device_count({"accelerator": "cpu", "devices": devices})
 
 
 def test_refuses_more_processes_than_cores_and_several_machines(monkeypatch):
@@ -169,6 +172,7 @@ def test_a_rank_that_fails_ends_its_run_and_says_why(sweep):
 def test_two_ranks_train_as_one_with_the_batches_of_both(sweep, tmp_path):
     result, _, found = sweep
     assert found.read_summary()["status"] == "done", result.stderr
+    assert "\nepoch 1/2: loss " in result.stdout  # as one rank says it
     done = start("train.py", *RUN, "recipe.batch_size=64", "seed=1", f"run={tmp_path / 'one'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     one = RunDirectory(tmp_path / "one")
@@ -246,6 +250,18 @@ def test_under_torchrun_there_is_one_run_and_one_line(tmp_path, override):
         assert run.read_summary()["devices"] == 2
         assert run.read_summary()["status"] == "done"
         assert done.stdout.count("python eval.py run=") == 1
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_word_that_does_not_compose_gets_one_line_before_torchrun_s_own(tmp_path):
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--no-python", sys.executable]
+    command = [sys.executable, *words, str(ROOT / "train.py"), "model=resnet5"]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert done.stderr.startswith("model=resnet5: there is no such model; nearest first: resnet56, resnet50")
+    assert done.stderr.count("there is no such model") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
