@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 
 
 def by_torchrun() -> bool:
@@ -74,13 +75,23 @@ def agreed(text: str) -> str:
 
 
 def is_first_to_fail() -> bool:
-    """Tell whether no other process of this run has asked this before: one says what is wrong, for all."""
-    return not by_torchrun() or _first_said("failure", str(global_rank())) == str(global_rank())
+    """Tell whether no other process of this run has asked this before: one says what is wrong, for all.
+
+    Where the machine that all meet at has gone, it is what is wrong, and each process says so.
+    """
+    if not by_torchrun():
+        return True
+    from torch.distributed import DistError
+
+    try:
+        return _first_said("failure", str(global_rank()), seconds=5) == str(global_rank())
+    except DistError:
+        return True
 
 
-def _first_said(key: str, text: str) -> str:
+def _first_said(key: str, text: str, seconds: float = 300) -> str:
     """Keep a text with torchrun, unless another process has done so before; return what is kept there."""
     from torch.distributed import rendezvous
 
-    store, _, _ = next(iter(rendezvous("env://")))
+    store, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=seconds))))
     return store.compare_set(f"efficientconv/{key}", "", text).decode()

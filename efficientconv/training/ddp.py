@@ -30,6 +30,8 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from torch.distributed import DistError
+
 from efficientconv.errors import Interrupted, UserError, first_line
 from efficientconv.messages import one_line
 from efficientconv.processes import by_srun, by_torchrun, cpu_cores, devices_and_nodes, python_path
@@ -44,6 +46,26 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 30.0  # for the other ranks to end by themselves once one has failed
 SYSTEM_CHOSEN_PORT = 0
+
+
+@contextmanager
+def loss_of_others_told(remedy: str) -> Iterator[None]:
+    """Say in one line that another process of the run has died, where the block exchanges numbers with it.
+
+    Args:
+        remedy: the words that go on with the run.
+
+    Raises:
+        UserError: in place of what gloo or NCCL says.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, DistError) and "/gloo/" not in str(error):
+            raise
+        raise UserError(
+            f"another process of this run has ended, or can't be reached; {remedy} goes on from the last checkpoint"
+        ) from error
 
 
 def device_count(settings: Mapping[str, Any]) -> int:

@@ -25,7 +25,7 @@ from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.build import build_callbacks, build_classifier, build_trainer, open_data
 from efficientconv.training.checkpoints import read_checkpoint
 from efficientconv.training.classifier import Classifier
-from efficientconv.training.ddp import as_started, device_count, run_ranks
+from efficientconv.training.ddp import as_started, device_count, loss_of_others_told, run_ranks
 from efficientconv.training.evaluate import score
 from efficientconv.training.lightning_patches import silence_lightning
 from efficientconv.training.loggers.mistakes import find_mistakes, log_mistakes
@@ -124,7 +124,8 @@ def fit_as_started(config: Mapping[str, Any], run: RunDirectory, stop: StopReque
     """Train as one of the processes that torchrun or srun has started, each of which calls this."""
     with FileLock(run.path / ".data.lock"):  # one at a time, so that the first one fetches what is missing
         instantiate(config["data"], _convert_="all").prepare_data()
-    return fit(as_started(config), run, stop)
+    with loss_of_others_told(f"the same line with resume=true run={run.path}"):
+        return fit(as_started(config), run, stop)
 
 
 def fit(config: Mapping[str, Any], run: RunDirectory, stop: StopRequest) -> float | None:
