@@ -1,20 +1,32 @@
 """Shared by all tests: one thread a worker, so that parallel workers do not fight over the cores; a tiny MNIST;
-photograph-like JPEG files, small and few; and checkpoints saved at a chosen moment.
+photograph-like JPEG files, small and few; and a finished run.
+
+Nothing heavy is imported here: this file is also read by the process that only hands the tests to the workers.
 """
 
 from __future__ import annotations
 
+import gc
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from PIL import Image
 
 TINY_MNIST = {"train": 120, "t10k": 30}  # images; the real ones are 60,000 and 10,000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage in what thousands of tests and their imports keep to the end, neither now nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,37 +110,3 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "tiny"
     train(resolved(), RunDirectory(path), overrides=TINY)
     return path
-
-
-Module = TypeVar("Module", bound=LightningModule)
-
-
-def fitted(
-    model: Module, data: LightningDataModule, *callbacks: Callback, resume: Path | None = None, **options: Any
-) -> Module:
-    """Train ``model`` on the CPU with nothing around it but ``callbacks``; return it."""
-    trainer = Trainer(
-        accelerator="cpu",
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
-    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
-    return model
-
-
-class SaveAt(Callback):
-    """Saves a checkpoint the ``count``-th time that ``hook`` is called."""
-
-    def __init__(self, hook: str, count: int, path: Path) -> None:
-        self.path, self.left = path, count
-        setattr(self, hook, self.called)
-
-    def called(self, trainer: Trainer, *args) -> None:
-        self.left -= 1
-        if self.left == 0:
-            trainer.save_checkpoint(self.path)
