@@ -1,5 +1,5 @@
 """Shared by all tests: one thread a worker, so that parallel workers do not fight over the cores; a tiny MNIST;
-photograph-like JPEG files, small and few; and a finished run.
+photograph-like JPEG files, small and few; a finished run; and the command line without a process of its own.
 
 Nothing heavy is imported here: this file is also read by the process that only hands the tests to the workers.
 """
@@ -7,9 +7,11 @@ Nothing heavy is imported here: this file is also read by the process that only 
 from __future__ import annotations
 
 import gc
+import logging
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -110,3 +112,46 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "tiny"
     train(resolved(), RunDirectory(path), overrides=TINY)
     return path
+
+
+class Ended(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Ended]]:
+    """Return a function that runs a tool with some words, and returns its status and what it printed.
+
+    The tool runs within the process of the tests, in an empty folder, with the logging put back afterwards.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    monkeypatch.setenv("EFFICIENTCONV_TRACEBACK", "")
+    monkeypatch.setattr("sys.argv", ["pytest"])  # put back afterwards
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    from efficientconv.cli import run
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    others = [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    disabled = [logger.disabled for logger in others]
+
+    def ended(tool: str, *words: str) -> Ended:
+        status: Any = 0
+        try:
+            run(tool, list(words))
+        except SystemExit as end:
+            status = end.code
+        return Ended(status, *capsys.readouterr())
+
+    yield ended
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for logger, was in zip(others, disabled, strict=True):
+        logger.disabled = was

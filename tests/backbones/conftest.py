@@ -28,7 +28,7 @@ def build() -> Build:
     """Build ``model=<name>`` with other values of its keys."""
 
     def build_model(name: str, num_classes: int, *values: str) -> nn.Module:
-        config = OmegaConf.unsafe_merge(composed(name).copy(), OmegaConf.from_dotlist(list(values)))
+        config = OmegaConf.merge(OmegaConf.to_container(composed(name)), OmegaConf.from_dotlist(list(values)))
         return instantiate(config.model, _convert_="all")(num_classes=num_classes)
 
     return build_model

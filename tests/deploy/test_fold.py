@@ -20,7 +20,7 @@ ONE_CONVOLUTION = ("doconv", "repvgg", "acnet", "hetconv")
 
 def network(conv: str) -> nn.Module:
     torch.manual_seed(0)
-    plain = timm.create_model("resnet26", num_classes=10) if conv == "slimconv" else cifar_resnet(10, depth=8, width=2)
+    plain = timm.create_model("resnet26", num_classes=10) if conv == "slimconv" else cifar_resnet(10, depth=8)
     config = conv_config(conv)
     if config["layer"] is None:
         return with_random_norms(plain)
