@@ -17,14 +17,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keep
 ROOT = Path(__file__).parents[2]
 
 
-def run(*words, cwd, **environment):
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    command = [sys.executable, "-m", "efficientconv", *words]
-    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240)
-
-
 def test_tables_only_reads(tmp_path):
-    shown = run("tables", "table=doconv/sample", "format=json", cwd=tmp_path)
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "efficientconv", "tables", "table=doconv/sample", "format=json"]
+    shown = subprocess.run(line, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=240)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert [row["table"] for row in json.loads(shown.stdout)] == ["sample"] * 4
     assert list(tmp_path.iterdir()) == []
@@ -103,20 +99,21 @@ def test_missing_rows_are_trained_once(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_rows_on_mnist_are_left_out_where_it_is_not(tmp_path):
+def test_rows_on_mnist_are_left_out_where_it_is_not(command, monkeypatch):
+    monkeypatch.setenv("EFFICIENTCONV_DATA", "nowhere")
+    for proxy in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # offline
     words = ["table=doconv/sample", "row=Baseline*", "run=true", "format=json", "trainer.max_epochs=1", "seed=0"]
-    offline = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
-    done = run("tables", *words, cwd=tmp_path, EFFICIENTCONV_DATA="nowhere", **offline)
-    assert done.returncode == 0, done.stderr
+    done = command("tables", *words)
+    assert done.status == 0, done.stderr
     assert done.stderr.count("not trained: doconv/sample 'Baseline': data=mnist: looked in ") == 1
     published, digits = json.loads(done.stdout)
     assert (published["measured"], digits["measured"]["n"]) == ({}, 1)
 
 
-@pytest.mark.slow
-def test_what_fails_in_training_fails_here(tmp_path):
-    failed = run("tables", "table=doconv/sample", "row=*digits", "run=true", "data.train_fraction=2", cwd=tmp_path)
-    assert failed.returncode == 1
+def test_what_fails_in_training_fails_here(command):
+    failed = command("tables", "table=doconv/sample", "row=*digits", "run=true", "data.train_fraction=2")
+    assert failed.status == 1
     assert "train_fraction=2" in failed.stderr
     assert failed.stdout.startswith("doconv/sample: The PyTorch sample")
 
