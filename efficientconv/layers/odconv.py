@@ -191,6 +191,8 @@ class ODConv2d(ConvVariant):
     def from_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Flatten the kernels, take the heads out of ``attention``, and add the temperature: 1 after training."""
         state = rename_prefixes(state_dict, {f"attention.{head}": head for head in HEADS})
+        if "weight" not in state:
+            return state  # another layer's
         weight = state["weight"].flatten(1)
         return {**state, "weight": weight, "temperature": weight.new_ones(())}
 

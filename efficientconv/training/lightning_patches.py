@@ -14,6 +14,7 @@ NOT_FOR_THE_USER = (
     r"GPU available but not used",
     r"It is recommended to use `self.log\(.*sync_dist=True\)`",  # of metrics that are over all ranks already
     r"Detected call of `lr_scheduler.step\(\)` before",  # 16-mixed skips the first steps while it looks for a scale
+    r"Found \S+ module\(s\) in eval mode at the start",  # the norms of frozen parts are, on purpose
 )
 
 

@@ -21,6 +21,7 @@ WARNING_FILES = (
     LIGHTNING / "trainer" / "setup.py",
     LIGHTNING / "trainer" / "connectors" / "logger_connector" / "result.py",
     TORCH / "optim" / "lr_scheduler.py",
+    LIGHTNING / "loops" / "fit_loop.py",
 )
 
 

@@ -4,6 +4,7 @@
 
     network         the network that a run trains, with the weights that it begins with
     weights         where these come from: a run, a file, or pretrained ones
+    authors         the names that the five papers' own code gives them
     beginning       new layers begin near those that they replace
     reconstruction  or are fitted to their outputs, one after another
     norms           the statistics of the batch norms behind them

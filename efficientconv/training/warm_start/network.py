@@ -16,7 +16,7 @@ from efficientconv.errors import UserError
 from efficientconv.runs.safe_config import without_loading
 from efficientconv.training.precision import uses_cuda
 from efficientconv.training.warm_start.beginning import begin_on_images
-from efficientconv.training.warm_start.weights import Weights, fits, load, read_weights, sha256_of
+from efficientconv.training.warm_start.weights import Weights, load, mismatches, read_weights, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def build_network(config: Mapping[str, Any], data: ImageData) -> Network:
     compose = _composition(original, instantiate(config["conv"], _convert_="all"), data)
     if given is None:
         record = _record_of_pretrained(original, data.num_classes) if is_pretrained else None
-    elif _are_of_composed(given, config["conv"], lambda: compose(False)[0], data.num_classes):
+    elif _are_of_composed(given, config["conv"], original, lambda: compose(False)[0], data.num_classes):
         model, report = compose(False)
         load(model, given, data.num_classes)
         _say(given, "the network with its new layers, as it is")
@@ -120,9 +120,9 @@ def _composition(original: nn.Module, conv: Mapping[str, Any], data: ImageData) 
 
 
 def _are_of_composed(
-    weights: Weights, conv: Mapping[str, Any], composed: Callable[[], nn.Module], num_classes: int
+    weights: Weights, conv: Mapping[str, Any], original: nn.Module, composed: Callable[[], nn.Module], num_classes: int
 ) -> bool:
-    """Tell whether weights are those of the network with its new layers: a run says so, else what they fit does."""
+    """Tell whether weights are those of the network with its new layers: a run says so, else what they fit better."""
     if _replaces_nothing(conv):
         return False
     if weights.run is not None:
@@ -131,7 +131,17 @@ def _are_of_composed(
             return False
         if all(stored.get(key) == conv.get(key) for key in ("layer", "where", "units")):
             return True
-    return not conv.get("initialize_from_replaced") and fits(composed(), weights.state, num_classes)
+    to_original = mismatches(original, weights.state, num_classes)
+    near = conv.get("initialize_from_replaced")
+    if near and to_original == 0:
+        return False
+    to_composed = mismatches(composed(), weights.state, num_classes)
+    if near and to_composed == 0:
+        raise UserError(
+            f"init_from={weights.source}: these are weights of the network with its new layers; "
+            "conv.initialize_from_replaced=false takes them as they are"
+        )
+    return not near and (to_composed == 0 or to_composed < to_original)
 
 
 def _replaces_nothing(conv: Mapping[str, Any]) -> bool:

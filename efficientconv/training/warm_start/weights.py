@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from efficientconv.errors import UserError, first_line
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training.checkpoints import read_tensors
+from efficientconv.training.warm_start.authors import in_our_names
 
 log = logging.getLogger(__name__)
 
 PREFIXES = ("model.", "module.", "_orig_mod.")  # of a Classifier, of DistributedDataParallel, of torch.compile
+STATE_KEYS = ("state_dict", "model", "model_state_dict")  # Lightning's and most others', timm's, BSConv's
 MOST_KEYS = 5  # in a message
 
 
@@ -74,7 +76,7 @@ def network_state(content: Mapping[str, Any], source: str) -> dict[str, Tensor]:
     Raises:
         UserError: there are no tensors with names.
     """
-    nested = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), content)
+    nested = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
     state = {str(key): value for key, value in nested.items() if isinstance(value, Tensor)}
     if any(key.startswith("model.") for key in state) and "pytorch-lightning_version" in content:
         state = {key: value for key, value in state.items() if key.startswith("model.")}  # not the metrics
@@ -113,9 +115,12 @@ def sha256_of(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def fits(model: nn.Module, state: Mapping[str, Tensor], num_classes: int) -> bool:
-    """Tell whether a network takes a state, with a new classifier at most."""
-    return not _misfits(model, state, num_classes)[0]
+def mismatches(model: nn.Module, state: Mapping[str, Tensor], num_classes: int) -> int:
+    """Count the keys in which a state and a network differ; 0 where it takes the state, with a new classifier at most.
+
+    The state's names may be those of a paper's authors, see :mod:`efficientconv.training.warm_start.authors`.
+    """
+    return _compared(model, in_our_names(model, state), num_classes).number
 
 
 def load(model: nn.Module, weights: Weights, num_classes: int) -> None:
@@ -123,33 +128,57 @@ def load(model: nn.Module, weights: Weights, num_classes: int) -> None:
 
     Args:
         model: the network.
-        weights: the state.
+        weights: the state, in this network's names or in those of a paper's authors.
         num_classes: number of logits of ``model``.
 
     Raises:
         UserError: the state is another network's; says which keys differ, the first of them.
     """
-    wrong, classifier = _misfits(model, weights.state, num_classes)
-    if wrong:
-        raise UserError(f"init_from={weights.source}: the weights are of another network: {'; '.join(wrong)}")
-    state = {key: value for key, value in weights.state.items() if key not in classifier}
-    if classifier:
-        module, old = classifier[0].rpartition(".")[0], len(weights.state[classifier[0]])
+    state = in_our_names(model, weights.state)
+    is_translated = state.keys() != weights.state.keys()
+    found = _compared(model, state, num_classes)
+    if found.number:
+        note = " (the authors' names, translated to ours)" if is_translated else ""
+        differences = found.in_words(model, state)
+        raise UserError(f"init_from={weights.source}: the weights are of another network{note}: {differences}")
+    if is_translated:
+        log.info("init_from=%s: the names of the authors' code, translated to ours", weights.source)
+    if found.classifier:
+        module, old = found.classifier[0].rpartition(".")[0], len(state[found.classifier[0]])
         log.info("the classifier, %s, is new: the weights have %d classes, this data %d", module, old, num_classes)
-    model.load_state_dict(state, strict=False)
+    taken = {key: value for key, value in state.items() if key not in found.classifier}
+    model.load_state_dict(taken, strict=False)
 
 
-def _misfits(model: nn.Module, state: Mapping[str, Tensor], num_classes: int) -> tuple[list[str], list[str]]:
-    """Return in words what of a state does not fit a network, and the keys of a classifier of other classes."""
+@dataclass(frozen=True)
+class _Comparison:
+    """Where a state differs from a network: keys that it lacks, has besides or in another shape; a new classifier."""
+
+    lacking: list[str]
+    extra: list[str]
+    reshaped: list[str]
+    classifier: list[str]
+
+    @property
+    def number(self) -> int:
+        return len(self.lacking) + len(self.extra) + len(self.reshaped)
+
+    def in_words(self, model: nn.Module, state: Mapping[str, Tensor]) -> str:
+        own = model.state_dict()
+        shapes = [f"{key} {tuple(state[key].shape)}, not {tuple(own[key].shape)}" for key in self.reshaped]
+        groups = (("they lack", self.lacking), ("the network lacks", self.extra), ("of another shape are", shapes))
+        return "; ".join(f"{words} {_first(keys)}" for words, keys in groups if keys)
+
+
+def _compared(model: nn.Module, state: Mapping[str, Tensor], num_classes: int) -> _Comparison:
     own = model.state_dict()
     counters = {key for key in own if key.endswith("num_batches_tracked")}  # old files lack them
     lacking = [key for key in own if key not in state and key not in counters]
     extra = [key for key in state if key not in own]
-    other = [key for key in own if key in state and state[key].shape != own[key].shape]
-    classifier = other if _is_classifier(other, own, state, num_classes) else []
-    shapes = [f"{key} {tuple(state[key].shape)}, not {tuple(own[key].shape)}" for key in other if not classifier]
-    groups = (("they lack", lacking), ("the network lacks", extra), ("of another shape are", shapes))
-    return [f"{words} {_first(keys)}" for words, keys in groups if keys], classifier
+    reshaped = [key for key in own if key in state and state[key].shape != own[key].shape]
+    if _is_classifier(reshaped, own, state, num_classes):
+        return _Comparison(lacking, extra, [], reshaped)
+    return _Comparison(lacking, extra, reshaped, [])
 
 
 def _is_classifier(

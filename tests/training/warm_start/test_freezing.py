@@ -40,7 +40,6 @@ def test_refuses_what_matches_nothing_or_everything(patterns, message):
         freeze(net(), patterns)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_frozen_part_is_the_same_after_training_and_its_norms_too(plain, tmp_path):
     run = RunDirectory(tmp_path / "run")
     train(resolved("conv=standard", f"init_from={plain.path}", "freeze=[stem,stages.0]", "trainer.max_epochs=1"), run)

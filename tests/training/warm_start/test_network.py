@@ -95,8 +95,10 @@ def test_a_file_is_taken_by_what_it_fits(trained, plain):
     assert whole.original is None
     before, _ = built(f"init_from={plain.path}/bare.pt")
     assert before.original is not None
-    with pytest.raises(UserError, match=r"weights are of another network: they lack stem.conv.weight, stages"):
+    with pytest.raises(UserError, match=r"with its new layers; conv.initialize_from_replaced=false takes them as they"):
         built(f"init_from={trained.path}/bare.pt", NEAR)
+    with pytest.raises(UserError, match=r"weights are of another network: they lack stem.conv.weight, stages"):
+        built(f"init_from={trained.path}/bare.pt", NEAR, "conv=ghost")
 
 
 def test_images_of_another_size_or_scale_are_said(plain, caplog):

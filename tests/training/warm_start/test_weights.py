@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from efficientconv.errors import UserError
-from efficientconv.training.warm_start.weights import Weights, fits, load, network_state, read_weights, sha256_of
+from efficientconv.training.warm_start.weights import Weights, load, mismatches, network_state, read_weights, sha256_of
 
 
 def net(classes=3, width=4):
@@ -94,10 +94,11 @@ def test_weights_of_another_network_are_refused_with_the_first_five_keys():
         load(net(), of(net(width=8).state_dict()), 3)
 
 
-def test_fits_but_for_the_classifier_and_the_counters_of_old_files():
+def test_counts_mismatches_but_for_the_classifier_and_the_counters_of_old_files():
     state = {key: value for key, value in net(classes=9).state_dict().items() if "num_batches" not in key}
-    assert fits(net(classes=3), state, 3)
-    assert not fits(net(width=8), state, 3)
+    assert mismatches(net(classes=3), state, 3) == 0
+    assert mismatches(net(width=8), state, 3) == 8  # all but the counter: of other shapes, the classifier's too
+    assert mismatches(net(classes=3), {**state, "a": torch.zeros(1)}, 3) == 1
 
 
 def test_a_checksum_depends_on_values_and_names():
