@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -131,16 +132,16 @@ def _about_settings(report: Report) -> Iterator[str]:
     if len(report.settings) < 2:
         return
     yield f"{len(report.settings)} settings are not comparable, and neither averaged nor compared with one another:"
+    rows = Counter(map(report.number, report.rows))
     for number, setting in enumerate(report.settings, 1):
-        rows = sum(report.number(row) == number for row in report.rows)
-        yield f"setting {number}: {setting_in_words(setting, report.settings)} ({_rows(rows)})"
+        yield f"setting {number}: {setting_in_words(setting, report.differing)} ({_rows(rows[number])})"
 
 
-def setting_in_words(setting: Key, others: list[Key]) -> str:
-    """Name data, recipe and epochs, and whatever else differs from another setting."""
+def setting_in_words(setting: Key, keys: Collection[str]) -> str:
+    """Name data, recipe and epochs, and whatever else differs from another setting: its values of ``keys``."""
     values = dict(setting)
     found = [f"data={values['data']}", f"recipe={values['recipe']}", f"{values.get('trainer.max_epochs')} epochs"]
-    differing = [key for key, value in setting if any(dict(other).get(key) != value for other in others)]
+    differing = [key for key in values if key in keys]
     usual = {"data", "recipe", "trainer.max_epochs"}
     explained = {group for group in ("data", "recipe") if group in differing}
     more = [key for key in differing if key not in usual and key.partition(".")[0] not in explained]

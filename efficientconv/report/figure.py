@@ -81,7 +81,7 @@ def draw(report: Report) -> Figure:
             _draw_costs(ax, rows, cost, look) if cost else _draw_curves(ax, rows, curves, look)
         axes[0].set_ylabel("top-1 (%)")
         if len(report.settings) > 1:
-            axes[0].set_title(setting_in_words(setting, report.settings), loc="left")
+            axes[0].set_title(setting_in_words(setting, report.differing), loc="left")
     figure.legend(handles=look.legend(), loc="outside lower center", ncols=6, frameon=False)
     return figure
 

@@ -100,10 +100,19 @@ class Report:
         """Return the options that differ."""
         return list(self.rows[0].configuration.options)
 
-    @cached_property
+    @property
     def settings(self) -> list[Key]:
         """Return what can't be compared with one another, in the order of the rows."""
-        return list(dict.fromkeys(row.configuration.setting for row in self.rows))
+        return list(self._numbers)
+
+    @cached_property
+    def differing(self) -> set[str]:
+        """Return the keys of settings that have not the same value, or none, in all of them."""
+        values: dict[str, set[str | None]] = {key: set() for setting in self.settings for key, _ in setting}
+        for setting in map(dict, self.settings):
+            for key in values:
+                values[key].add(setting.get(key))
+        return {key for key, different in values.items() if len(different) > 1}
 
     @property
     def forms(self) -> list[str]:
@@ -112,7 +121,12 @@ class Report:
 
     def number(self, row: Row) -> int:
         """Return which setting a row is of, from 1."""
-        return self.settings.index(row.configuration.setting) + 1
+        return self._numbers[row.configuration.setting]
+
+    @cached_property
+    def _numbers(self) -> dict[Key, int]:
+        settings = dict.fromkeys(row.configuration.setting for row in self.rows)
+        return {setting: number for number, setting in enumerate(settings, 1)}
 
 
 def build_report(
