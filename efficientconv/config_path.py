@@ -1,14 +1,16 @@
 """Where the configurations are: inside the package where a wheel has put them, beside it in a checkout.
 
-Whoever composes them needs this module, so it also makes the resolver known that they use.
+Whoever composes or builds them needs this module, so it also makes the resolver known that they use.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -41,6 +43,11 @@ def searchpath() -> list[str]:
         return []
     quoted = str(folder).replace("'", "\\'")
     return [f"hydra.searchpath=['file://{quoted}']"]
+
+
+def built(group: str, node: Any) -> Any:
+    """Build what the configuration of a group describes; an error names its keys by their whole path."""
+    return instantiate({group: node}, _convert_="all")[group]
 
 
 def is_named(*keys: str) -> bool:

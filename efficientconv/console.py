@@ -24,9 +24,9 @@ NAME_WIDTH = 12
 
 
 def console() -> Console:
-    """Return a console on standard output, as wide as the terminal or as COLUMNS says."""
+    """Return a console on standard output, as wide as the terminal or as COLUMNS says; brackets are no markup."""
     is_told = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(width=None if is_told else WIDTH_OF_FILES, highlight=False)
+    return Console(width=None if is_told else WIDTH_OF_FILES, highlight=False, markup=False)
 
 
 def has_terminal() -> bool:

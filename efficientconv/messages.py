@@ -100,10 +100,10 @@ def _flat(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _unreadable(error: OverrideParseException) -> str:
-    """Say how to quote a value that is not of Hydra's grammar."""
+    """Say how to quote a value that is not of Hydra's grammar, or that the shell has cut at a space."""
     key, equals, value = error.override.partition("=")
     if not equals:
-        return f"{error.override}: values are given as key=value; --help lists the keys"
+        return f"{key}: values are given as key=value, and one with spaces as 'key=\"a b\"'; --help lists the keys"
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     return f"{error.override}: cannot be read; a text with spaces or brackets needs quotes: '{key}=\"{quoted}\"'"
 
@@ -114,8 +114,10 @@ def _unknown_target(where: str, target: str) -> str:
     place = f"{where}._target_={target}"
     try:
         names = dir(importlib.import_module(module))
-    except ImportError as error:
-        return f"{place}: {error}; a module of your own is found with PYTHONPATH=<its folder> before the command"
+    except ModuleNotFoundError as error:
+        return f"{place}: {error}; a module of your own lies in the current folder or PYTHONPATH"
+    except Exception as error:  # a module may raise anything
+        return f"{place}: {module} cannot be imported: {one_line(error)}"
     known = [each for each in names if not each.startswith("_")]
     return f"{place}: there is no {name} in {module}; nearest first: {nearest_first(name, known, most=5)}"
 

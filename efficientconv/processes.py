@@ -36,6 +36,16 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def import_from_here() -> None:
+    """Let a user's own modules be imported from the current folder, after all that is installed.
+
+    Python does so by itself for ``python -m``, and for a script only where that lies in the folder.
+    """
+    here = os.getcwd()
+    if here not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.append(here)
+
+
 def python_path() -> str:
     """Return the PYTHONPATH with which a process imports what this one can, a checkout that is not installed too."""
     return os.pathsep.join(filter(None, sys.path))

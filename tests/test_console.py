@@ -51,3 +51,8 @@ def test_lines_fit_where_figures_and_twelve_characters_do():
 def test_a_file_is_as_wide_as_columns_says(monkeypatch, capsys, told, width):
     monkeypatch.setenv("COLUMNS", told)
     assert console().width == width
+
+
+def test_brackets_are_printed_as_they_are(capsys):
+    console().print("python eval.py run=mine 'allow=[mine]'", soft_wrap=True)
+    assert capsys.readouterr().out == "python eval.py run=mine 'allow=[mine]'\n"

@@ -50,7 +50,10 @@ def test_nearest_first():
 def test_a_word_without_a_value_says_how_values_are_given():
     with pytest.raises(OverrideParseException) as caught:
         OverridesParser.create().parse_overrides(["resnet56"])
-    assert one_line(caught.value) == "resnet56: values are given as key=value; --help lists the keys"
+    assert (
+        one_line(caught.value)
+        == "resnet56: values are given as key=value, and one with spaces as 'key=\"a b\"'; --help lists the keys"
+    )
 
 
 @pytest.mark.parametrize("value", ['a (1)/b "c"', "my runs (old)", "a,b(", "[1"])
@@ -80,3 +83,13 @@ def test_a_target_that_is_not_there(target, message):
     with pytest.raises(InstantiationException) as caught:
         instantiate({"recipe": {"optimizer": {"_target_": target, "_partial_": True}}})
     assert one_line(caught.value).startswith(message)
+
+
+def test_a_module_that_fails_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "failing_layers.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InstantiationException) as caught:
+        instantiate({"conv": {"layer": {"_target_": "failing_layers.Mine"}}})
+    told = "ZeroDivisionError: division by zero (HYDRA_FULL_ERROR=1 shows where)"
+    expected = f"conv.layer._target_=failing_layers.Mine: failing_layers cannot be imported: {told}"
+    assert one_line(caught.value) == expected

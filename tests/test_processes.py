@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from efficientconv import processes
@@ -32,6 +34,15 @@ def test_started_alone(variables, environment):
     assert processes.global_rank() == 0
     assert processes.agreed("mine") == "mine"
     assert processes.is_first_to_fail()
+
+
+def test_what_lies_here_is_imported_after_all_that_is_installed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    processes.import_from_here()
+    processes.import_from_here()
+    assert sys.path[-1] == str(tmp_path)
+    assert sys.path.count(str(tmp_path)) == 1
 
 
 def test_a_step_of_slurm_names_its_run_without_a_word_between_its_tasks(environment):

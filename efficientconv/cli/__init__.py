@@ -52,6 +52,9 @@ def evaluate() -> None:
 def run(name: str, words: list[str]) -> None:
     """Run a tool with the words of its command line; a failure ends the process."""
     with one_line_errors(name, words):
+        from efficientconv.processes import import_from_here
+
+        import_from_here()
         if name == "train":
             from efficientconv.cli.training import run_training
 

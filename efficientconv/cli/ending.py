@@ -74,11 +74,13 @@ def one_line_errors(name: str | None = None, words: Sequence[str] = ()) -> Itera
 def _end(error: BaseException, name: str | None, words: Sequence[str], full: bool) -> None:
     from efficientconv.errors import Interrupted
     from efficientconv.messages import one_line
+    from efficientconv.processes import is_first_to_fail
 
     if isinstance(error, Interrupted):
         print(error.line, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     if full or not isinstance(error, Exception):
         raise error
-    print(one_line(error, name, words), file=sys.stderr)
+    if is_first_to_fail():
+        print(one_line(error, name, words), file=sys.stderr, flush=True)
     raise SystemExit(1) from None

@@ -46,21 +46,32 @@ class CIFAR(DownloadedData[LabeledImages], InMemoryData):
         meta = self.source.meta
         self.md5 = dict([*self.source.train_list, *self.source.test_list, (meta["filename"], meta["md5"])])
         self.needed = list(self.md5)
+        self.needed_for_test = [name for name in self.needed if name not in dict(self.source.train_list)]
         self.by_hand = f"mkdir -p {{root}} && curl -L {self.source.url} | tar -xz -C {{root}}"
         self.published_normalization = NORMALIZATIONS[classes]
 
     def load(self) -> Splits[LabeledImages]:
         """Read all batches of the set."""
-        self.require_whole_set()
-        train, test = (self.source(self.root, train=part) for part in (True, False))
-        self.class_names = list(train.classes)
-        return Splits(_as_images(train), _as_images(test))
+        self.require_whole(self.needed)
+        return Splits(_as_images(self.source(self.root, train=True)), self.load_test())
+
+    def load_test(self) -> LabeledImages:
+        """Read the batch of test images; the others need not be there."""
+        self.require_whole(self.needed_for_test)
+        test = _without_training_files(self.source)(self.root, train=False)
+        self.class_names = list(test.classes)
+        return _as_images(test)
 
     def _is_whole(self, name: str) -> bool:
         return check_integrity(str(self.base / name), self.md5[name])
 
     def _fetch(self) -> None:
         self.source(self.root, download=True)
+
+
+def _without_training_files(source: type[datasets.CIFAR10]) -> type[datasets.CIFAR10]:
+    """Return torchvision's class for the test images alone: it opens only where all files that it lists are there."""
+    return type(source.__name__, (source,), {"train_list": []})
 
 
 def _as_images(dataset: Any) -> LabeledImages:

@@ -28,6 +28,7 @@ class DownloadedData(ImageData[Part]):
 
     folder: str  # of the set, in root
     needed: Sequence[str]  # files and folders in ``folder``
+    needed_for_test: Sequence[str]  # those of them that the test images are read from
     by_hand: str  # how to fetch them, with {root} and {folder} for the paths
 
     def __init__(self, root: str = "data", download: bool = True, **common: Any) -> None:
@@ -48,32 +49,40 @@ class DownloadedData(ImageData[Part]):
         """Say whether one of ``needed`` is there; a leaf that knows what should be in it looks into it."""
         return (self.base / name).exists()
 
-    def _faulty(self) -> list[str]:
-        return [name for name in self.needed if not self._is_whole(name)]
+    def _faulty(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if not self._is_whole(name)]
 
     def prepare_data(self) -> None:
-        """Download the set unless it is there and whole."""
-        if not self._faulty():
+        """Download the set unless it is there and whole, or what was asked of it is loaded already."""
+        if self._test is None:
+            self._prepare(self.needed)
+
+    def prepare_test(self) -> None:
+        """Download the set unless the part with the test images is there and whole."""
+        self._prepare(self.needed_for_test)
+
+    def _prepare(self, names: Sequence[str]) -> None:
+        if not self._faulty(names):
             return
         if not self.download:
-            raise self.unusable("data.download=false forbids fetching it")
+            raise self.unusable("data.download=false forbids fetching it", names)
         try:
             self._fetch()
         except (OSError, RuntimeError, ValueError) as error:
-            raise self.unusable(f"The download failed: {error}") from error
+            raise self.unusable(f"The download failed: {error}", names) from error
 
-    def require_whole_set(self) -> None:
-        """Refuse to go on without the set.
+    def require_whole(self, names: Sequence[str]) -> None:
+        """Refuse to go on without some of the set's files and folders.
 
         Raises:
-            UserError: a part of it is missing or damaged.
+            UserError: one of them is missing or damaged.
         """
-        if self._faulty():
-            raise self.unusable("It was not fetched")
+        if self._faulty(names):
+            raise self.unusable("It was not fetched", names)
 
-    def unusable(self, reason: str) -> UserError:
-        """Return an error that says what is missing or damaged, why, and how to fetch it."""
-        faulty = self._faulty()
+    def unusable(self, reason: str, names: Sequence[str] = ()) -> UserError:
+        """Return an error that says which of the files and folders are missing or damaged, why, and how to fetch it."""
+        faulty = self._faulty(names)
         missing = [name for name in faulty if not (self.base / name).exists()]
         damaged = [name for name in faulty if name not in missing]
         lists = {"missing": missing, "damaged": damaged}

@@ -27,7 +27,10 @@ CUB_MD5 = "97eceeb196236b17998738112f37df78"
 
 @dataclass(frozen=True)
 class Source:
-    """A set in torchvision: its class and folder, which of its splits are which, and where to get it by hand."""
+    """A set in torchvision: its class and folder, which of its splits are which, and where to get it by hand.
+
+    ``for_training`` are those of ``needed`` without which the test images can be read.
+    """
 
     class_name: str
     folder: str
@@ -35,6 +38,7 @@ class Source:
     by_hand: str
     train: str = "train"
     validation: str | None = None
+    for_training: tuple[str, ...] = ()
 
 
 SOURCES = {
@@ -44,6 +48,7 @@ SOURCES = {
         "stanford_cars",
         ("cars_train", "cars_test", "devkit", "cars_test_annos_withlabels.mat"),
         "its publisher no longer serves it; https://github.com/pytorch/vision/issues/7545 says where copies are",
+        for_training=("cars_train",),
     ),
     # M.-E. Nilsback, A. Zisserman, "Automated Flower Classification over a Large Number of Classes", ICVGIP 2008
     "flowers102": Source(
@@ -100,6 +105,7 @@ class FineGrained(DownloadedData[Listing], StreamedData):
         self.title = dataset
         self.official = SOURCES[dataset]
         self.folder, self.needed, self.by_hand = self.official.folder, self.official.needed, self.official.by_hand
+        self.needed_for_test = [name for name in self.needed if name not in self.official.for_training]
         if official_validation and not self.official.validation:
             raise UserError(f"data.official_validation=true: {dataset} has no validation set of its own; give false")
         self.official_validation = official_validation
@@ -110,12 +116,17 @@ class FineGrained(DownloadedData[Listing], StreamedData):
 
     def load(self) -> Splits[Listing]:
         """Read the official lists of each split."""
-        self.require_whole_set()
+        self.require_whole(self.needed)
         train, *validation = (self._open(split) for split in self._split_names[:-1])
-        test = self._open("test")
+        test = self.load_test()
         if validation and self.official_validation:
             return Splits(train, test, validation[0])
         return Splits(concatenated([train, *validation]), test)
+
+    def load_test(self) -> Listing:
+        """Read the official list of the test images; the others need not be there."""
+        self.require_whole(self.needed_for_test)
+        return self._open("test")
 
     @property
     def _split_names(self) -> list[str]:
@@ -164,6 +175,7 @@ class StanfordDogs(DownloadedData[Listing], StreamedData):
     title = "stanford_dogs"
     folder = "stanford_dogs"
     needed = ("Images", "train_list.mat", "test_list.mat")
+    needed_for_test = ("Images", "test_list.mat")
     by_hand = f"unpack {DOGS_SITE}/images.tar and {DOGS_SITE}/lists.tar in {{folder}}"
 
     def _fetch(self) -> None:
@@ -173,19 +185,23 @@ class StanfordDogs(DownloadedData[Listing], StreamedData):
             download_and_extract_archive(f"{DOGS_SITE}/{name}", str(self.base), md5=md5)
 
     def load(self) -> Splits[Listing]:
-        """Read both lists; the breeds are named by the folders of the training images."""
-        self.require_whole_set()
-        train, test = (self._read(self.base / f"{part}_list.mat") for part in ("train", "test"))
-        folders = {
-            label: Path(path).parent.name for path, label in zip(train.paths, train.labels.tolist(), strict=True)
-        }
-        self.class_names = [folders[label].partition("-")[2] for label in sorted(folders)]
-        return Splits(train, test)
+        """Read both lists."""
+        self.require_whole(self.needed)
+        test = self.load_test()
+        return Splits(self._read("train_list.mat"), test)
 
-    def _read(self, path: Path) -> Listing:
+    def load_test(self) -> Listing:
+        """Read the list of the test images, whose folders name the breeds; the others need not be there."""
+        self.require_whole(self.needed_for_test)
+        test = self._read("test_list.mat")
+        folders = {label: Path(path).parent.name for path, label in zip(test.paths, test.labels.tolist(), strict=True)}
+        self.class_names = [folders[label].partition("-")[2] for label in sorted(folders)]
+        return test
+
+    def _read(self, name: str) -> Listing:
         from scipy.io import loadmat
 
-        lists = loadmat(path, squeeze_me=True)
+        lists = loadmat(self.base / name, squeeze_me=True)
         paths = [str(self.base / "Images" / name) for name in lists["file_list"]]
         listing = Listing(paths, torch.from_numpy(lists["labels"].astype("int64")) - 1)
         return listing.require_files(f"data={self.title}")
@@ -203,6 +219,7 @@ class CUB200(DownloadedData[Listing], StreamedData):
     title = "cub200"
     folder = "CUB_200_2011"
     needed = ("images", "images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
+    needed_for_test = needed  # but of the images, those alone
     by_hand = f"unpack {CUB_URL} in {{root}}"
 
     def _fetch(self) -> None:
@@ -212,16 +229,24 @@ class CUB200(DownloadedData[Listing], StreamedData):
 
     def load(self) -> Splits[Listing]:
         """Read the lists."""
-        self.require_whole_set()
+        test = self.load_test()
+        return Splits(self._list("1"), test)
+
+    def load_test(self) -> Listing:
+        """Read the lists for the test images; the others need not be there."""
+        self.require_whole(self.needed)
         self.class_names = [name.partition(".")[2] for name in self._read("classes.txt").values()]  # 001.Black_footed…
-        paths, labels, training = map(self._read, ("images.txt", "image_class_labels.txt", "train_test_split.txt"))
-        everything = Listing(
-            [str(self.base / "images" / path) for path in paths.values()],
-            torch.tensor([int(labels[number]) - 1 for number in paths]),
+        return self._list("0")
+
+    def _list(self, part: str) -> Listing:
+        """List the images of a part of the official split: "1" trains, "0" tests."""
+        paths, labels, parts = map(self._read, ("images.txt", "image_class_labels.txt", "train_test_split.txt"))
+        chosen = [number for number in paths if parts[number] == part]
+        listing = Listing(
+            [str(self.base / "images" / paths[number]) for number in chosen],
+            torch.tensor([int(labels[number]) - 1 for number in chosen]),
         )
-        everything.require_files(f"data={self.title}")
-        chosen = torch.tensor([training[number] == "1" for number in paths])
-        return Splits(*(everything.subset(part.nonzero().flatten()) for part in (chosen, ~chosen)))
+        return listing.require_files(f"data={self.title}")
 
     def _read(self, name: str) -> dict[str, str]:
         """Read lines such as ``1 001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg``."""

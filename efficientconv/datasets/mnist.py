@@ -45,6 +45,7 @@ class MNIST(DownloadedData[LabeledImages], InMemoryData):
     title = "mnist"
     folder = "MNIST/raw"
     needed = (*TRAIN, *TEST)
+    needed_for_test = TEST
     by_hand = (
         f"mkdir -p {{folder}} && for name in {' '.join(needed)}; "
         f"do curl -L {datasets.MNIST.mirrors[0]}$name.gz | gunzip > {{folder}}/$name; done"
@@ -58,9 +59,15 @@ class MNIST(DownloadedData[LabeledImages], InMemoryData):
 
     def load(self) -> Splits[LabeledImages]:
         """Read the four files."""
-        self.require_whole_set()
+        self.require_whole(self.needed)
+        test = self.load_test()
+        return Splits(self._read(TRAIN), test)
+
+    def load_test(self) -> LabeledImages:
+        """Read the two files of the test images; the others need not be there."""
+        self.require_whole(self.needed_for_test)
         self.class_names = [str(digit) for digit in range(10)]
-        return Splits(self._read(TRAIN), self._read(TEST))
+        return self._read(TEST)
 
     def _read(self, names: tuple[str, str]) -> LabeledImages:
         images, labels = read_idx(self.base / names[0], SIZE, SIZE), read_idx(self.base / names[1])

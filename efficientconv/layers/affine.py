@@ -136,7 +136,7 @@ def means_and_affine(norm: nn.BatchNorm2d, y: Tensor) -> tuple[Tensor, Tensor, T
     """
     if norm.training:
         means, mean, variance = _Moments.apply(y)
-        _update_running_statistics(norm, mean.detach(), variance.detach(), y.numel() // y.shape[1])
+        update_running_statistics(norm, mean.detach(), variance.detach(), y.numel() // y.shape[1])
     else:
         means, mean, variance = y.mean((2, 3)), cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     scale = norm.weight * (variance + norm.eps).rsqrt()
@@ -145,11 +145,17 @@ def means_and_affine(norm: nn.BatchNorm2d, y: Tensor) -> tuple[Tensor, Tensor, T
 
 
 @torch.no_grad()
-def _update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    steps = cast(Tensor, norm.num_batches_tracked).add_(1)
-    momentum = 1 / int(steps) if norm.momentum is None else norm.momentum
+def update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Do what a call of ``norm`` does beside its output, for ``count`` values a channel of this (biased) variance."""
+    momentum = next_momentum(norm)
     cast(Tensor, norm.running_mean).mul_(1 - momentum).add_(mean, alpha=momentum)
     cast(Tensor, norm.running_var).mul_(1 - momentum).add_(variance, alpha=momentum * count / (count - 1))
+
+
+def next_momentum(norm: nn.BatchNorm2d) -> float:
+    """Count a batch that ``norm`` sees, and return its weight in the running statistics."""
+    batches = cast(Tensor, norm.num_batches_tracked).add_(1)
+    return 1 / int(batches) if norm.momentum is None else norm.momentum
 
 
 def gated_norm(y: Tensor, norm: nn.Module, gate: Callable[[Tensor], Tensor]) -> Tensor:

@@ -47,7 +47,7 @@ def _is_torchs_own(module: nn.Module) -> bool:
         module._backward_pre_hooks,
         module._backward_hooks,
     )
-    return type(module) in (nn.Conv2d, StridedPointwise, nn.BatchNorm2d, nn.Linear) and not any(hooks)
+    return type(module) in (nn.Conv2d, StridedPointwise, nn.BatchNorm2d, nn.GroupNorm, nn.Linear) and not any(hooks)
 
 
 def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -24,9 +24,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from efficientconv.layers.approximation import set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
+from efficientconv.layers.cpu_forms import runs_in_cpu_form
 
 
 class _Composed(NamedTuple):
@@ -51,6 +53,25 @@ class _Composed(NamedTuple):
 
 def _autocast_dtype(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+class _ByChannel(Function):
+    """W + D ∘ W by a product of small matrices for each channel, (o, i, s) and (i, m, s) → (o, i, m).
+
+    What autograd makes of an einsum cuts these matrices out of their neighbours one by one: a thousand copies a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, d: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(weight, d)
+        return weight + torch.bmm(weight.transpose(0, 1), d.mT).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        weight, d = ctx.saved_tensors
+        by_channel = grad.transpose(0, 1).contiguous()  # (i, o, m)
+        by_weight = grad + torch.bmm(by_channel, d).transpose(0, 1)
+        return by_weight, torch.bmm(by_channel.mT, weight.transpose(0, 1))
 
 
 class DOConv2d(ConvVariant):
@@ -137,7 +158,10 @@ class DOConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        return self._convolve(x, self._kernel(), self.bias, self.stride, self.groups)
+        kernel = self._kernel()
+        if x.is_contiguous(memory_format=torch.channels_last):
+            kernel = kernel.contiguous(memory_format=torch.channels_last)  # or it is reordered in both directions
+        return self._convolve(x, kernel, self.bias, self.stride, self.groups)
 
     def compose(self) -> Tensor:
         """Return the kernel of the equivalent convolution, (o, i/g, k, k)."""
@@ -146,6 +170,8 @@ class DOConv2d(ConvVariant):
             return self.W.reshape(shape)
         taps = math.prod(self.kernel_size)
         weight = self.W.reshape(self.out_channels // self.groups, self.in_channels, self.d_mul)
+        if self.d_mul == taps and runs_in_cpu_form(weight):
+            return _ByChannel.apply(weight, self.D).reshape(shape)
         kernel = torch.einsum("ims,ois->oim", self.D, weight)
         for start in range(0, self.d_mul - taps + 1, taps):  # the identity repeats as often as it fits into d_mul
             kernel = kernel + weight[..., start : start + taps]

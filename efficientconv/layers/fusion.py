@@ -11,14 +11,34 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import affine_sum, as_image, is_lazy, means_and_affine
+from efficientconv.layers.cpu_forms import runs_in_cpu_form
 from efficientconv.layers.measured_norm import MeasuredNorm
 
 
 def softmax_fusion(y1: Tensor, y2: Tensor) -> Tensor:
     """Return β₁·y₁ + β₂·y₂ with (β₁, β₂) = softmax(mean y₁, mean y₂) for each image and channel; all (N, C, H, W)."""
+    if runs_in_cpu_form(y1):
+        return _Fusion.apply(y1, y2)
     means = torch.stack((y1.mean((2, 3), keepdim=True), y2.mean((2, 3), keepdim=True)))  # (2, N, C, 1, 1)
     beta1, beta2 = means.softmax(0).to(y1.dtype)
     return beta1 * y1 + beta2 * y2
+
+
+class _Fusion(Function):
+    @staticmethod
+    def forward(ctx: Any, y1: Tensor, y2: Tensor) -> Tensor:  # type: ignore[override]
+        difference = y1.mean((2, 3)) - y2.mean((2, 3))
+        beta1, beta2 = torch.sigmoid(difference), torch.sigmoid(-difference)  # (N, C)
+        ctx.save_for_backward(y1, y2, beta1, beta2)
+        return (y1 * as_image(beta1)).addcmul_(y2, as_image(beta2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        y1, y2, beta1, beta2 = ctx.saved_tensors
+        by_beta = (grad * y1).sum((2, 3)) - (grad * y2).sum((2, 3))  # of the first; the second's is the opposite
+        by_mean = as_image(by_beta * beta1 * beta2 / (y1.shape[2] * y1.shape[3]))
+        return torch.addcmul(by_mean, grad, as_image(beta1)), torch.addcmul(-by_mean, grad, as_image(beta2))
 
 
 def softmax_fusion_of_norms(y1: Tensor, norm1: nn.Module, y2: Tensor, norm2: nn.Module) -> Tensor:

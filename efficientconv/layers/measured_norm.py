@@ -6,12 +6,12 @@ at hand: no pass over the activations is the norm's alone.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from efficientconv.layers.affine import as_image
+from efficientconv.layers.affine import as_image, next_momentum
 
 
 class MeasuredNorm(NamedTuple):
@@ -25,10 +25,14 @@ class MeasuredNorm(NamedTuple):
     @classmethod
     def of(cls, norm: nn.BatchNorm2d, x: Tensor) -> MeasuredNorm:
         """Measure ``x``, (N, C, H, W), and bring the running statistics up to date, as if ``norm`` had been called."""
-        steps = cast(Tensor, norm.num_batches_tracked).add_(1)
-        momentum = 1 / int(steps) if norm.momentum is None else norm.momentum
-        mean, variance = torch.ops.aten.batch_norm_update_stats(x, norm.running_mean, norm.running_var, momentum)
-        rstd = variance.add_(norm.eps).rsqrt_()
+        running = norm.running_mean, norm.running_var
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, *running, next_momentum(norm))
+        return cls.with_statistics(norm, mean, variance)
+
+    @classmethod
+    def with_statistics(cls, norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> MeasuredNorm:
+        """Make one of the mean and the (biased) variance of x, (C,); the running statistics stay as they are."""
+        rstd = (variance + norm.eps).rsqrt_()
         scale = norm.weight * rstd
         return cls(mean, rstd, scale, torch.addcmul(norm.bias, mean, scale, value=-1))
 

@@ -21,6 +21,7 @@ from efficientconv.layers.approximation import centre
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes
 from efficientconv.layers.batch_norm import begin_as, folded
 from efficientconv.layers.reparameterization import ConvBN, identity_convolution, sum_of_convolutions
+from efficientconv.layers.repvgg_training import training_step
 
 
 class RepVGGConv2d(ConvVariant):
@@ -79,6 +80,9 @@ class RepVGGConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
+        at_once = training_step(self, x)
+        if at_once is not None:
+            return at_once
         y = self.dense(x) + self.pointwise(x)
         return y if self.identity is None else y + self.identity(x).to(y.dtype)
 

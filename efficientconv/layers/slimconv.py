@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from efficientconv.layers.affine import sum_of_parts
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_divisor, require_whole
 from efficientconv.layers.batch_norm import folded_sequence
+from efficientconv.layers.concatenation import concatenate
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
 
 GATE_REDUCTION = 32
@@ -147,7 +148,7 @@ class SlimConv2d(ConvVariant):
         weights = self.gate(x.mean((2, 3), keepdim=True))[:, :, 0, 0]  # (N, i)
         y1 = self.path1(sum_of_parts(x, weights, self.num_splits))
         y2 = self.path2(sum_of_parts(x, weights.flip(1), self.num_splits))
-        return self.restore(torch.cat((y1, y2), 1))
+        return self.restore(concatenate(y1, y2))
 
     def _fold_batch_norms(self) -> None:
         self.gate, self.path1, self.path2 = (folded_sequence(path) for path in (self.gate, self.path1, self.path2))

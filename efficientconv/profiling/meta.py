@@ -23,7 +23,8 @@ _ELEMENTWISE = {
     *(_aten.silu, _aten.gelu, _aten.hardsigmoid, _aten.hardswish),
 }
 _IN_PLACE = {
-    *(_aten.add_, _aten.sub_, _aten.mul_, _aten.div_, _aten.clamp_, _aten.normal_, _aten.uniform_),
+    *(_aten.add_, _aten.sub_, _aten.mul_, _aten.div_, _aten.clamp_, _aten.addcmul_),
+    *(_aten.normal_, _aten.uniform_),
     *(_aten.relu_, _aten.leaky_relu_, _aten.hardtanh_, _aten.silu_, _aten.hardsigmoid_, _aten.hardswish_),
 }
 
@@ -96,6 +97,11 @@ def _linear(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
     return x.new_empty(x.shape[0], weight.shape[1]) if fits else None
 
 
+def _batched_product(x: Tensor, other: Tensor) -> Tensor | None:
+    fits = x.dim() == other.dim() == 3 and x.shape[0] == other.shape[0] and x.shape[2] == other.shape[1]
+    return x.new_empty(*x.shape[:2], other.shape[2]) if fits else None
+
+
 def _convolution(
     x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, is_transposed: bool, *more: Any
 ) -> Tensor | None:
@@ -155,6 +161,10 @@ def _reduction(x: Tensor, dims: Sequence[int] | None = None, keeps_dims: bool = 
     return x.new_empty(list(sizes))
 
 
+def _alike(x: Tensor, *_: Any) -> Tensor | None:
+    return x.new_empty(x.shape) if x.is_contiguous() else None  # else of the same strides
+
+
 def _adaptive_pool(x: Tensor, size: Sequence[int]) -> Tensor:
     return x.new_empty((*x.shape[:-2], *size))
 
@@ -183,6 +193,8 @@ _INFER: dict[Any, Callable[..., Any]] = {
     _aten.cat: _cat,
     _aten.stack: _stack,
     _aten.addmm: _linear,
+    _aten.bmm: _batched_product,
+    **dict.fromkeys((_aten.zeros_like, _aten.ones_like), _alike),
     _aten.convolution: _convolution,
     _aten.avg_pool2d: _avg_pool,
     _aten.max_pool2d_with_indices: _max_pool,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from rich.console import Group
 from rich.text import Text
 from torch import nn
 
 from efficientconv.compose import ReplacementReport, fold_layers, replace_convs
+from efficientconv.config_path import built
 from efficientconv.console import console, figures_table
 from efficientconv.errors import UserError
 from efficientconv.profiling import Profile, complexity
@@ -72,7 +72,7 @@ def build_network(config: Mapping[str, Any], classes: int) -> nn.Module:
 
 def build_backbone(config: Mapping[str, Any], classes: int) -> nn.Module:
     """Build the network of a composed ``model``, without memory for its weights where possible."""
-    backbone = instantiate(config["model"], _convert_="all")
+    backbone = built("model", config["model"])
     try:
         with torch.device("meta"), QuickMeta():
             return backbone(num_classes=classes)
@@ -86,7 +86,7 @@ def replace_in(model: nn.Module, conv: Mapping[str, Any]) -> tuple[nn.Module, Re
     Raises:
         UserError: ``conv`` can replace no convolution of the network.
     """
-    conv = instantiate(conv, _convert_="all")
+    conv = built("conv", conv)
     if conv["layer"] is None and not conv["units"]:
         return model, None
     with QuickMeta():

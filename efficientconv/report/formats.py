@@ -31,7 +31,7 @@ def as_rich(report: Report, width: int) -> Group:
 
 def as_plain_text(report: Report) -> str:
     """Write what a terminal of the usual width of files would show."""
-    screen = Console(width=WIDTH_OF_FILES, file=io.StringIO(), highlight=False)
+    screen = Console(width=WIDTH_OF_FILES, file=io.StringIO(), highlight=False, markup=False)
     with screen.capture() as captured:
         screen.print(as_rich(report, WIDTH_OF_FILES), crop=False)
     return captured.get()

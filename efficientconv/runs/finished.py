@@ -90,7 +90,7 @@ def require_same_images(run: RunDirectory, stored: Mapping[str, Any], asked: Map
 
 def figures(summary: Mapping[str, Any]) -> str:
     """Say what a run has reached, in a few words."""
-    words = [f"{summary['epochs']} epochs"]
+    words = [f"{summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}"]
     for name in ("best", "last", "test"):
         top1 = (summary.get(name) or {}).get("top1")
         if top1 is not None:

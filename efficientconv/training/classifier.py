@@ -21,6 +21,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from efficientconv.layers.base import ConvVariant, penalized_layers
 from efficientconv.layers.cpu_forms import keep_to_memory
+from efficientconv.training.compiled import CompiledNetwork
 from efficientconv.training.cuda_graphs import GraphedLoss, Loss
 from efficientconv.training.optim import Schedule, ScheduledRate, constant, fuse_on_cpu, parameter_groups, scale_rates
 from efficientconv.training.progress import StepSums, TrainSums
@@ -46,7 +47,7 @@ class Classifier(LightningModule):
         layer_decay: the factor of the rate from one block to the one in front of it.
         distillation: a teacher whose logits are learned from as well; None for the labels alone.
         channels_last: memory format of weights and images.
-        compile: compile the network in place, so that the keys of its state stay as they are.
+        compile: compile the network in place, for batches of full size, see `CompiledNetwork`.
         cuda_graphs: replay each training step's passes from CUDA graphs.
     """
 
@@ -86,15 +87,15 @@ class Classifier(LightningModule):
             for name, k in (("top1", 1), ("top5", min(5, num_classes)))
         }
         self.metrics = MetricCollection({"loss": MeanMetric(), **accuracies}, compute_groups=False)
-        if compile:
-            self.model.compile()
+        run: Callable[[Tensor], Tensor] = CompiledNetwork(self.model) if compile else self.model.__call__
+        self.run = run  # no module, whose parameters would be this module's a second time
         base = loss or partial(F.cross_entropy, label_smoothing=label_smoothing)
-        training_loss = TrainingLoss(self.model, base, self.penalized, regularization_weight, distillation)
+        training_loss = TrainingLoss(run, base, self.penalized, regularization_weight, distillation)
         self.loss: Loss = GraphedLoss(training_loss, self.model) if cuda_graphs else training_loss
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
-        return self.model(images.contiguous(memory_format=self.memory_format))
+        return self.run(images.contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss to minimise: that of the logits plus the layers' weighted penalties."""
@@ -178,7 +179,7 @@ class TrainingLoss:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Callable[[Tensor], Tensor],
         loss: Callable[[Tensor, Tensor], Tensor],
         penalized: Sequence[ConvVariant],
         weight: float,

@@ -73,7 +73,9 @@ def device_count(settings: Mapping[str, Any]) -> int:
     try:
         trainer = Trainer(accelerator=accelerator, devices=devices, logger=False, enable_checkpointing=False)
     except Exception as error:
-        raise UserError(f"{wanted}: {first_line(error)}") from error
+        raise UserError(
+            f"{wanted}: must be a number of devices, a list of some, or auto; {first_line(error)}"
+        ) from error
     cores = cpu_cores()
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
         raise UserError(f"{wanted}: this machine has {cores} CPU cores, and a process for each is the most")
@@ -238,6 +240,7 @@ def _start_log(run: RunDirectory, rank: int) -> None:
     handlers = [to_log]
     if rank == 0:
         handlers.append(logging.StreamHandler(sys.stdout))
+        handlers[-1].setFormatter(logging.Formatter("%(message)s"))
         handlers[-1].addFilter(lambda record: record.levelno < logging.ERROR)  # the parent prints the one line
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=handlers)
 

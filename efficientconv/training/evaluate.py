@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from efficientconv.compose import create_model
+from efficientconv.config_path import built
 from efficientconv.errors import UserError, first_line, require_whole
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.runs.safe_config import safe_config
@@ -117,7 +118,7 @@ def restore(
 
 def compose_network(config: Mapping[str, Any], num_classes: int, input_size: tuple[int, int, int]) -> nn.Module:
     """Build the network of a trusted configuration, of which ``model`` and ``conv`` count."""
-    backbone, conv = (instantiate(config[group], _convert_="all") for group in ("model", "conv"))
+    backbone, conv = (built(group, config[group]) for group in ("model", "conv"))
     return create_model(backbone, conv, num_classes, input_size)[0]
 
 

@@ -16,13 +16,14 @@ NOT_FOR_THE_USER = (
     r"Detected call of `lr_scheduler.step\(\)` before",  # 16-mixed skips the first steps while it looks for a scale
     r"Found \S+ module\(s\) in eval mode at the start",  # the norms of frozen parts are, on purpose
 )
+FROM_TORCH_S_CORE = (r"Grad strides do not match bucket view strides",)  # 1×1 kernels in NHWC: the same memory
 
 
 def silence_lightning() -> None:
     """Keep Lightning's errors, and of its warnings those that a user can do something about."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in NOT_FOR_THE_USER:
+    for message in (*NOT_FOR_THE_USER, *FROM_TORCH_S_CORE):
         warnings.filterwarnings("ignore", message)
 
 

@@ -48,15 +48,15 @@ def _take(stored: dict[str, Any], config: DictConfig, override: str) -> None:
         stored[key] |= {name: config[key][name] for name in DEVICE_SETTINGS if name in config[key]}
         return
     group, _, name = key.rpartition(".")
-    node = _node(stored, group, override)
+    node = _node(stored, group)
     value = _plain(config, key)
     if key != "trainer.max_epochs" and not _may_change(key, node.get(name), value, stored["data"]):
         raise UserError(
-            f"{override}: a resumed run keeps its configuration; only trainer.max_epochs may change, and what does not "
-            "change the result: data.root, data.workers and data.loader, device settings, loggers, intervals"
+            f"{key}={option}: a resumed run keeps its configuration; only trainer.max_epochs may change, and what "
+            "does not change the result: data.root, data.workers and data.loader, device settings, loggers, intervals"
         )
     if name not in node and group.partition(".")[0] not in OPEN_GROUPS:
-        raise UserError(f"{override}: this run has no such key; {group or 'it'} has {', '.join(node)}")
+        raise UserError(f"{key}: this run has no such key; {group or 'it'} has {', '.join(node)}")
     node[name] = value
 
 
@@ -65,12 +65,12 @@ def _may_change(key: str, value: Any, other: Any, data: Mapping[str, Any]) -> bo
     return key == "data.root" or is_same_value(key, value, other, data)
 
 
-def _node(stored: dict[str, Any], group: str, override: str) -> dict[str, Any]:
+def _node(stored: dict[str, Any], group: str) -> dict[str, Any]:
     node: Any = stored
     for name in filter(None, group.split(".")):
         node = node.get(name)
         if not isinstance(node, dict):
-            raise UserError(f"{override}: this run has no {group}")
+            raise UserError(f"{group}: this run has no such key")
     return node
 
 

@@ -66,7 +66,7 @@ def require_device(accelerator: Any) -> None:
 def _require_known_keys(config: Mapping[str, Any]) -> None:
     root = yaml.safe_load((CONFIGS / "train.yaml").read_text())
     groups = [name for default in root["defaults"] if isinstance(default, dict) for name in default]
-    known = [*(key for key in root if key not in ("defaults", "hydra")), *groups, *RECORDED]
+    known = list(dict.fromkeys([*(key for key in root if key not in ("defaults", "hydra")), *groups, *RECORDED]))
     for key in config:
         if key not in known:
             raise UserError(f"{key}: there is no such key; nearest: {nearest_first(str(key), known, most=5)}")

@@ -67,7 +67,7 @@ MISTAKES = {
     "seed=[1": "seed=[1: cannot be read; a text with spaces or brackets needs quotes: 'seed=",
     "resume=maybe": "resume=maybe: must be true or false",
     "outputs=/proc/nowhere": "/proc/nowhere: No such file or directory; outputs=<folder>, or run=<folder> for one",
-    "conv.layer={_target_: mine.Conv}": "mine.Conv: No module named 'mine'; a module of your own is found with PYTHON",
+    "conv.layer={_target_: mine.Conv}": "conv.layer._target_=mine.Conv: No module named 'mine'; a module of your own",
     "resume=true": "resume=true needs the run directory: run=outputs/runs/",
 }
 
@@ -110,7 +110,18 @@ def test_control_c_right_at_the_start(command, monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0, 0.2])
 def test_control_c_in_a_real_process_before_it_trains(tmp_path, seconds):
-    code = "from efficientconv.cli import train; print('begins', flush=True); train()"
+    code = """
+import sys
+from efficientconv.cli import train
+
+class Watch:
+    def find_spec(self, name, path, target=None):
+        if name == "efficientconv.cli.training":  # the command has begun
+            print("begins", flush=True)
+
+sys.meta_path.insert(0, Watch())
+train()
+"""
     process = subprocess.Popen(
         [sys.executable, "-c", code, "data=digits"],
         cwd=tmp_path,

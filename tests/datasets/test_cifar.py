@@ -73,6 +73,28 @@ def test_cifar10_in_the_official_layout(cifar10: Path) -> None:
     assert sum(len(labels) for _, labels in data.train_dataloader()) == 100
 
 
+@pytest.mark.parametrize("classes", [10, 100])
+def test_the_test_images_need_no_training_images_beside_them(
+    classes: int, request: pytest.FixtureRequest, offline: None
+) -> None:
+    root = request.getfixturevalue(f"cifar{classes}")
+    whole = CIFAR(classes, root=str(root))
+    whole.prepare_data()
+    whole.setup("test")
+    for name in set(whole.needed) - set(whole.needed_for_test):
+        (whole.base / name).unlink()
+    data = CIFAR(classes, root=str(root))
+    data.prepare_test()
+    data.setup("test")
+    data.prepare_data()  # as Lightning does once more
+    (images, labels), (expected, theirs) = (next(iter(each.test_dataloader())) for each in (data, whole))
+    assert torch.equal(images, expected)
+    assert torch.equal(labels, theirs)
+    assert data.class_names == whole.class_names
+    with pytest.raises(UserError, match=r"missing: (data_batch_1, .*|train)\). The download failed"):
+        CIFAR(classes, root=str(root)).prepare_data()
+
+
 def test_cifar100_has_the_fine_labels(cifar100: Path) -> None:
     data = CIFAR(100, root=str(cifar100), batch_size=10)
     data.prepare_data()

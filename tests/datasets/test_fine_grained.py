@@ -123,6 +123,29 @@ def test_the_official_layout(name: str, root: Path) -> None:
     assert labels(data.test_dataloader()).bincount().tolist() == ([1, 1] if name == "stanford_cars" else [2, 2])
 
 
+def test_the_test_images_need_no_training_images_beside_them(name: str, root: Path) -> None:
+    data = make(name, root)
+    data.setup("fit")
+    expected = labels(data.test_dataloader()).tolist()
+    remove_training_files(data)
+    assert labels(ready_to_test(make(name, root, download=False)).test_dataloader()).tolist() == expected
+
+
+def remove_training_files(data: FineGrained | CUB200 | StanfordDogs) -> None:
+    for path in data.train_dataloader().listing.paths:
+        Path(path).unlink()
+    for file in set(data.needed) - set(data.needed_for_test):
+        path = data.base / file
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def ready_to_test(data: FineGrained | CUB200 | StanfordDogs) -> FineGrained | CUB200 | StanfordDogs:
+    data.prepare_test()
+    data.setup("test")
+    data.prepare_data()  # as Lightning does once more
+    return data
+
+
 def test_a_validation_set_of_its_own(name: str, root: Path) -> None:
     if SOURCES[name].validation is None:
         with pytest.raises(UserError, match=rf"data.official_validation=true: {name} has no validation set of its own"):
@@ -210,6 +233,13 @@ def test_cub200_takes_its_splits_from_the_official_lists(birds: Path) -> None:
     assert torch.cat([labels for _, labels in data.test_dataloader()]).tolist() == [0, 0, 1, 1]
 
 
+def test_cub200_needs_no_training_images_to_test(birds: Path) -> None:
+    remove_training_files(make_cub(birds))
+    data = ready_to_test(CUB200(str(birds), image_size=16, workers=0, loader="torch", download=False))
+    assert labels(data.test_dataloader()).tolist() == [0, 0, 1, 1]
+    assert data.class_names == ["Black_footed_Albatross", "Laysan_Albatross"]
+
+
 def test_cub200_is_downloaded_with_its_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
     monkeypatch.setattr(utils, "download_and_extract_archive", lambda *args, **options: fetched.append((args, options)))
@@ -227,7 +257,7 @@ def test_cub200_without_one_of_its_lists(birds: Path) -> None:
 def test_cub200_without_one_of_its_images(birds: Path) -> None:
     missing = birds / "CUB_200_2011" / "images" / BIRDS[1] / "0001.jpg"
     missing.unlink()
-    with pytest.raises(UserError, match=rf"data=cub200: 1 of 8 image files are not there, the first {missing}"):
+    with pytest.raises(UserError, match=rf"data=cub200: 1 of 4 image files are not there, the first {missing}"):
         make_cub(birds)
 
 
@@ -267,6 +297,15 @@ def test_stanford_dogs_takes_its_splits_from_the_official_lists(dogs: Path) -> N
     assert data.evaluated_on == "test"
     assert torch.cat([labels for _, labels in data.train_dataloader()]).bincount().tolist() == [3, 3, 3]
     assert torch.cat([labels for _, labels in data.test_dataloader()]).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_stanford_dogs_needs_no_training_images_to_test(dogs: Path) -> None:
+    data = make_dogs(dogs)
+    data.setup("fit")
+    remove_training_files(data)
+    data = ready_to_test(make_dogs(dogs, loader="torch", download=False))
+    assert labels(data.test_dataloader()).tolist() == [0, 0, 1, 1, 2, 2]
+    assert data.class_names == ["Chihuahua", "Japanese_spaniel", "Maltese_dog"]
 
 
 def test_stanford_dogs_is_downloaded_with_its_checksums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

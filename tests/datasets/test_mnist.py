@@ -72,6 +72,22 @@ def test_torchvision_reads_the_same(tiny_mnist: Path) -> None:
         assert torch.equal(part.labels, theirs.targets)
 
 
+def test_the_test_images_need_no_training_images_beside_them(tiny_mnist: Path, raw: Path, offline: None) -> None:
+    expected = all_images(ready(tiny_mnist).test_dataloader())
+    for name in TRAIN:
+        (raw / name).unlink()
+    data = MNIST(root=str(tiny_mnist))
+    data.prepare_test()
+    data.setup("test")
+    data.prepare_data()  # as Lightning does once more
+    assert torch.equal(all_images(data.test_dataloader()), expected)
+    with pytest.raises(UserError, match=rf"missing: {TRAIN[0]}, {TRAIN[1]}\). The download failed"):
+        MNIST(root=str(tiny_mnist)).prepare_data()
+    (raw / TEST[0]).unlink()
+    with pytest.raises(UserError, match=rf"missing: {TEST[0]}\). The download failed"):
+        MNIST(root=str(tiny_mnist)).prepare_test()
+
+
 def test_three_channels_are_equal(tiny_mnist: Path) -> None:
     one, three = (ready(tiny_mnist, channels=channels) for channels in (1, 3))
     assert three.input_size == (3, 28, 28)

@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from efficientconv.layers import DOConv2d
@@ -279,3 +280,26 @@ def test_functional_calls_keep_nothing():
         assert torch.equal(layer(X), before)
         layer.load_state_dict(other)
         assert torch.equal(layer(X), y)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradients_on_a_processor_are_those_of_the_einsum(groups, memory_format, assert_as_drawn):
+    torch.manual_seed(0)
+    layer = DOConv2d(4, 8, (3, 2), groups=groups, dtype=torch.float64)
+    nn.init.normal_(layer.D)
+    x = torch.randn(2, 4, 5, 5, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+    assert layer(x).is_contiguous(memory_format=memory_format)
+    assert_as_drawn(layer, x, 1e-12)
+
+
+def test_gradients_of_gradients():
+    layer = DOConv2d(2, 4, 2, groups=2, dtype=torch.float64)
+    nn.init.normal_(layer.D)
+
+    def kernel(w, d):
+        return torch.func.functional_call(layer, {"W": w, "D": d}, (torch.ones(1, 2, 2, 3, dtype=torch.float64),))
+
+    inputs = [p.detach().clone().requires_grad_() for p in (layer.W, layer.D)]
+    assert gradcheck(kernel, inputs)
+    assert gradgradcheck(kernel, inputs)

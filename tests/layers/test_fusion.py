@@ -67,3 +67,18 @@ def test_gradients_of_its_gradient_are_refused():
     (by,) = torch.autograd.grad(softmax_fusion_of_norms(y1, norm(), y2, norm()).square().sum(), y1, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         by.sum().backward()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_gradients_of_the_fusion(memory_format):
+    torch.manual_seed(0)
+    y1, y2 = (images().detach().contiguous(memory_format=memory_format).requires_grad_() for _ in range(2))
+    assert gradcheck(softmax_fusion, (y1, y2))
+
+
+def test_the_fusion_is_the_drawn_one(drawn):
+    torch.manual_seed(0)
+    y1, y2 = images(), images()
+    with drawn():
+        expected = softmax_fusion(y1, y2)
+    torch.testing.assert_close(softmax_fusion(y1, y2), expected)

@@ -106,8 +106,11 @@ def test_counts_devices(monkeypatch):
     assert device_count({"accelerator": "auto", "devices": 1}) == 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(3)))
     assert device_count({"accelerator": "cpu", "devices": 3}) == 3
-    with pytest.raises(UserError, match=r"trainer\.accelerator=cpu trainer\.devices=-2: "):
-        device_count({"accelerator": "cpu", "devices": -2})
+    for devices in (-2, 0):
+        with pytest.raises(
+            UserError, match=rf"^trainer\.accelerator=cpu trainer\.devices={devices}: must be a number of"
+        ):
+            device_count({"accelerator": "cpu", "devices": devices})
 
 
 def test_refuses_more_processes_than_cores_and_several_machines(monkeypatch):
@@ -161,6 +164,7 @@ def found(folder):
     """Return the run of a sweep's job of two ranks, which is well."""
     result = start("train.py", *JOBS, "seed=1", cwd=folder)
     assert result.returncode == 0, result.stderr
+    assert "\nepoch 1/2: loss " in result.stdout  # as one rank says it
     return RunDirectory(next((folder / "sweeps/two").glob("*seed-1*")))
 
 
@@ -259,6 +263,18 @@ def test_under_torchrun_there_is_one_run_and_one_line(tmp_path, override):
         assert run.read_summary()["devices"] == 2
         assert run.read_summary()["status"] == "done"
         assert done.stdout.count("python eval.py run=") == 1
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_word_that_does_not_compose_gets_one_line_before_torchrun_s_own(tmp_path):
+    words = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--no-python", sys.executable]
+    command = [sys.executable, *words, str(ROOT / "train.py"), "model=resnet5"]
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert done.stderr.startswith("model=resnet5: there is no such model; nearest first: resnet56, resnet50")
+    assert done.stderr.count("there is no such model") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

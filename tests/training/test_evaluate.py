@@ -27,7 +27,7 @@ def test_reports_the_accuracy_of_training_again(trained):
     found = evaluate(trained, TRAINER)
     last = trained.read_summary()["last"]
     assert found["top1"] == last["top1"]
-    assert found["loss"] == pytest.approx(last["loss"], abs=1e-7)
+    assert found["loss"] == pytest.approx(last["loss"], rel=1e-6)  # in another memory format: float32 rounds otherwise
     assert (found["weights"], found["note"]) == ("last", None)
 
 

@@ -125,7 +125,7 @@ def test_resuming_refuses_to_change_anything_else(trained, trainings, override):
 
 @pytest.mark.parametrize("key", ["data.workers", "callbacks.ema.decay", "callbacks.checkpoints.every_n_steps.x"])
 def test_resuming_refuses_keys_that_the_run_does_not_have(trained, trainings, key):
-    with pytest.raises(UserError, match=rf"\+\+{key}=4: this run has no "):
+    with pytest.raises(UserError, match=rf"^{key.rpartition('.')[0]}.*: this run has no such key"):
         start(trained.path, f"run={trained.path}", "resume=true", f"++{key}=4")
 
 

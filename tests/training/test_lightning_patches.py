@@ -1,6 +1,7 @@
 """What the patches rely on in the installed Lightning: one that changes it fails here, not in somebody's training."""
 
 import inspect
+import mmap
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from torch.utils._pytree import LeafSpec
 
-from efficientconv.training.lightning_patches import NOT_FOR_THE_USER, skip_sigterm_broadcast
+from efficientconv.training.lightning_patches import FROM_TORCH_S_CORE, NOT_FOR_THE_USER, skip_sigterm_broadcast
 
 LIGHTNING, TORCH = Path(pl.__file__).parent, Path(torch.__file__).parent
 WARNING_FILES = (
@@ -39,3 +40,12 @@ def test_each_warning_that_is_silenced_still_reads_so(pattern, file):
         pytest.skip("this torch, older than 2.10, does not warn of LeafSpec")
     source = re.sub(r"\{[^}]*\}", "x", file.read_text())  # x for what an f-string puts in
     assert re.search(pattern, source), pattern
+
+
+@pytest.mark.parametrize("text", FROM_TORCH_S_CORE)
+def test_each_warning_of_torch_s_core_that_is_silenced_still_reads_so(text):
+    found = False
+    for library in (TORCH / "lib").glob("libtorch*"):
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = found or content.find(text.encode()) >= 0
+    assert found

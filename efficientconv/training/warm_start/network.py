@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hydra.utils import instantiate
 from torch import nn
 
 from efficientconv.compose import ReplacementReport, create_model
+from efficientconv.config_path import built
 from efficientconv.datasets import ImageData
 from efficientconv.errors import UserError
 from efficientconv.runs.safe_config import without_loading
@@ -61,7 +61,7 @@ def build_network(config: Mapping[str, Any], data: ImageData) -> Network:
             "init_from=<run, file or pretrained> says which network's"
         )
     original = _backbone(config["model"], asked)(num_classes=data.num_classes)
-    compose = _composition(original, instantiate(config["conv"], _convert_="all"), data)
+    compose = _composition(original, built("conv", config["conv"]), data)
     if given is None:
         record = _record_of_pretrained(original, data.num_classes) if is_pretrained else None
     elif _are_of_composed(given, config["conv"], original, lambda: compose(False)[0], data.num_classes):
@@ -97,7 +97,7 @@ def _backbone(node: Mapping[str, Any], init_from: Any) -> Any:
         )
     if init_from is not None and "pretrained" in node:
         node = {**node, "pretrained": init_from == PRETRAINED}
-    return instantiate(node, _convert_="all")
+    return built("model", node)
 
 
 def _read(source: str, data: ImageData) -> Weights:

@@ -103,7 +103,8 @@ def test_a_file_is_taken_by_what_it_fits(trained, plain):
 
 def test_images_of_another_size_or_scale_are_said(plain, caplog):
     built("conv=standard", f"init_from={plain.path}", "recipe.image_size=24")
-    assert "it was trained on images of 16 pixels, these have 24: recipe.image_size=16" in caplog.text
+    size = plain.read_config()["data"]["image_size"]
+    assert f"it was trained on images of {size} pixels, these have 24: recipe.image_size={size}" in caplog.text
     built("conv=standard", f"init_from={plain.path}", "recipe.normalize=false")
     assert "on pixels of mean 0 and spread 1, these are as they are: recipe.normalize=true" in caplog.text
 

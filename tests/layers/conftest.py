@@ -1,0 +1,48 @@
+"""What tests of layers share that have a form of their own in training on a processor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Drawn(TorchDispatchMode):
+    """Under it a layer runs as its paper draws it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+def step(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Return the output, all gradients and all buffers."""
+    y = layer(x)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    by = torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])
+    return {"y": y, **dict(zip(["x", *dict(layer.named_parameters())], by, strict=True)), **dict(layer.named_buffers())}
+
+
+@pytest.fixture
+def drawn() -> type[Drawn]:
+    return Drawn
+
+
+@pytest.fixture
+def assert_as_drawn() -> Callable[[nn.Module, Tensor, float], None]:
+    """Compare a layer with how its paper draws it: output, gradients and buffers of two steps."""
+
+    def assert_as_drawn(layer: nn.Module, x: Tensor, tolerance: float) -> None:
+        twin = copy.deepcopy(layer)
+        for _ in range(2):
+            found = step(layer, x)
+            with Drawn():
+                expected = step(twin, x)
+        for key, value in expected.items():
+            scale = max(1.0, value.abs().max().item())
+            torch.testing.assert_close(found[key], value, rtol=0, atol=tolerance * scale, msg=key)
+
+    return assert_as_drawn
