@@ -1,20 +1,34 @@
 """Shared by all tests: one thread a worker, so that parallel workers do not fight over the cores; a tiny MNIST;
-photograph-like JPEG files, small and few; and checkpoints saved at a chosen moment.
+photograph-like JPEG files, small and few; a finished run; and the command line without a process of its own.
+
+Nothing heavy is imported here: this file is also read by the process that only hands the tests to the workers.
 """
 
 from __future__ import annotations
 
+import gc
+import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from PIL import Image
 
 TINY_MNIST = {"train": 120, "t10k": 30}  # images; the real ones are 60,000 and 10,000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage in what thousands of tests and their imports keep to the end, neither now nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,35 +114,44 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-Module = TypeVar("Module", bound=LightningModule)
+class Ended(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
 
 
-def fitted(
-    model: Module, data: LightningDataModule, *callbacks: Callback, resume: Path | None = None, **options: Any
-) -> Module:
-    """Train ``model`` on the CPU with nothing around it but ``callbacks``; return it."""
-    trainer = Trainer(
-        accelerator="cpu",
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
-    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
-    return model
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Ended]]:
+    """Return a function that runs a tool with some words, and returns its status and what it printed.
 
+    The tool runs within the process of the tests, in an empty folder, with the logging put back afterwards.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    monkeypatch.setenv("EFFICIENTCONV_TRACEBACK", "")
+    monkeypatch.setattr("sys.argv", ["pytest"])  # put back afterwards
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    from efficientconv.cli import run
 
-class SaveAt(Callback):
-    """Saves a checkpoint the ``count``-th time that ``hook`` is called."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    others = [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    disabled = [logger.disabled for logger in others]
 
-    def __init__(self, hook: str, count: int, path: Path) -> None:
-        self.path, self.left = path, count
-        setattr(self, hook, self.called)
+    def ended(tool: str, *words: str) -> Ended:
+        status: Any = 0
+        try:
+            run(tool, list(words))
+        except SystemExit as end:
+            status = end.code
+        return Ended(status, *capsys.readouterr())
 
-    def called(self, trainer: Trainer, *args) -> None:
-        self.left -= 1
-        if self.left == 0:
-            trainer.save_checkpoint(self.path)
+    yield ended
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for logger, was in zip(others, disabled, strict=True):
+        logger.disabled = was

@@ -1,25 +1,34 @@
 """The backbones as a user gets them: by the name of a file in ``configs/model``."""
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from efficientconv.config_path import CONFIGS
+from efficientconv.profiling.meta import QuickMeta
 
 Build = Callable[..., nn.Module]
 
 
+@cache
+def composed(name: str) -> DictConfig:
+    """Compose ``model=<name>``, which takes longer than to build most networks."""
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        return compose(overrides=[f"+model={name}"])
+
+
 @pytest.fixture
 def build() -> Build:
-    """Build ``model=<name>`` with overrides."""
+    """Build ``model=<name>`` with other values of its keys."""
 
-    def build_model(name: str, num_classes: int, *overrides: str) -> nn.Module:
-        with initialize_config_dir(str(CONFIGS), version_base=None):
-            config = compose(overrides=[f"+model={name}", *overrides])
+    def build_model(name: str, num_classes: int, *values: str) -> nn.Module:
+        config = OmegaConf.merge(OmegaConf.to_container(composed(name)), OmegaConf.from_dotlist(list(values)))
         return instantiate(config.model, _convert_="all")(num_classes=num_classes)
 
     return build_model
@@ -27,11 +36,11 @@ def build() -> Build:
 
 @pytest.fixture
 def count(build: Build) -> Callable[..., int]:
-    """Count the parameters of ``model=<name>`` with overrides, without allocating them."""
+    """Count the parameters of ``model=<name>`` with other values, without allocating them."""
 
-    def count_parameters(name: str, num_classes: int, *overrides: str) -> int:
-        with torch.device("meta"):
-            model = build(name, num_classes, *overrides)
+    def count_parameters(name: str, num_classes: int, *values: str) -> int:
+        with torch.device("meta"), QuickMeta():
+            model = build(name, num_classes, *values)
         return sum(parameter.numel() for parameter in model.parameters())
 
     return count_parameters

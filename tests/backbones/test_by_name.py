@@ -31,9 +31,9 @@ def test_logits_come_alone(name, size):
 
 
 def test_further_arguments(build):
-    model = build("timm", 5, "model.name=vit_tiny_patch16_224", "+model.kwargs={img_size:32,patch_size:4}")
+    model = build("timm", 5, "model.name=vit_tiny_patch16_224", "model.kwargs={img_size: 32, patch_size: 4}")
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, 5)
-    model = build("torchvision", 5, "model.name=mobilenet_v3_small", "+model.kwargs.reduced_tail=true")
+    model = build("torchvision", 5, "model.name=mobilenet_v3_small", "model.kwargs.reduced_tail=true")
     assert model.classifier[0].in_features == 288
 
 

@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from efficientconv.backbones.imagenet_resnet import basic_resnet, bottleneck_resnet, bottleneck_resnet_v1, plain_net
+from efficientconv.profiling.meta import QuickMeta
 
 BASIC = {10: 5_418_792, 18: 11_689_512, 26: 17_960_232, 34: 21_797_672, 68: 41_869_096, 102: 58_399_528}
 SMALL = [1, 1, 1, 1]
@@ -12,14 +13,14 @@ SMALL = [1, 1, 1, 1]
 
 def macs(model: nn.Module) -> float:
     """Millions of multiply-adds at 224×224; ``model`` is on the meta device."""
-    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+    with QuickMeta(), FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
         model(torch.empty(1, 3, 224, 224))
     return counter.get_total_flops() / 2e6
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d"])
 def test_torchvisions_own_nets(name, build):
-    with torch.device("meta"):
+    with torch.device("meta"), QuickMeta():
         ours, theirs = build(name, 1000), models.get_model(name, weights=None)
     shapes = {key: value.shape for key, value in theirs.state_dict().items()}
     assert {key: value.shape for key, value in ours.state_dict().items()} == shapes
@@ -36,7 +37,7 @@ def test_torchvisions_own_nets(name, build):
     ],
 )
 def test_published_parameters_and_macs(name, published_params, published_macs, build):
-    with torch.device("meta"):
+    with torch.device("meta"), QuickMeta():
         model = build(name, 1000)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 3) == published_params
     assert round(macs(model), 1) == published_macs
@@ -55,7 +56,7 @@ def test_basic_resnets_differ_from_bsconvs_by_the_norm_on_the_image(depth, count
 def test_first_form_has_the_published_macs(build):
     # ODConv's table prints 25.56M, 3858M and 44.55M, 7570M
     for name, published_params, published_macs in (("resnet50_v1", 25.56, 3858), ("resnet101_v1", 44.55, 7570)):
-        with torch.device("meta"):
+        with torch.device("meta"), QuickMeta():
             model = build(name, 1000, "model.conv_bias=false")
         assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == published_params
         assert round(macs(model)) == published_macs

@@ -33,8 +33,10 @@ def place(dtype=torch.float32, memory_format=torch.channels_last):
     return Place("here", (4, 5, 5), 2, Placement(torch.device("cpu"), dtype, memory_format), "nn.Conv2d")
 
 
-@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dtype", "memory_format"),
+    [(torch.float32, torch.channels_last), (torch.bfloat16, torch.contiguous_format)],
+)
 def test_layers_beside_a_plain_convolution_and_the_limit(convs, dtype, memory_format):
     candidates = single_layers(convs, 4)
     forward, both = measure_place(place(dtype, memory_format), candidates, ["eager", "folded"], ONCE)

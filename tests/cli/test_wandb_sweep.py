@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from efficientconv.config_path import CONFIGS
 from efficientconv.runs.directory import RunDirectory
@@ -19,6 +18,8 @@ FILES = sorted((CONFIGS / "wandb_sweep").glob("*.yaml"))
 
 def agents_line(file: Path) -> list[str]:
     """Return what W&B's agent calls for the first value of every parameter, behind ``/usr/bin/env``."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args  # takes seconds
+
     sweep = yaml.safe_load(file.read_text())
     first = {
         name: {"value": values.get("values", [values.get("min")])[0]} for name, values in sweep["parameters"].items()

@@ -66,7 +66,7 @@ def test_a_network_gets_the_channels_it_takes(words: list[str], channels: int) -
         config = compose("train", overrides=["data=digits", "data.batch_size=4", *words])
     data = instantiate(config.data, _convert_="all")
     images, _ = next(iter(data.train_dataloader()))
-    assert images.shape == (4, channels, 16, 16)
+    assert images.shape == (4, channels, 14, 14)
     assert instantiate(config.model)(num_classes=data.num_classes)(images).shape == (4, 10)
 
 

@@ -26,7 +26,7 @@ from efficientconv.errors import UserError
 from efficientconv.loaders import dali_loader
 from efficientconv.transforms import RandomAreaCrop
 from efficientconv.transforms.batch import Normalization
-from tests.conftest import SaveAt, fitted
+from tests.fits import SaveAt, fitted
 
 
 def make(root: Path, **options) -> StreamedFolder:

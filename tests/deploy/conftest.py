@@ -1,6 +1,7 @@
 """A tiny network on a few digits: trained once for each worker; tests that change its directory copy it."""
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,21 @@ def with_random_norms(model: nn.Module) -> nn.Module:
     return model
 
 
+@cache
 def conv_config(name: str) -> dict:
     """Build the catalogue's convolution of that name."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return instantiate(compose("train", [f"conv={name}"]).conv, _convert_="all")
 
 
-def tool_config(name: str, *overrides: str) -> dict:
-    """Compose the root configuration of a tool, resolved."""
+@cache
+def _composed(tool: str):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = OmegaConf.to_container(compose(name, overrides=list(overrides)), resolve=True)
+        return compose(tool)
+
+
+def tool_config(name: str, *values: str) -> dict:
+    """Compose the root configuration of a tool with other values, resolved."""
+    given = OmegaConf.from_dotlist(list(values))
+    config = OmegaConf.to_container(OmegaConf.merge(_composed(name), given), resolve=True)
     return config | ({"data": None} if name == "export" else {})

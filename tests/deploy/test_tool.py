@@ -60,14 +60,14 @@ def test_int8_with_preprocessing_is_exported_and_predicts(own_run, photographs, 
     ]
 
 
-def test_a_mistake_gets_one_line_and_leaves_nothing(own_run, tmp_path):
-    done = efficientconv("export", f"run={own_run.path}", "format=onx", cwd=tmp_path)
-    assert done.returncode == 1
+def test_a_mistake_gets_one_line_and_leaves_nothing(own_run, command):
+    done = command("export", f"run={own_run.path}", "format=onx")
+    assert done.status == 1
     assert done.stderr.startswith("format=onx: there is no such format; nearest first: onnx")
     assert done.stderr.count("\n") == 1
     assert not (own_run.path / "export").exists()
-    done = efficientconv("export", cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    done = command("export")
+    assert (done.status, done.stderr.count("\n")) == (1, 1)
     assert "run is missing: give it as run=<value>" in done.stderr
 
 

@@ -32,7 +32,7 @@ def test_the_maps_are_those_of_the_trained_network(trained):
     with torch.inference_mode():
         expected = network.stages[0](network.stem(network.data_norm(found.images)))
     assert torch.equal(found.maps, expected)
-    assert found.maps.shape == (5, 4, 16, 16)
+    assert found.maps.shape == (5, 4, 14, 14)
 
 
 def test_two_runs_are_compared_in_numbers_and_in_a_picture(trained, tmp_path, capsys):

@@ -12,7 +12,7 @@ from efficientconv.errors import UserError
 from efficientconv.loaders.memory import InMemoryLoader, LabeledImages
 from efficientconv.transforms.added import AddedAugmentation
 from efficientconv.transforms.batch import CropFlip, Normalization
-from tests.conftest import SaveAt, fitted
+from tests.fits import SaveAt, fitted
 
 
 def numbered(count: int) -> LabeledImages:

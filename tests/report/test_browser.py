@@ -100,14 +100,13 @@ def test_curves_have_a_line_and_a_band_for_each_row_and_a_slider(opened):
     page.wait_for_function(f"{epochs}.includes('23epoch') && !{epochs}.includes('123epoch')")
 
 
-@pytest.mark.parametrize("width", [380, 1500])
-def test_dark_mode_and_narrow_screens(opened, width):
-    background = {}
-    for scheme in ("light", "dark"):
-        page = opened(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        background[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        ink = "getComputedStyle(document.querySelector('#chart-0 .role-axis-title text')).fill"
-        assert page.evaluate(ink) != background[scheme]
-        assert page.evaluate("document.documentElement.classList.contains('dark')") == (scheme == "dark")
-    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
+@pytest.mark.parametrize(
+    ("scheme", "width", "background"), [("light", 380, "rgb(255, 255, 255)"), ("dark", 1500, "rgb(22, 24, 27)")]
+)
+def test_dark_mode_and_narrow_screens(opened, scheme, width, background):
+    page = opened(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ink = "getComputedStyle(document.querySelector('#chart-0 .role-axis-title text')).fill"
+    assert page.evaluate(ink) != background
+    assert page.evaluate("document.documentElement.classList.contains('dark')") == (scheme == "dark")

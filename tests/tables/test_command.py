@@ -1,4 +1,4 @@
-"""The two tools as a user meets them: real processes."""
+"""The two tools as a user meets them: one real process, and others within that of the tests."""
 
 import json
 import os
@@ -13,64 +13,65 @@ from efficientconv.tables.arguments import OWN_KEYS
 from efficientconv.tables.load.files import load_table
 from efficientconv.tables.measure.runs import Measurements
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 ROOT = Path(__file__).parents[2]
 
 
-def run(*words, cwd, **environment):
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    command = [sys.executable, "-m", "efficientconv", *words]
-    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240)
-
-
 def test_tables_only_reads(tmp_path):
-    listed = run("tables", cwd=tmp_path)
-    assert (listed.returncode, listed.stderr) == (0, "")
-    assert "bsconv/cifar100_resnet" in listed.stdout
-    shown = run("tables", "table=doconv/sample", "format=json", cwd=tmp_path)
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "efficientconv", "tables", "table=doconv/sample", "format=json"]
+    shown = subprocess.run(line, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=240)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert [row["table"] for row in json.loads(shown.stdout)] == ["sample"] * 4
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mistake_is_one_line(tmp_path):
-    wrong = run("tables", "doconv/sampel", cwd=tmp_path)
-    assert (wrong.returncode, wrong.stdout) == (1, "")
+def test_without_a_table_all_are_listed(command, tmp_path):
+    listed = command("tables")
+    assert (listed.status, listed.stderr) == (0, "")
+    assert "bsconv/cifar100_resnet" in listed.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_is_one_line(command):
+    wrong = command("tables", "doconv/sampel")
+    assert (wrong.status, wrong.stdout) == (1, "")
     assert wrong.stderr.startswith("table=doconv/sampel: there is no such table; nearest first: doconv/sample")
     assert wrong.stderr.count("\n") == 1
 
 
-def test_several_jobs_are_refused_and_leave_nothing_behind(tmp_path):
-    wrong = run("tables", "doconv", "-m", "row=a,b", cwd=tmp_path)
-    assert (wrong.returncode, wrong.stdout) == (1, "")
+def test_several_jobs_are_refused_and_leave_nothing_behind(command, tmp_path):
+    wrong = command("tables", "doconv", "-m", "row=a,b")
+    assert (wrong.status, wrong.stdout) == (1, "")
     assert wrong.stderr.startswith("-m: efficientconv tables is one job; sweeps are for train")
     assert wrong.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_need_no_quotes_of_hydra(tmp_path):
+def test_names_need_no_quotes_of_hydra(command):
     name = "SPConv-ResNet_20-α1/2"
-    shown = run("tables", "spconv,slimconv/imagenet", f"row={name}", "format=json", cwd=tmp_path)
-    assert (shown.returncode, shown.stderr) == (0, "")
+    shown = command("tables", "spconv,slimconv/imagenet", f"row={name}", "format=json")
+    assert (shown.status, shown.stderr) == (0, "")
     assert [row["row"] for row in json.loads(shown.stdout)] == [name]
 
 
-def test_help_tells_every_key_and_flags_keep_their_values(tmp_path):
-    told = run("tables", "--help", cwd=tmp_path)
-    assert (told.returncode, told.stderr) == (0, "")
+def test_help_tells_every_key_and_flags_keep_their_values(command):
+    told = command("tables", "--help")
+    assert (told.status, told.stderr) == (0, "")
     keys = re.findall(r"^(\w+)=", told.stdout, re.MULTILINE)
     assert sorted(keys) == sorted(OWN_KEYS)
-    composed = run("tables", "--cfg", "job", "row=a", cwd=tmp_path)
-    assert (composed.returncode, composed.stderr) == (0, "")
+    composed = command("tables", "--cfg", "job", "row=a")
+    assert (composed.status, composed.stderr) == (0, "")
     assert "row: a\n" in composed.stdout
 
 
-def test_no_is_not_true(tmp_path):
-    refused = run("tables", "doconv/sample", "run=no", cwd=tmp_path)
-    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", "run=no: must be true or false\n")
+def test_no_is_not_true(command, tmp_path):
+    refused = command("tables", "doconv/sample", "run=no")
+    assert refused == (1, "", "run=no: must be true or false\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_rows_are_trained_once(tmp_path):
+def test_missing_rows_are_trained_once(command, tmp_path):
     short = ["data.train_fraction=0.1", "trainer.max_epochs=1", "seed=0,1"]
     (tmp_path / "elsewhere").mkdir()
     words = [
@@ -81,8 +82,8 @@ def test_missing_rows_are_trained_once(tmp_path):
         "results=elsewhere",
         "save=kept.csv",
     ]
-    first = run("tables", *words, *short, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    first = command("tables", *words, *short)
+    assert first.status == 0, first.stderr
     (row,) = json.loads(first.stdout)
     assert row["measured"]["seeds"] == [0, 1]
     assert row["measured"]["differs"] == ["data=digits", "data.train_fraction=0.1", "trainer.max_epochs=1"]
@@ -92,32 +93,33 @@ def test_missing_rows_are_trained_once(tmp_path):
     table = load_table("doconv/sample")
     assert Measurements([tmp_path / "kept.csv"]).measured(table, table.row("DO-Conv on digits")) == row["measured"]
     before = [file.stat().st_mtime_ns for file in summaries]
-    again = run("tables", *words, *short, cwd=tmp_path)
+    again = command("tables", *words, *short)
     assert (json.loads(again.stdout), again.stderr) == ([row], "")
     assert [file.stat().st_mtime_ns for file in summaries] == before
 
 
 @pytest.mark.slow
-def test_rows_on_mnist_are_left_out_where_it_is_not(tmp_path):
+def test_rows_on_mnist_are_left_out_where_it_is_not(command, monkeypatch):
+    monkeypatch.setenv("EFFICIENTCONV_DATA", "nowhere")
+    for proxy in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # offline
     words = ["table=doconv/sample", "row=Baseline*", "run=true", "format=json", "trainer.max_epochs=1", "seed=0"]
-    offline = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
-    done = run("tables", *words, cwd=tmp_path, EFFICIENTCONV_DATA="nowhere", **offline)
-    assert done.returncode == 0, done.stderr
+    done = command("tables", *words)
+    assert done.status == 0, done.stderr
     assert done.stderr.count("not trained: doconv/sample 'Baseline': data=mnist: looked in ") == 1
     published, digits = json.loads(done.stdout)
     assert (published["measured"], digits["measured"]["n"]) == ({}, 1)
 
 
-@pytest.mark.slow
-def test_what_fails_in_training_fails_here(tmp_path):
-    failed = run("tables", "table=doconv/sample", "row=*digits", "run=true", "data.train_fraction=2", cwd=tmp_path)
-    assert failed.returncode == 1
+def test_what_fails_in_training_fails_here(command):
+    failed = command("tables", "table=doconv/sample", "row=*digits", "run=true", "data.train_fraction=2")
+    assert failed.status == 1
     assert "train_fraction=2" in failed.stderr
     assert failed.stdout.startswith("doconv/sample: The PyTorch sample")
 
 
-def test_profile(tmp_path):
-    shown = run("profile", "model=lenet_doconv_sample", "conv=doconv", "depth=1", "json=profile.json", cwd=tmp_path)
-    assert (shown.returncode, shown.stderr) == (0, "")
+def test_profile(command, tmp_path):
+    shown = command("profile", "model=lenet_doconv_sample", "conv=doconv", "depth=1", "json=profile.json")
+    assert (shown.status, shown.stderr) == (0, "")
     assert "\n3×32×32: 7,053 params, 281,088 MACs\n" in shown.stdout
     assert [file.name for file in tmp_path.iterdir()] == ["profile.json"]

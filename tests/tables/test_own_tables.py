@@ -4,8 +4,6 @@ import json
 
 import yaml
 
-from tests.cli.conftest import command  # noqa: F401 - a fixture
-
 TABLE = {
     "paper": "Mine",
     "title": "T",
@@ -17,7 +15,7 @@ TABLE = {
 }
 
 
-def test_it_is_listed_and_counted(command, tmp_path):  # noqa: F811
+def test_it_is_listed_and_counted(command, tmp_path):
     folder = tmp_path / "conf's"
     (folder / "conv").mkdir(parents=True)
     (folder / "table" / "mine").mkdir(parents=True)
@@ -33,7 +31,7 @@ def test_it_is_listed_and_counted(command, tmp_path):  # noqa: F811
     assert "mine/small" not in command("tables", "format=csv").stdout
 
 
-def test_a_mistake_in_it_names_its_file(command, tmp_path):  # noqa: F811
+def test_a_mistake_in_it_names_its_file(command, tmp_path):
     file = tmp_path / "conf" / "table" / "mine" / "small.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(yaml.safe_dump(TABLE))  # whose convolution is not there

@@ -24,9 +24,12 @@ LONG = {
     "bsconv/cifar100_resnet",  # of up to 602 layers
     "bsconv/cifar100_wrn28",
     "bsconv/cifar100_wrn40",
+    "bsconv/cifar100_mobilenetv3_large",  # as for CIFAR-10
+    "bsconv/cifar10_wrn28",
     "bsconv/cifar10_wrn40",
     "doconv/imagenet",
     "repvgg/imagenet",
+    "slimconv/cifar100_resnet50",
 }
 
 

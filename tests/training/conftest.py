@@ -1,6 +1,8 @@
 """A tiny network on a few digits, and a copy of its finished run for each test."""
 
+import copy
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,10 +24,15 @@ TINY = [
 ]
 
 
-def composed(*overrides: str):
-    """Compose the root configuration of training for the tiny run."""
+@cache
+def _composed(*overrides: str):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", overrides=[*TINY, *overrides])
+
+
+def composed(*overrides: str):
+    """Compose the root configuration of training for the tiny run, to change at will."""
+    return copy.deepcopy(_composed(*overrides))
 
 
 def resolved(*overrides: str) -> dict:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from efficientconv.config_path import CONFIGS
 from efficientconv.errors import UserError
 from efficientconv.runs.directory import RunDirectory
 from efficientconv.training import ddp
@@ -148,18 +151,27 @@ def start(program, *overrides, cwd, **environment):
     return subprocess.run(words, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=300)
 
 
+JOBS = ["-m", *RUN, *TWO, *FAILING, "outputs=.", "sweep=two"]
+
+
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    """Two jobs of two ranks each: in the first one a rank fails, the second one is well."""
-    folder = tmp_path_factory.mktemp("ddp")
-    words = [*RUN, *TWO, *FAILING, "seed=0,1", "outputs=.", "sweep=two"]
-    result = start("train.py", "-m", *words, cwd=folder)
-    first, second = (next((folder / "sweeps/two").glob(f"*seed-{seed}*")) for seed in (0, 1))
-    return result, RunDirectory(first), RunDirectory(second)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ddp")
 
 
-def test_a_rank_that_fails_ends_its_run_and_says_why(sweep):
-    result, failed, _ = sweep
+@pytest.fixture(scope="module")
+def found(folder):
+    """Return the run of a sweep's job of two ranks, which is well."""
+    result = start("train.py", *JOBS, "seed=1", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "\nepoch 1/2: loss " in result.stdout  # as one rank says it
+    return RunDirectory(next((folder / "sweeps/two").glob("*seed-1*")))
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_ends_its_run_and_says_why(found, folder):
+    result = start("train.py", *JOBS, "seed=0,1", cwd=folder)
+    failed = RunDirectory(next((folder / "sweeps/two").glob("*seed-0*")))
     message = "rank 1 of 2: ArithmeticError: as the test wants it (HYDRA_FULL_ERROR=1 shows where)"
     assert result.returncode == 1
     assert result.stderr.splitlines() == [f"{failed.path.name}: {message}", f"1 of 2 jobs failed: {failed.path.name}"]
@@ -167,15 +179,18 @@ def test_a_rank_that_fails_ends_its_run_and_says_why(sweep):
     assert (summary["status"], summary["error"]) == ("failed", message)
     assert len(failed.read_metrics()) == 1
     assert "fail_at.py" in failed.log_file.read_text()
+    assert found.read_summary()["status"] == "done"
 
 
-def test_two_ranks_train_as_one_with_the_batches_of_both(sweep, tmp_path):
-    result, _, found = sweep
-    assert found.read_summary()["status"] == "done", result.stderr
-    assert "\nepoch 1/2: loss " in result.stdout  # as one rank says it
-    done = start("train.py", *RUN, "recipe.batch_size=64", "seed=1", f"run={tmp_path / 'one'}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
+def test_two_ranks_train_as_one_with_the_batches_of_both(found, tmp_path):
+    from efficientconv.training.train import train
+
     one = RunDirectory(tmp_path / "one")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=[*RUN, "recipe.batch_size=64", "seed=1"])
+    choices = {"model": "lenet_doconv_sample", "conv": "doconv", "data": "digits"}
+    train({**OmegaConf.to_container(config, resolve=True), "choices": choices}, one)
     expected, weights = (torch.load(r.checkpoint("last"), weights_only=True)["state_dict"] for r in (one, found))
     for name in expected:
         torch.testing.assert_close(weights[name], expected[name], rtol=1e-4, atol=1e-6)
@@ -187,18 +202,16 @@ def test_two_ranks_train_as_one_with_the_batches_of_both(sweep, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
-def test_each_validation_image_is_counted_once(sweep):
+def test_each_validation_image_is_counted_once(found):
     from efficientconv.training.evaluate import evaluate
 
-    _, _, found = sweep
     alone = evaluate(found, {"accelerator": "cpu", "devices": 1, "precision": "auto"}, allow=["fail_at"])
     assert alone["top1"] == found.read_summary()["last"]["top1"]
     assert alone["loss"] == pytest.approx(found.read_summary()["last"]["loss"], rel=1e-6)
 
 
 @pytest.mark.slow
-def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
-    _, _, undisturbed = sweep
+def test_ranks_stop_together_and_go_on_to_the_same_weights(found, tmp_path):
     stopped = RunDirectory(tmp_path / "stopped")
     words = [*RUN, *TWO, *STOPPING, "seed=1", f"run={stopped.path}"]
     result = start("train.py", *words, cwd=tmp_path, STOP="1")
@@ -209,10 +222,10 @@ def test_ranks_stop_together_and_go_on_to_the_same_weights(sweep, tmp_path):
     assert torch.load(stopped.checkpoint("last"), weights_only=True)["global_step"] == 31  # one after it was asked for
     resumed = start("train.py", "resume=true", f"run={stopped.path}", "allow=[fail_at]", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    expected, weights = (torch.load(r.checkpoint("last"), weights_only=True) for r in (undisturbed, stopped))
+    expected, weights = (torch.load(r.checkpoint("last"), weights_only=True) for r in (found, stopped))
     for name, value in expected["state_dict"].items():
         torch.testing.assert_close(weights["state_dict"][name], value, rtol=0, atol=0)
-    rows, undisturbed_rows = stopped.read_metrics(), undisturbed.read_metrics()
+    rows, undisturbed_rows = stopped.read_metrics(), found.read_metrics()
     assert [row["train/loss"] for row in rows] == [row["train/loss"] for row in undisturbed_rows]
 
 

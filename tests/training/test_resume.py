@@ -1,4 +1,7 @@
-"""A killed run goes on as if nothing had happened: real processes, real signals, weights compared bit for bit."""
+"""A killed run goes on as if nothing had happened: real processes, real signals, weights compared bit for bit.
+
+What is neither killed nor stopped runs within the process of the tests.
+"""
 
 import os
 import shutil
@@ -12,6 +15,7 @@ import torch
 
 from efficientconv.runs.directory import RunDirectory
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # what silence_lightning keeps from users
 ROOT = Path(__file__).parents[2]
 STEPS_PER_EPOCH = 6  # 20% of the digits' 1,438 training images in batches of 48
 RUN = [
@@ -28,11 +32,24 @@ RUN = [
 ]
 
 
-def start(directory, *overrides, kill=False):
-    variables = {"KILL": str(int(kill)), "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+def killed_process(directory, *overrides):
+    variables = {"KILL": "1", "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, str(ROOT / "train.py"), f"run={directory}", *overrides]
     settings = {"env": os.environ | variables, "cwd": directory.parent, "timeout": 240}
     return subprocess.run(words, **settings, capture_output=True, text=True)
+
+
+@pytest.fixture
+def train(command, monkeypatch):
+    """Return a function that trains to the end."""
+    monkeypatch.setenv("KILL", "0")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+
+    def trained(directory, *overrides):
+        done = command("train", f"run={directory}", *overrides)
+        assert done.status == 0, done.stderr
+
+    return trained
 
 
 def weights(directory):
@@ -67,15 +84,13 @@ CASES = {
         for name, case in CASES.items()
     ],
 )
-def test_a_run_killed_by_sigkill_resumes_to_the_same_weights(tmp_path, step, overrides):
+def test_a_run_killed_by_sigkill_resumes_to_the_same_weights(train, tmp_path, step, overrides):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     run = [*RUN, *overrides, *killer(step, signal.SIGKILL)]
-    done = start(undisturbed, *run)
-    assert done.returncode == 0, done.stderr
-    assert start(killed, *run, kill=True).returncode == -signal.SIGKILL
+    train(undisturbed, *run)
+    assert killed_process(killed, *run).returncode == -signal.SIGKILL
     assert RunDirectory(killed).read_summary()["status"] == "running"
-    resumed = start(killed, "resume=true", "allow=[kill_at]")
-    assert resumed.returncode == 0, resumed.stderr
+    train(killed, "resume=true", "allow=[kill_at]")
     summary = RunDirectory(killed).read_summary()
     assert summary["status"] == "done"
     assert summary["epochs"] == 3
@@ -87,12 +102,11 @@ def test_a_run_killed_by_sigkill_resumes_to_the_same_weights(tmp_path, step, ove
 @pytest.mark.parametrize(
     ("signum", "code", "step"), [(signal.SIGINT, 130, 8), (signal.SIGTERM, 143, 2 * STEPS_PER_EPOCH)]
 )
-def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(tmp_path, signum, code, step):
+def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(train, tmp_path, signum, code, step):
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     run = [*RUN, "recipe.cutmix=1.0", *killer(step, signum)]
-    done = start(undisturbed, *run)
-    assert done.returncode == 0, done.stderr
-    interrupted = start(stopped, *run, kill=True)
+    train(undisturbed, *run)
+    interrupted = killed_process(stopped, *run)
     assert interrupted.returncode == code, interrupted.stderr
     last_line = interrupted.stderr.strip().splitlines()[-1]
     name = signal.Signals(signum).name
@@ -100,36 +114,30 @@ def test_a_stop_signal_leaves_a_run_that_resumes_from_that_step(tmp_path, signum
     assert last_line.endswith("'allow=[kill_at]'")
     assert RunDirectory(stopped).read_summary()["status"] == "interrupted"
     assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
-    resumed = start(stopped, "resume=true", "allow=[kill_at]")
-    assert resumed.returncode == 0, resumed.stderr
+    train(stopped, "resume=true", "allow=[kill_at]")
     assert_same_run(stopped, undisturbed)
 
 
-def sweep(tmp_path, *words, **environment):
-    command = [sys.executable, str(ROOT / "train.py"), "-m", f"outputs={tmp_path}/outputs", *words]
-    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(command, cwd=tmp_path, env=variables, timeout=240, capture_output=True, text=True)
-
-
-@pytest.mark.slow
-def test_a_finished_sweep_is_skipped_wherever_its_images_are_and_a_resumed_run_takes_them(tiny_mnist, tmp_path):
+def test_a_finished_sweep_is_skipped_wherever_its_images_are_and_a_resumed_run_takes_them(
+    command, train, tiny_mnist, tmp_path, monkeypatch
+):
     elsewhere = tmp_path / "scratch" / "17"
     shutil.copytree(tiny_mnist, elsewhere)
-    words = [word for word in RUN if not word.startswith(("data", "trainer.max_epochs"))]
+    words = ["-m", *(word for word in RUN if not word.startswith(("data", "trainer.max_epochs")))]
     words += ["data=mnist", "trainer.max_epochs=1", "recipe.batch_size=30"]
-    first = sweep(tmp_path, *words, f"data.root={tiny_mnist}")
-    assert first.returncode == 0, first.stderr
+    first = command("train", *words, f"data.root={tiny_mnist}")
+    assert first.status == 0, first.stderr
     (path,) = (tmp_path / "outputs" / "sweeps" / "default").glob("*_*")
     intervals = ["trainer.log_every_n_steps=7", "callbacks.checkpoints.every_n_minutes=10"]
-    other_place = sweep(tmp_path, *words, f"data.root={elsewhere}", *intervals)
+    other_place = command("train", *words, f"data.root={elsewhere}", *intervals)
     assert other_place.stdout.startswith("1 of 1 jobs are done already"), other_place.stderr
-    again = sweep(tmp_path, *words, "data.eval_batch_size=7", EFFICIENTCONV_DATA=str(elsewhere))
-    assert again.returncode == 0, again.stderr
+    monkeypatch.setenv("EFFICIENTCONV_DATA", str(elsewhere))
+    again = command("train", *words, "data.eval_batch_size=7")
+    assert again.status == 0, again.stderr
     assert again.stdout.startswith("1 of 1 jobs are done already")
     run = RunDirectory(path)
     assert run.read_config()["data"]["root"] == str(tiny_mnist)
     shutil.rmtree(tiny_mnist)
-    resumed = start(path, "resume=true", "trainer.max_epochs=2", f"data.root={elsewhere}", "data.eval_batch_size=7")
-    assert resumed.returncode == 0, resumed.stderr
+    train(path, "resume=true", "trainer.max_epochs=2", f"data.root={elsewhere}", "data.eval_batch_size=7")
     assert run.read_summary()["epochs"] == 2
     assert run.read_config()["data"]["root"] == str(elsewhere)

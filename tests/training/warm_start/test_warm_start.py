@@ -22,7 +22,7 @@ def warm(plain, *overrides):
         f"init_from={plain.path}",
         "conv=doconv",
         *WORDS,
-        "recipe.image_size=16",
+        "recipe.image_size=14",
         "recipe.crop_padding=1",
         "recipe.batch_size=48",
         *overrides,
