@@ -54,9 +54,20 @@ def test_processes_of_torchrun_agree_on_the_text_of_the_first(environment, monke
     from torch.distributed import HashStore
 
     store = HashStore()
-    monkeypatch.setattr("torch.distributed.rendezvous", lambda url: iter([(store, 0, 2)]))
+    monkeypatch.setattr("torch.distributed.rendezvous", lambda url, timeout: iter([(store, 0, 2)]))
     environment(TORCHRUN)
     assert [processes.agreed("first"), processes.agreed("second")] == ["first", "first"]
     assert processes.is_first_to_fail()
     environment({"RANK": "1"})
     assert not processes.is_first_to_fail()
+
+
+def test_each_process_says_what_is_wrong_where_the_machine_that_all_meet_at_has_gone(environment, monkeypatch):
+    from torch.distributed import DistNetworkError
+
+    def refuse(url, timeout):
+        raise DistNetworkError("The client socket has timed out")
+
+    monkeypatch.setattr("torch.distributed.rendezvous", refuse)
+    environment(TORCHRUN | {"RANK": "1"})
+    assert processes.is_first_to_fail()
