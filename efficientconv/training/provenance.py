@@ -33,7 +33,8 @@ def device_name(device: torch.device) -> str:
     """Return the name of a CUDA device, else of the processor, with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 @cache  # of the code that this process runs, whatever is checked out meanwhile

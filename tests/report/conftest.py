@@ -54,7 +54,7 @@ class Runs:
             "last": figures,
             "best": figures | {"top1": top1 + 0.01},
             "images_per_second": 1000.0,
-            "device": "x86_64, 1 threads",
+            "device": "x86_64, 1 thread",
             "commit": "0" * 40,
         }
         (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

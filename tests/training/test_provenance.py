@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from efficientconv.runs.directory import RunDirectory
@@ -5,8 +6,10 @@ from efficientconv.training.provenance import device_name
 from efficientconv.training.recorder import Recorder, peak_memory
 
 
-def test_the_processor_is_named_with_its_threads():
-    assert device_name(torch.device("cpu")).endswith(f"{torch.get_num_threads()} threads")
+@pytest.mark.parametrize(("threads", "words"), [(1, ", 1 thread"), (2, ", 2 threads")])
+def test_the_processor_is_named_with_its_threads(threads, words, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert device_name(torch.device("cpu")).endswith(words)
 
 
 def test_the_device_in_use_is_named_and_measured_not_the_first(tmp_path, monkeypatch):
