@@ -57,16 +57,20 @@ def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     of BDRConv with 16, 32 and 64 channels, 1.1 to 1.2 times with 128 to 512. So is a strided one, channels last, for
     the reason that ``StridedPointwise`` gives.
     """
-    is_plain = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
-    if not (is_plain and x.stride(1) == 1 and runs_in_cpu_form(x, conv)):
+    if not (_is_a_product(conv) and x.stride(1) == 1 and runs_in_cpu_form(x, conv)):
         return conv(x)
     if conv.stride == (1, 1) and not _is_slice_of_channels_last(x):
         return conv(x)
     return _product(conv, x)
 
 
+def _is_a_product(conv: nn.Conv2d) -> bool:
+    """Tell whether a convolution is a matrix product of pixels: dense, 1×1, without padding."""
+    return conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+
+
 def _product(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return ``conv(x)`` for a dense 1×1 convolution without padding, as a matrix product."""
+    """Return ``conv(x)`` where ``conv`` is a matrix product."""
     rows, columns = conv.stride
     images = x[:, :, ::rows, ::columns].permute(0, 2, 3, 1)
     return F.linear(images, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
@@ -86,13 +90,8 @@ class StridedPointwise(nn.Conv2d):
 def keep_to_memory(model: nn.Module) -> None:
     """Let each convolution of ``model`` that torch cannot train safely on a CPU be a ``StridedPointwise``."""
     for conv in model.modules():
-        if type(conv) is nn.Conv2d and _is_unsafe(conv):
+        if type(conv) is nn.Conv2d and _is_a_product(conv) and conv.stride != (1, 1) and conv.in_channels < 16:
             conv.__class__ = StridedPointwise
-
-
-def _is_unsafe(conv: nn.Conv2d) -> bool:
-    is_plain = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
-    return is_plain and conv.stride != (1, 1) and conv.in_channels < 16
 
 
 def _is_slice_of_channels_last(x: Tensor) -> bool:

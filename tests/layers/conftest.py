@@ -46,3 +46,15 @@ def assert_as_drawn() -> Callable[[nn.Module, Tensor, float], None]:
             torch.testing.assert_close(found[key], value, rtol=0, atol=tolerance * scale, msg=key)
 
     return assert_as_drawn
+
+
+@pytest.fixture
+def assert_refuses_second_gradient() -> Callable[[nn.Module, Tensor], None]:
+    """Check that a gradient of the layer's gradient is refused, where it would be wrong."""
+
+    def assert_refuses_second_gradient(layer: nn.Module, x: Tensor) -> None:
+        (by,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            by.sum().backward()
+
+    return assert_refuses_second_gradient

@@ -56,12 +56,9 @@ def test_gradients(name):
     assert gradcheck(lambda x, *parameters: training_step(layer, x), (x, *layer.parameters()), fast_mode=True)
 
 
-def test_gradients_of_a_gradient_are_refused():
+def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
     layer = made("usual")
-    x = images(layer)
-    (by,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        by.sum().backward()
+    assert_refuses_second_gradient(layer, images(layer))
 
 
 def test_gradients_that_nobody_asks_for():

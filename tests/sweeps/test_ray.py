@@ -1,7 +1,6 @@
 """A sweep on a real Ray cluster of two node processes on this machine."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from efficientconv.runs.directory import RunDirectory
+from tests.ports import free_port
 from tests.training.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -18,12 +18,6 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),  # where the package is not installed
 }
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from efficientconv.runs.directory import RunDirectory
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 WORDS = [
@@ -22,12 +22,6 @@ WORDS = [
     "trainer.accelerator=cpu",
     "trainer.max_epochs=6",
 ]
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def agents(folder, *words):
