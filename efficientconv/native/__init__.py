@@ -1,0 +1,19 @@
+"""Passes over activations in C++, compiled on the machine that runs them when they are first needed.
+
+A layer of many small operators is bound by the bytes that they move, not by its multiply-adds. Here an image goes
+through several of them while it lies in the processor's cache::
+
+    layers ── library("bdrconv") ── compiler: c++ -O3 -march=native ── <cache>/bdrconv-<digest>.so
+                    │
+                    └─ .call("training", sizes, parameters, x, …, y): float32 tensors by their addresses
+
+    pixels.h    products of pixels, and their gradients     image.h     images with a border, sums over images
+    norm.h      batch norms and gates                       <layer>.cpp a layer as one operator
+
+Compiling takes about two seconds, once for a processor and a version. Nothing here is a layer's definition: each layer
+computes the same without a compiler, operator by operator, and the tests hold both side by side.
+"""
+
+from efficientconv.native.library import Library, library
+
+__all__ = ["Library", "library"]

@@ -1,0 +1,311 @@
+// BDRConv's passes over activations, image by image.
+//
+// The first m channels of x and the others, expanded, are planes·m features; the first batch norm scales and shifts
+// them. All of that is one product, x·expansion + shift, (pixels, in)·(in, planes·m): plane k holds channel k of each
+// group, so that the sum over a group is one of vectors. The features never leave the processor's cache: the backward
+// pass computes them again. y is the base branch's channels, then the m diverse ones.
+#pragma once
+#include "image.h"
+
+struct Layer {
+    Images images;
+    Kernel kernel;
+    long in, main, out, planes, hidden;
+    double epsilon1, epsilon2;
+    long features() const { return planes * main; }
+    long base() const { return out - main; }
+    long other() const { return in - main; }
+};
+
+// The weights as the passes take them.
+struct Weights {
+    const float *expansion, *shift, *diversity, *main, *expand;  // (in, features), (features,), (taps, features),
+};                                                               // (main, base), (other, out)
+
+// Of one image.
+template <int L>
+void expand(const Layer &layer, Pixels x, const Weights &weights, const Padded &features) {
+    long width = layer.images.width;
+    for (long r = 0; r < layer.images.height; r++)
+        multiply<Start::bias>(x.from(r * width), width, layer.in, weights.expansion, layer.features(),
+                                 weights.shift, features.row(r));
+}
+
+// Calls with blocks of eight pixels of a row, then of one.
+template <class Function>
+inline void by_pixels(long width, Function function) {
+    long p = 0;
+    for (; p + 8 <= width; p += 8) function(Size<8>(), p);
+    for (; p < width; p++) function(Size<1>(), p);
+}
+
+// y[j] = Σ weight[tap][plane][j]·features[tap][plane][j] over the taps and the planes, for one row.
+template <int L>
+void sum_groups(const Layer &layer, const Padded &features, long r, const float *weight, Pixels y) {
+    for (long j = 0; j < layer.main; j += L)
+        by_pixels(layer.images.width, [&](auto pixels, long p) {
+            constexpr int R = decltype(pixels)::value;
+            Vec<L> sum[R] = {};
+            for (long tap = 0; tap < layer.kernel.taps(); tap++) {
+                Pixels from = features.tap(r, tap).from(p, j);
+                for (long c = 0; c < layer.features(); c += layer.main) {
+                    Vec<L> factor = load<L>(weight + tap * layer.features() + c + j);
+#pragma GCC unroll 8
+                    for (int i = 0; i < R; i++) sum[i] += factor * load<L>(from[i] + c);
+                }
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < R; i++) store<L>(y[p + i] + j, sum[i]);
+        });
+}
+
+// The gradient of the features of one row: each tap's weight meets the pixel on its other side.
+template <int L>
+void spread_groups(const Layer &layer, const Padded &by_diverse, long r, const float *weight, Pixels by_features) {
+    for (long c = 0; c < layer.features(); c += L)
+        by_pixels(layer.images.width, [&](auto pixels, long p) {
+            constexpr int R = decltype(pixels)::value;
+            Vec<L> sum[R] = {};
+            for (long tap = 0; tap < layer.kernel.taps(); tap++) {
+                Vec<L> factor = load<L>(weight + (layer.kernel.taps() - 1 - tap) * layer.features() + c);
+                Pixels from = by_diverse.tap(r, tap).from(p, c % layer.main);
+#pragma GCC unroll 8
+                for (int i = 0; i < R; i++) sum[i] += factor * load<L>(from[i]);
+            }
+#pragma GCC unroll 8
+            for (int i = 0; i < R; i++) store<L>(by_features[p + i] + c, sum[i]);
+        });
+}
+
+// The gradient of T neighbouring taps' weights, for one row.
+template <int L, int T>
+inline void add_tap_gradients(const Layer &layer, Pixels by_diverse, Pixels features, float *by_weight) {
+    Vec<L> sum[T][4] = {};
+    long next = layer.kernel.column_dilation, p = 0;
+    auto add = [&](int i) {
+        Vec<L> by = load<L>(by_diverse[p + i]);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; t++) sum[t][i] += by * load<L>(features[p + i + t * next]);
+    };
+    for (; p + 4 <= layer.images.width; p += 4)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) add(i);
+    for (; p < layer.images.width; p++) add(0);
+    for (int t = 0; t < T; t++) {
+        float *at = by_weight + t * layer.features();
+        store<L>(at, load<L>(at) + (sum[t][0] + sum[t][1]) + (sum[t][2] + sum[t][3]));
+    }
+}
+
+template <int L>
+void add_group_gradients(const Layer &layer, const Padded &by_diverse, const Padded &features, long r,
+                         float *by_weight) {
+    for (long c = 0; c < layer.features(); c += L)
+        for (long row = 0; row < layer.kernel.rows; row++) {
+            long tap = row * layer.kernel.columns, end = tap + layer.kernel.columns;
+            Pixels by = by_diverse.row(r).from(0, c % layer.main);
+            auto add = [&](auto taps) {
+                constexpr int T = decltype(taps)::value;
+                float *at = by_weight + tap * layer.features() + c;
+                add_tap_gradients<L, T>(layer, by, features.tap(r, tap).from(0, c), at);
+                tap += T;
+            };
+            while (tap + 3 <= end) add(Size<3>());
+            while (tap < end) add(Size<1>());
+        }
+}
+
+// From x to y, of one image.
+template <int L>
+void forward_image(const Layer &layer, const Weights &weights, Pixels x, const Padded &features, Pixels y) {
+    expand<L>(layer, x, weights, features);
+    multiply(x, layer.images.pixels(), layer.main, weights.main, layer.base(), nullptr, y);
+    for (long r = 0; r < layer.images.height; r++)
+        sum_groups<L>(layer, features, r, weights.diversity, y.from(r * layer.images.width, layer.base()));
+}
+
+// Writes y, (N, H, W, out), the mean of each image and the sum of its squared differences from it, (N, out).
+template <int L>
+void forward_images(const Layer &layer, const Weights &weights, const float *x, float *y, float *means,
+                    float *squares) {
+    const Images &images = layer.images;
+#pragma omp parallel num_threads(images.threads)
+    {
+        Padded features(images, layer.kernel, layer.features());
+#pragma omp for schedule(static)
+        for (long n = 0; n < images.number; n++) {
+            Pixels to(y + n * images.pixels() * layer.out, layer.out);
+            forward_image<L>(layer, weights, {x + n * images.pixels() * layer.in, layer.in}, features, to);
+            moments<L>(to, images.pixels(), layer.out, means + n * layer.out, squares + n * layer.out);
+        }
+    }
+}
+
+// out = scale·y + shift + the other channels of x, expanded; of one image.
+template <int L>
+void gate_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, const float *scale, const float *shift,
+                Pixels out) {
+    long width = layer.images.width;
+    for (long first = 0; first < layer.images.pixels(); first += width) {
+        for (long p = first; p < first + width; p++)
+            for (long c = 0; c < layer.out; c += L)
+                store<L>(out[p] + c, load<L>(y[p] + c) * load<L>(scale + c) + load<L>(shift + c));
+        multiply<Start::y>(x.from(first, layer.main), width, layer.other(), weights.expand, layer.out, nullptr,
+                              out.from(first));
+    }
+}
+
+template <int L>
+void gate_images(const Layer &layer, const Weights &weights, const float *x, const float *y, const float *scales,
+                 const float *shifts, float *out) {
+    const Images &images = layer.images;
+#pragma omp parallel for schedule(static) num_threads(images.threads)
+    for (long n = 0; n < images.number; n++) {
+        Pixels from(y + n * images.pixels() * layer.out, layer.out), to(out + n * images.pixels() * layer.out, layer.out);
+        gate_image<L>(layer, weights, {x + n * images.pixels() * layer.in, layer.in}, from, scales + n * layer.out,
+                      shifts + n * layer.out, to);
+    }
+}
+
+// From x to the output where all statistics are known; gate(means, scale, shift) finds the last two of an image.
+template <int L, class Gate>
+void infer_images(const Layer &layer, const Weights &weights, const float *x, Gate gate, float *out) {
+    const Images &images = layer.images;
+#pragma omp parallel num_threads(images.threads)
+    {
+        Padded features(images, layer.kernel, layer.features());
+        std::vector<float> image(images.pixels() * layer.out), mean(layer.out), scale(layer.out), shift(layer.out);
+        Pixels y(image.data(), layer.out);
+#pragma omp for schedule(static)
+        for (long n = 0; n < images.number; n++) {
+            Pixels from(x + n * images.pixels() * layer.in, layer.in), to(out + n * images.pixels() * layer.out, layer.out);
+            forward_image<L>(layer, weights, from, features, y);
+            means<L>(y, images.pixels(), layer.out, mean.data());
+            gate(mean.data(), scale.data(), shift.data());
+            gate_image<L>(layer, weights, from, y, scale.data(), shift.data(), to);
+        }
+    }
+}
+
+// The sums over each image's pixels of grad·y and of grad, (N, out).
+template <int L>
+void sum_images(const Layer &layer, const float *grad, const float *y, float *by_scales, float *by_shifts) {
+    const Images &images = layer.images;
+#pragma omp parallel for schedule(static) num_threads(images.threads)
+    for (long n = 0; n < images.number; n++) {
+        Pixels by(grad + n * images.pixels() * layer.out, layer.out), at(y + n * images.pixels() * layer.out, layer.out);
+        for (long c = 0; c < layer.out; c += L) {
+            store<L>(by_scales + n * layer.out + c, sum_over<L>(images.pixels(), [&](long p) {
+                         return load<L>(by[p] + c) * load<L>(at[p] + c);
+                     }));
+            store<L>(by_shifts + n * layer.out + c,
+                     sum_over<L>(images.pixels(), [&](long p) { return load<L>(by[p] + c); }));
+        }
+    }
+}
+
+// What the backward pass starts from. The gradient of y is scale·grad + slope·y + constant.
+struct Given {
+    const float *x, *y, *grad;
+    Weights weights;
+    const float *expansion, *main, *expand;   // transposed
+    const float *scales, *slope, *constants;  // (N, out), (out,), (N, out)
+};
+
+// Gradients: of x, and of the weights for each chunk.
+struct Found {
+    float *x, *expansion, *shift, *diversity, *main, *expand;
+
+    Found of_chunk(const Layer &layer, long chunk) const {
+        return {x,
+                expansion + chunk * layer.in * layer.features(),
+                shift + chunk * layer.features(),
+                diversity + chunk * layer.kernel.taps() * layer.features(),
+                main + chunk * layer.main * layer.base(),
+                expand + chunk * layer.other() * layer.out};
+    }
+};
+
+// What a thread needs for one image.
+struct Room {
+    Padded features, by_diverse;
+    std::unique_ptr<float[]> by_base_row, by_features_row;
+    Pixels by_base, by_features;
+
+    explicit Room(const Layer &layer)
+        : features(layer.images, layer.kernel, layer.features()),
+          by_diverse(layer.images, layer.kernel, layer.main),
+          by_base_row(new float[layer.images.width * layer.base()]),
+          by_features_row(new float[layer.images.width * layer.features()]),
+          by_base(by_base_row.get(), layer.base()),
+          by_features(by_features_row.get(), layer.features()) {}
+};
+
+// The gradient of some channels of y, for one row.
+template <int L>
+inline void back_to_y(const Layer &layer, const Given &given, long n, long r, long channel, long channels, Pixels to) {
+    const Images &images = layer.images;
+    long first = (n * images.height + r) * images.width;
+    Pixels by(given.grad + first * layer.out + channel, layer.out), y(given.y + first * layer.out + channel, layer.out);
+    const float *scale = given.scales + n * layer.out + channel, *slope = given.slope + channel;
+    const float *constant = given.constants + n * layer.out + channel;
+    for (long p = 0; p < images.width; p++)
+        for (long c = 0; c < channels; c += L)
+            store<L>(to[p] + c, load<L>(by[p] + c) * load<L>(scale + c) + load<L>(y[p] + c) * load<L>(slope + c) +
+                                    load<L>(constant + c));
+}
+
+template <int L>
+void back_row(const Layer &layer, const Given &given, long n, long r, const Room &room, const Found &found) {
+    long width = layer.images.width, first = (n * layer.images.height + r) * width;
+    Pixels x(given.x + first * layer.in, layer.in), other = x.from(0, layer.main);
+    Pixels grad(given.grad + first * layer.out, layer.out), by_x(found.x + first * layer.in, layer.in);
+    back_to_y<L>(layer, given, n, r, 0, layer.base(), room.by_base);
+    spread_groups<L>(layer, room.by_diverse, r, given.weights.diversity, room.by_features);
+    for (long c = 0; c < layer.features(); c += L) {
+        Vec<L> sum = sum_over<L>(width, [&](long p) { return load<L>(room.by_features[p] + c); });
+        store<L>(found.shift + c, load<L>(found.shift + c) + sum);
+    }
+    add_products(x, layer.in, room.by_features, layer.features(), width, found.expansion);
+    add_products(x, layer.main, room.by_base, layer.base(), width, found.main);
+    add_products(other, layer.other(), grad, layer.out, width, found.expand);
+    multiply(room.by_features, width, layer.features(), given.expansion, layer.in, nullptr, by_x);
+    multiply<Start::y>(room.by_base, width, layer.base(), given.main, layer.main, nullptr, by_x);
+    multiply<Start::y>(grad, width, layer.out, given.expand, layer.other(), nullptr, by_x.from(0, layer.main));
+}
+
+template <int L>
+void back_images(const Layer &layer, const Given &given, const Found &found) {
+    const Images &images = layer.images;
+#pragma omp parallel num_threads(images.threads)
+    {
+        Room room(layer);
+#pragma omp for schedule(static)
+        for (long chunk = 0; chunk < CHUNKS; chunk++) {
+            Found to = found.of_chunk(layer, chunk);
+            for_images_of(chunk, images, [&](long n) {
+                Pixels x(given.x + n * images.pixels() * layer.in, layer.in);
+                expand<L>(layer, x, given.weights, room.features);
+                for (long r = 0; r < images.height; r++)
+                    back_to_y<L>(layer, given, n, r, layer.base(), layer.main, room.by_diverse.row(r));
+                for (long r = 0; r < images.height; r++)
+                    add_group_gradients<L>(layer, room.by_diverse, room.features, r, to.diversity);
+                for (long r = 0; r < images.height; r++) back_row<L>(layer, given, n, r, room, to);
+            });
+        }
+    }
+}
+
+// by_x += x·slope + constant, (in, in) and (in,): what the statistics of x add to its gradient.
+template <int L>
+void add_to_x(const Layer &layer, const float *x, const float *slope, const float *constant, float *by_x) {
+    const Images &images = layer.images;
+    long rows = images.number * images.height, width = images.width;
+#pragma omp parallel for schedule(static) num_threads(images.threads)
+    for (long r = 0; r < rows; r++) {
+        Pixels from(x + r * width * layer.in, layer.in), to(by_x + r * width * layer.in, layer.in);
+        for (long p = 0; p < width; p++)
+            for (long c = 0; c < layer.in; c += L) store<L>(to[p] + c, load<L>(to[p] + c) + load<L>(constant + c));
+        multiply<Start::y>(from, width, layer.in, slope, layer.in, nullptr, to);
+    }
+}

@@ -1,0 +1,105 @@
+// Images whose channels come last: with a border of zeros, and their moments.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "pixels.h"
+
+// How many images there are, and on how many threads they are shared out.
+struct Images {
+    long threads, number, height, width;
+    long pixels() const { return height * width; }
+};
+
+// A kernel of odd size, and the border that keeps the size of an image.
+struct Kernel {
+    long rows, columns, row_dilation, column_dilation;
+    long taps() const { return rows * columns; }
+    long above() const { return row_dilation * (rows - 1) / 2; }
+    long left() const { return column_dilation * (columns - 1) / 2; }
+};
+
+// An image with a border of zeros.
+class Padded {
+  public:
+    Padded(const Images &images, const Kernel &kernel, long depth)
+        : kernel(kernel), width(images.width + 2 * kernel.left()), depth(depth),
+          data(new float[(images.height + 2 * kernel.above()) * width * depth]()) {}
+
+    // The pixels of a row of the image.
+    Pixels row(long r) const { return {at(r + kernel.above(), kernel.left()), depth}; }
+
+    // The pixels that a tap of the kernel reads for a row of its output.
+    Pixels tap(long r, long tap) const {
+        return {at(r + tap / kernel.columns * kernel.row_dilation, tap % kernel.columns * kernel.column_dilation), depth};
+    }
+
+    const Kernel kernel;
+    const long width, depth;
+
+  private:
+    float *at(long r, long c) const { return data.get() + (r * width + c) * depth; }
+    std::unique_ptr<float[]> data;
+};
+
+// Sums over pixels, four at a time, so that one addition need not wait for the last.
+template <int L, class Term>
+inline Vec<L> sum_over(long pixels, Term term) {
+    Vec<L> sum[4] = {};
+    long p = 0;
+    for (; p + 4 <= pixels; p += 4)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) sum[i] += term(p + i);
+    for (; p < pixels; p++) sum[0] += term(p);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// Of an image: the mean of each channel.
+template <int L>
+void means(Pixels x, long pixels, long channels, float *mean) {
+    for (long c = 0; c < channels; c += L)
+        store<L>(mean + c, sum_over<L>(pixels, [&](long p) { return load<L>(x[p] + c); }) / (float)pixels);
+}
+
+// Of an image: the mean of each channel, and the sum of the squares of the differences from it.
+template <int L>
+void moments(Pixels x, long pixels, long channels, float *mean, float *squares) {
+    means<L>(x, pixels, channels, mean);
+    for (long c = 0; c < channels; c += L)
+        store<L>(squares + c, sum_over<L>(pixels, [&](long p) {
+                     Vec<L> difference = load<L>(x[p] + c) - load<L>(mean + c);
+                     return difference * difference;
+                 }));
+}
+
+// Images are shared out in chunks whose number depends on nothing else, and so do sums over images.
+constexpr long CHUNKS = 16;
+
+template <class Function>
+inline void for_images_of(long chunk, const Images &images, Function function) {
+    for (long n = chunk * images.number / CHUNKS; n < (chunk + 1) * images.number / CHUNKS; n++) function(n);
+}
+
+// The mean of each image, (N, C), and for each chunk the sum of the products of the differences from it, (C, C).
+template <int L>
+void add_covariance(const Images &images, const float *x, long channels, float *image_means, float *products) {
+#pragma omp parallel num_threads(images.threads)
+    {
+        std::unique_ptr<float[]> row(new float[images.width * channels]);
+        Pixels differences(row.get(), channels);
+#pragma omp for schedule(static)
+        for (long chunk = 0; chunk < CHUNKS; chunk++)
+            for_images_of(chunk, images, [&](long n) {
+                Pixels image(x + n * images.pixels() * channels, channels);
+                float *mean = image_means + n * channels;
+                means<L>(image, images.pixels(), channels, mean);
+                for (long r = 0; r < images.height; r++) {
+                    for (long p = 0; p < images.width; p++)
+                        for (long c = 0; c < channels; c += L)
+                            store<L>(differences[p] + c, load<L>(image[r * images.width + p] + c) - load<L>(mean + c));
+                    add_products(differences, channels, differences, channels, images.width,
+                                    products + chunk * channels * channels);
+                }
+            });
+    }
+}

@@ -1,0 +1,74 @@
+"""Calls what was compiled, with tensors for arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import struct
+import subprocess
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from efficientconv.native.compiler import compiled
+
+log = logging.getLogger(__name__)
+
+
+class Library:
+    """The functions of a compiled file, by their names.
+
+    Args:
+        path: of the library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._functions = ctypes.CDLL(str(path))
+
+    def call(self, function: str, layer: Sequence[int | float], *arrays: Tensor | Sequence[Tensor]) -> None:
+        """Call a function with a structure of numbers, and with arrays or structures of arrays.
+
+        Args:
+            function: its name.
+            layer: what its first structure has behind the number of threads: int for long, float for double.
+            arrays: float32, contiguous: images as (N, H, W, C).
+
+        Raises:
+            ValueError: an array is another.
+        """
+        form = "q" + "".join("d" if isinstance(number, float) else "q" for number in layer)
+        self._functions[function](struct.pack(form, torch.get_num_threads(), *layer), *map(_argument, arrays))
+
+
+def _argument(array: Tensor | Sequence[Tensor]) -> ctypes.c_void_p | ctypes.Array[ctypes.c_void_p]:
+    if isinstance(array, Tensor):
+        return ctypes.c_void_p(_address(array))
+    return (ctypes.c_void_p * len(array))(*map(_address, array))
+
+
+def _address(array: Tensor) -> int:
+    if array.dtype != torch.float32 or array.device.type != "cpu" or not array.is_contiguous():
+        raise ValueError(f"array: {array.dtype} of strides {array.stride()}; must be contiguous float32 on the CPU")
+    return array.data_ptr()
+
+
+@lru_cache(maxsize=32)
+def library(name: str) -> Library | None:
+    """Return the library of ``name``.cpp, compiled if need be; None where there is none, which is said once.
+
+    ``EFFICIENTCONV_NATIVE=0`` in the environment asks for none.
+    """
+    if os.environ.get("EFFICIENTCONV_NATIVE") == "0":
+        return None
+    try:
+        return Library(compiled(name))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", None) or str(error)
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
+        log.info("%s runs operator by operator, which is slower: %s", name, text.strip().partition("\n")[0])
+        return None
+

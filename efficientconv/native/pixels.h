@@ -1,0 +1,131 @@
+// Products of pixels whose channels come last: y = x·w and its gradients, for a block of pixels in registers.
+//
+// Vectors are GCC's, of L floats, 8 or 16: any processor has them, of its own width or of several of its own.
+#pragma once
+#include <type_traits>
+
+template <int L>
+using Vec __attribute__((vector_size(L * sizeof(float)), aligned(sizeof(float)), may_alias)) = float;
+
+template <int L>
+inline Vec<L> load(const float *at) {
+    return *reinterpret_cast<const Vec<L> *>(at);
+}
+
+template <int L>
+inline void store(float *at, Vec<L> value) {
+    *reinterpret_cast<Vec<L> *>(at) = value;
+}
+
+template <int N>
+using Size = std::integral_constant<int, N>;
+
+#ifdef __AVX512F__
+constexpr int WIDEST = 16, REGISTERS = 32;
+#else
+constexpr int WIDEST = 8, REGISTERS = 16;
+#endif
+
+// Calls with the number of lanes that divides a width, a multiple of 8.
+template <class Function>
+inline void by_lanes(long width, Function function) {
+    width % WIDEST ? function(Size<8>()) : function(Size<WIDEST>());
+}
+
+// Rows of floats, one a pixel, `stride` apart.
+struct Pixels {
+    float *data;
+    long stride;
+
+    Pixels(const float *data, long stride) : data(const_cast<float *>(data)), stride(stride) {}
+    float *operator[](long pixel) const { return data + pixel * stride; }
+    Pixels from(long pixel, long channel = 0) const { return {data + pixel * stride + channel, stride}; }
+};
+
+enum class Start { zero, bias, y };  // what a product is added to
+
+template <int L, int V, int R, Start START>
+inline void multiply_block(Pixels x, long depth, const float *w, long width, const float *bias, Pixels y) {
+    Vec<L> sum[R][V];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) {
+            if constexpr (START == Start::zero) sum[r][v] = Vec<L>{};
+            if constexpr (START == Start::bias) sum[r][v] = load<L>(bias + v * L);
+            if constexpr (START == Start::y) sum[r][v] = load<L>(y[r] + v * L);
+        }
+    for (long k = 0; k < depth; k++) {
+        Vec<L> row[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) row[v] = load<L>(w + k * width + v * L);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < V; v++) sum[r][v] += x[r][k] * row[v];
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) store<L>(y[r] + v * L, sum[r][v]);
+}
+
+// Calls with the lanes of a vector, how many vectors to take at once, and the first channel of each of them.
+template <class Function>
+inline void by_columns(long width, Function function) {
+    constexpr int L = WIDEST;
+    long c = 0;
+    for (; c + 3 * L <= width; c += 3 * L) function(Size<L>(), Size<3>(), c);
+    for (; c + 2 * L <= width; c += 2 * L) function(Size<L>(), Size<2>(), c);
+    for (; c + L <= width; c += L) function(Size<L>(), Size<1>(), c);
+    for (; c < width; c += 8) function(Size<8>(), Size<1>(), c);
+}
+
+// y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width); width is a multiple of 8.
+template <Start START = Start::zero>
+void multiply(Pixels x, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
+    by_columns(width, [&](auto lanes, auto vectors, long c) {
+        constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
+        constexpr int R = REGISTERS == 32 || V == 1 ? 8 : 4;
+        const float *start = START == Start::bias ? bias + c : nullptr;
+        long p = 0;
+        for (; p + R <= pixels; p += R)
+            multiply_block<L, V, R, START>(x.from(p), depth, w + c, width, start, y.from(p, c));
+        for (; p < pixels; p++)
+            multiply_block<L, V, 1, START>(x.from(p), depth, w + c, width, start, y.from(p, c));
+    });
+}
+
+template <int L, int V, int K>
+inline void gradient_block(Pixels x, Pixels y, long pixels, float *w, long width) {
+    Vec<L> sum[K][V];
+#pragma GCC unroll 16
+    for (int k = 0; k < K; k++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) sum[k][v] = load<L>(w + k * width + v * L);
+    for (long p = 0; p < pixels; p++) {
+        Vec<L> row[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
+#pragma GCC unroll 16
+        for (int k = 0; k < K; k++)
+#pragma GCC unroll 4
+            for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
+    }
+#pragma GCC unroll 16
+    for (int k = 0; k < K; k++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) store<L>(w + k * width + v * L, sum[k][v]);
+}
+
+// w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width); width is a multiple of 8.
+inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, float *w) {
+    by_columns(width, [&](auto lanes, auto vectors, long c) {
+        constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
+        constexpr int K = REGISTERS == 32 || V == 1 ? 8 : 4;
+        long k = 0;
+        for (; k + K <= depth; k += K)
+            gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
+        for (; k < depth; k++) gradient_block<L, V, 1>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
+    });
+}
