@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import has_everything, update_running_statistics
 from efficientconv.layers.batch_norm import scale_and_shift
-from efficientconv.layers.cpu_forms import runs_in_cpu_form
-from efficientconv.native import Library, library
+from efficientconv.layers.native_form import by_pixels, empty_image, native_form
+from efficientconv.native import Library
 
 if TYPE_CHECKING:
     from efficientconv.layers.bdrconv import BDRConv2d
@@ -23,19 +23,17 @@ if TYPE_CHECKING:
 
 def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
-    main, base = layer.split[0], layer.main_conv.out_channels
+    main, base, norms = layer.split[0], layer.main_conv.out_channels, (layer.bn1, layer.bn2)
     fits = (
         layer.stride == layer.main_conv.kernel_size == (1, 1)
         and layer.padding_mode == "zeros"
         and layer.diversity_conv.out_channels == main
         and main % 8 == layer.split[1] % 8 == base % 8 == 0
-        and x.dtype == torch.float32
-        and x.numel() > x.shape[1] == layer.in_channels
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and all(has_everything(norm) and norm.training == layer.training for norm in (layer.bn1, layer.bn2))
+        and x.shape[1] == layer.in_channels
+        and all(has_everything(norm) and norm.training == layer.training for norm in norms)
     )
-    parts = (layer.main_conv, layer.expand, layer.diversity_conv, layer.bn1, layer.bn2, layer.se.fc1, layer.se.fc2)
-    return library("bdrconv") if fits and runs_in_cpu_form(x, *parts) else None
+    parts = (layer.main_conv, layer.expand, layer.diversity_conv, *norms, layer.se.fc1, layer.se.fc2)
+    return native_form("bdrconv", x, *parts) if fits else None
 
 
 def training_step(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
@@ -63,8 +61,8 @@ def inference(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
         x: (N, i, H, W), channels last.
     """
     affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
-    y = _empty_image(x, layer.out_channels)
-    native.call("inference", _sizes(layer, x), _parameters(layer, *affine), _by_pixels(x), _by_pixels(y))
+    y = empty_image(x, layer.out_channels)
+    native.call("inference", _sizes(layer, x), _parameters(layer, *affine), by_pixels(x), by_pixels(y))
     return y
 
 
@@ -83,16 +81,6 @@ def _sizes(layer: BDRConv2d, x: Tensor) -> tuple[int | float, ...]:
     return *images, *kernel, *channels, layer.bn1.eps, layer.bn2.eps
 
 
-def _empty_image(x: Tensor, channels: int) -> Tensor:
-    size = (len(x), channels, *x.shape[2:])
-    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-
-def _by_pixels(x: Tensor) -> Tensor:
-    """View (N, C, H, W), channels last, as (N, H, W, C)."""
-    return x.permute(0, 2, 3, 1)
-
-
 class _Saved(NamedTuple):
     """What the backward pass needs of the forward pass besides x."""
 
@@ -108,7 +96,7 @@ class _Saved(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, features: int, out: int) -> _Saved:
         sizes = [(len(x), out), x.shape[1], (x.shape[1], x.shape[1]), features, features, out, out]
-        return cls(_by_pixels(_empty_image(x, out)), *map(x.new_empty, sizes))
+        return cls(by_pixels(empty_image(x, out)), *map(x.new_empty, sizes))
 
 
 class _TrainingStep(Function):
@@ -118,8 +106,8 @@ class _TrainingStep(Function):
     ) -> tuple[Tensor, ...]:
         diversity, bias2 = parameters[2], parameters[6]
         saved = _Saved.of(x, diversity.shape[0] * diversity.shape[1], len(bias2))
-        y = _empty_image(x, len(bias2))
-        native.call("training", sizes, parameters, _by_pixels(x), saved, _by_pixels(y))
+        y = empty_image(x, len(bias2))
+        native.call("training", sizes, parameters, by_pixels(x), saved, by_pixels(y))
         ctx.native, ctx.sizes = native, sizes
         ctx.save_for_backward(x, *saved, *parameters)
         statistics = saved[4:]
@@ -133,6 +121,6 @@ class _TrainingStep(Function):
         saved, parameters = _Saved(*others[:8]), others[8:]
         by_x, by_parameters = torch.empty_like(x), [torch.zeros_like(parameter) for parameter in parameters]
         grad = grad.contiguous(memory_format=torch.channels_last)
-        images = (_by_pixels(x), saved, _by_pixels(grad), _by_pixels(by_x))
+        images = (by_pixels(x), saved, by_pixels(grad), by_pixels(by_x))
         ctx.native.call("backward", ctx.sizes, parameters, *images, by_parameters)
         return None, None, by_x, *by_parameters

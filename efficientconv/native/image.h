@@ -1,5 +1,6 @@
 // Images whose channels come last: with a border of zeros, and their moments.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -23,8 +24,10 @@ struct Kernel {
 class Padded {
   public:
     Padded(const Images &images, const Kernel &kernel, long depth)
-        : kernel(kernel), width(images.width + 2 * kernel.left()), depth(depth),
-          data(new float[(images.height + 2 * kernel.above()) * width * depth]()) {}
+        : images(images), kernel(kernel), depth(depth), offsets(kernel.taps()),
+          data(new float[(images.height + 2 * kernel.above()) * width() * depth]()) {
+        for (long t = 0; t < kernel.taps(); t++) offsets[t] = tap(0, t).data - data.get();
+    }
 
     // The pixels of a row of the image.
     Pixels row(long r) const { return {at(r + kernel.above(), kernel.left()), depth}; }
@@ -34,13 +37,42 @@ class Padded {
         return {at(r + tap / kernel.columns * kernel.row_dilation, tap % kernel.columns * kernel.column_dilation), depth};
     }
 
+    // Where all taps lie, behind tap(r, 0).
+    Taps taps() const { return {kernel.taps(), offsets.data()}; }
+
+    // Fills the image with the first `depth` channels of another.
+    void fill(Pixels x) const {
+        for (long r = 0; r < images.height; r++)
+            for (long p = 0; p < images.width; p++)
+                std::copy_n(x[r * images.width + p], depth, row(r)[p]);
+    }
+
+    const Images images;
     const Kernel kernel;
-    const long width, depth;
+    const long depth;
 
   private:
-    float *at(long r, long c) const { return data.get() + (r * width + c) * depth; }
+    long width() const { return images.width + 2 * kernel.left(); }
+    float *at(long r, long c) const { return data.get() + (r * width() + c) * depth; }
+    std::vector<long> offsets;
     std::unique_ptr<float[]> data;
 };
+
+// y = the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
+template <Start START = Start::zero>
+void convolve(const Padded &x, const float *w, long width, const float *bias, Pixels y) {
+    for (long r = 0; r < x.images.height; r++)
+        convolve<START>(x.tap(r, 0), x.taps(), x.images.width, x.depth, w, width, bias, y.from(r * x.images.width));
+}
+
+// w += its gradient, (taps, depth, width), for by_y, the gradient of y. That of x is the convolution of by_y with the
+// kernel turned by half a circle and its matrices transposed.
+inline void add_kernel_gradient(const Padded &x, Pixels by_y, long width, float *w) {
+    for (long r = 0; r < x.images.height; r++)
+        for (long t = 0; t < x.kernel.taps(); t++)
+            add_products(x.tap(r, t), x.depth, by_y.from(r * x.images.width), width, x.images.width,
+                         w + t * x.depth * width);
+}
 
 // Sums over pixels, four at a time, so that one addition need not wait for the last.
 template <int L, class Term>

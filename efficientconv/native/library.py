@@ -71,4 +71,3 @@ def library(name: str) -> Library | None:
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
         log.info("%s runs operator by operator, which is slower: %s", name, text.strip().partition("\n")[0])
         return None
-

@@ -42,10 +42,16 @@ struct Pixels {
     Pixels from(long pixel, long channel = 0) const { return {data + pixel * stride + channel, stride}; }
 };
 
+// Where the taps of a kernel lie: floats behind the first one's pixel.
+struct Taps {
+    long number;
+    const long *at;
+};
+
 enum class Start { zero, bias, y };  // what a product is added to
 
 template <int L, int V, int R, Start START>
-inline void multiply_block(Pixels x, long depth, const float *w, long width, const float *bias, Pixels y) {
+inline void multiply_block(Pixels x, Taps taps, long depth, const float *w, long width, const float *bias, Pixels y) {
     Vec<L> sum[R][V];
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
@@ -55,14 +61,17 @@ inline void multiply_block(Pixels x, long depth, const float *w, long width, con
             if constexpr (START == Start::bias) sum[r][v] = load<L>(bias + v * L);
             if constexpr (START == Start::y) sum[r][v] = load<L>(y[r] + v * L);
         }
-    for (long k = 0; k < depth; k++) {
-        Vec<L> row[V];
+    for (long tap = 0; tap < taps.number; tap++) {
+        const float *from = x.data + taps.at[tap];
+        for (long k = 0; k < depth; k++, w += width) {
+            Vec<L> row[V];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) row[v] = load<L>(w + k * width + v * L);
+            for (int v = 0; v < V; v++) row[v] = load<L>(w + v * L);
 #pragma GCC unroll 16
-        for (int r = 0; r < R; r++)
+            for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-            for (int v = 0; v < V; v++) sum[r][v] += x[r][k] * row[v];
+                for (int v = 0; v < V; v++) sum[r][v] += from[r * x.stride + k] * row[v];
+        }
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
@@ -81,19 +90,26 @@ inline void by_columns(long width, Function function) {
     for (; c < width; c += 8) function(Size<8>(), Size<1>(), c);
 }
 
-// y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width); width is a multiple of 8.
+// y = Σ x[tap]·w[tap] + start: (pixels, depth)·(taps, depth, width) → (pixels, width); width is a multiple of 8.
 template <Start START = Start::zero>
-void multiply(Pixels x, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
+void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
         constexpr int R = REGISTERS == 32 || V == 1 ? 8 : 4;
         const float *start = START == Start::bias ? bias + c : nullptr;
         long p = 0;
         for (; p + R <= pixels; p += R)
-            multiply_block<L, V, R, START>(x.from(p), depth, w + c, width, start, y.from(p, c));
+            multiply_block<L, V, R, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
         for (; p < pixels; p++)
-            multiply_block<L, V, 1, START>(x.from(p), depth, w + c, width, start, y.from(p, c));
+            multiply_block<L, V, 1, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
     });
+}
+
+// y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width); width is a multiple of 8.
+template <Start START = Start::zero>
+void multiply(Pixels x, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
+    const long here = 0;
+    convolve<START>(x, {1, &here}, pixels, depth, w, width, bias, y);
 }
 
 template <int L, int V, int K>
