@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import has_everything, update_running_statistics
 from efficientconv.layers.batch_norm import scale_and_shift
-from efficientconv.layers.native_form import by_pixels, empty_image, native_form
+from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
     main, base, norms = layer.split[0], layer.main_conv.out_channels, (layer.bn1, layer.bn2)
     fits = (
-        layer.stride == layer.main_conv.kernel_size == (1, 1)
+        layer.main_conv.kernel_size == (1, 1)
         and layer.padding_mode == "zeros"
-        and layer.diversity_conv.out_channels == main
         and main % 8 == layer.split[1] % 8 == base % 8 == 0
         and x.shape[1] == layer.in_channels
+        and x.shape[2] % layer.stride[0] == x.shape[3] % layer.stride[1] == 0
         and all(has_everything(norm) and norm.training == layer.training for norm in norms)
+        and (layer.training or is_inference(layer, x))
     )
     parts = (layer.main_conv, layer.expand, layer.diversity_conv, *norms, layer.se.fc1, layer.se.fc2)
     return native_form("bdrconv", x, *parts) if fits else None
@@ -46,9 +47,9 @@ def training_step(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
     """
     norms = (layer.bn1, layer.bn2)
     parameters = [p for norm in norms for p in (norm.weight, norm.bias)]
-    y, *statistics = _TrainingStep.apply(native, _sizes(layer, x), x, *_parameters(layer, *parameters))
+    y, *statistics = _TrainingStep.apply(native, layer, x, *_parameters(layer, *parameters))
     for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
-        update_running_statistics(norm, mean, variance, x.numel() // x.shape[1])
+        update_running_statistics(norm, mean, variance, y.numel() // y.shape[1])
     return y
 
 
@@ -61,8 +62,8 @@ def inference(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
         x: (N, i, H, W), channels last.
     """
     affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
-    y = empty_image(x, layer.out_channels)
-    native.call("inference", _sizes(layer, x), _parameters(layer, *affine), by_pixels(x), by_pixels(y))
+    pooled, y = _pooled_image(layer, x), _out_image(layer, x)
+    native.call("inference", _sizes(layer, x), _parameters(layer, *affine), *map(by_pixels, (x, pooled, y)))
     return y
 
 
@@ -74,11 +75,21 @@ def _parameters(layer: BDRConv2d, *norms: Tensor) -> list[Tensor]:
 
 
 def _sizes(layer: BDRConv2d, x: Tensor) -> tuple[int | float, ...]:
-    number, in_channels, height, width = x.shape
-    groups, planes = layer.diversity_conv.weight.shape[:2]
-    images, kernel = (number, height, width), (*layer.kernel_size, *layer.dilation)
-    channels = (in_channels, groups, layer.out_channels, planes, layer.se.fc1.out_features)
-    return *images, *kernel, *channels, layer.bn1.eps, layer.bn2.eps
+    groups, planes = layer.split[0], layer.diversity_conv.in_channels // layer.split[0]
+    images = (len(x), x.shape[2] // layer.stride[0], x.shape[3] // layer.stride[1])
+    geometry = (*images, *layer.stride, *layer.kernel_size, *layer.dilation)
+    of_group = layer.diversity_conv.out_channels // groups
+    channels = (layer.in_channels, groups, layer.out_channels, planes, of_group, layer.se.fc1.out_features)
+    return *geometry, *channels, layer.bn1.eps, layer.bn2.eps
+
+
+def _pooled_image(layer: BDRConv2d, x: Tensor) -> Tensor:
+    """Return room for x pooled, (N, i, H', W'); at stride 1 x itself."""
+    return x if layer.stride == (1, 1) else empty_image(x, layer.in_channels, layer.stride)
+
+
+def _out_image(layer: BDRConv2d, x: Tensor) -> Tensor:
+    return empty_image(x, layer.out_channels, layer.stride)
 
 
 class _Saved(NamedTuple):
@@ -86,31 +97,32 @@ class _Saved(NamedTuple):
 
     y: Tensor  # (N, H, W, o): what the second norm takes
     means: Tensor  # (N, o): of y
-    mean: Tensor  # (i,): of x
-    covariance: Tensor  # (i, i): of x
+    pooled: Tensor  # (N, H, W, i): x, where it is not strided
+    mean: Tensor  # (i,): of that
+    covariance: Tensor  # (i, i): of that
     mean1: Tensor  # (m + o,): of what the first norm takes
     variance1: Tensor
     mean2: Tensor  # (o,): of y
     variance2: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, features: int, out: int) -> _Saved:
-        sizes = [(len(x), out), x.shape[1], (x.shape[1], x.shape[1]), features, features, out, out]
-        return cls(by_pixels(empty_image(x, out)), *map(x.new_empty, sizes))
+    def of(cls, layer: BDRConv2d, x: Tensor) -> _Saved:
+        inputs, features, out = layer.in_channels, layer.diversity_conv.in_channels, layer.out_channels
+        y, pooled = by_pixels(_out_image(layer, x)), by_pixels(_pooled_image(layer, x))
+        means, mean, covariance = x.new_empty(len(x), out), x.new_empty(inputs), x.new_empty(inputs, inputs)
+        return cls(y, means, pooled, mean, covariance, *map(x.new_empty, (features, features, out, out)))
 
 
 class _TrainingStep(Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, native: Library, sizes: tuple[int | float, ...], x: Tensor, *parameters: Tensor
+        ctx: Any, native: Library, layer: BDRConv2d, x: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, ...]:
-        diversity, bias2 = parameters[2], parameters[6]
-        saved = _Saved.of(x, diversity.shape[0] * diversity.shape[1], len(bias2))
-        y = empty_image(x, len(bias2))
-        native.call("training", sizes, parameters, by_pixels(x), saved, by_pixels(y))
-        ctx.native, ctx.sizes = native, sizes
+        ctx.native, ctx.sizes = native, _sizes(layer, x)
+        saved, y = _Saved.of(layer, x), _out_image(layer, x)
+        native.call("training", ctx.sizes, parameters, by_pixels(x), saved, by_pixels(y))
         ctx.save_for_backward(x, *saved, *parameters)
-        statistics = saved[4:]
+        statistics = saved[-4:]
         ctx.mark_non_differentiable(*statistics)
         return y, *statistics
 
@@ -118,7 +130,7 @@ class _TrainingStep(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, *others = ctx.saved_tensors
-        saved, parameters = _Saved(*others[:8]), others[8:]
+        saved, parameters = _Saved(*others[: len(_Saved._fields)]), others[len(_Saved._fields) :]
         by_x, by_parameters = torch.empty_like(x), [torch.zeros_like(parameter) for parameter in parameters]
         grad = grad.contiguous(memory_format=torch.channels_last)
         images = (by_pixels(x), saved, by_pixels(grad), by_pixels(by_x))

@@ -19,12 +19,18 @@ def native_form(name: str, x: Tensor, *modules: nn.Module) -> Library | None:
     return library(name) if fits and runs_in_cpu_form(x, *modules) else None
 
 
+def is_inference(layer: nn.Module, x: Tensor) -> bool:
+    """Tell whether ``layer`` is in eval mode and nobody can ask for a gradient of what it makes of ``x``."""
+    needs_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *layer.parameters()))
+    return not layer.training and not needs_gradient
+
+
 def by_pixels(x: Tensor) -> Tensor:
     """View (N, C, H, W), channels last, as (N, H, W, C)."""
     return x.permute(0, 2, 3, 1)
 
 
-def empty_image(x: Tensor, channels: int) -> Tensor:
-    """Return a new (N, channels, H, W), channels last, beside ``x``, (N, C, H, W)."""
-    size = (len(x), channels, *x.shape[2:])
+def empty_image(x: Tensor, channels: int, stride: tuple[int, int] = (1, 1)) -> Tensor:
+    """Return a new (N, channels, H/s, W/s), channels last, beside ``x``, (N, C, H, W)."""
+    size = (len(x), channels, x.shape[2] // stride[0], x.shape[3] // stride[1])
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-// BDRConv at stride 1, as one operator.
+// BDRConv as one operator.
 //
 // Three things have to be known of all images before the next can be computed: the statistics of the first batch norm,
 // those of the second, and, of each image, the gate. Between them an image goes through the layer in one pass. The first
@@ -10,7 +10,7 @@ namespace {
 
 // The parameters or their gradients, each as its module has it.
 struct Parameters {
-    float *main, *expand, *diversity;  // (base, main), (out, other), (main, planes, taps)
+    float *main, *expand, *diversity;  // (base, main), (out, other), (diverse, planes, taps)
     float *weight1, *bias1, *weight2, *bias2, *squeeze, *squeeze_bias, *excite, *excite_bias;
 
     SqueezeExcitation gate(const Layer &layer) const {
@@ -21,7 +21,8 @@ struct Parameters {
 // What the backward pass needs of the forward pass besides x.
 struct Saved {
     float *y, *means;             // (N, H, W, out), (N, out)
-    float *mean, *covariance;     // of x: (in,), (in, in)
+    float *pooled;                // x, where it is not strided: (N, H, W, in)
+    float *mean, *covariance;     // of that: (in,), (in, in)
     float *mean1, *variance1;     // of the first norm's input, (features,)
     float *mean2, *variance2;     // of y, (out,)
 };
@@ -33,14 +34,24 @@ struct Arranged {
 
     Arranged(const Layer &layer, const Parameters &p)
         : rows(layer.features() * layer.in), expansion(layer.in * layer.features()), shift(layer.features()),
-          diversity(layer.kernel.taps() * layer.features()), main(transposed(p.main, layer.base(), layer.main)),
+          diversity(layer.of_group * layer.kernel.taps() * layer.features()), main(transposed(p.main, layer.base(), layer.main)),
           expand(transposed(p.expand, layer.out, layer.other())) {
         for (long f = 0; f < layer.main; f++) rows[f * layer.in + f] = 1;
         for (long f = 0; f < layer.out; f++)
             std::copy_n(p.expand + f * layer.other(), layer.other(), &rows[(layer.main + f) * layer.in + layer.main]);
-        for (long f = 0; f < layer.features(); f++)
-            for (long tap = 0; tap < layer.kernel.taps(); tap++)
-                diversity[tap * layer.features() + place(layer, f)] = p.diversity[f * layer.kernel.taps() + tap];
+        for_diversity(layer, [&](long here, long there) { diversity[here] = p.diversity[there]; });
+    }
+
+    // Calls with the place of each weight here and in the parameter.
+    template <class Function>
+    static void for_diversity(const Layer &layer, Function function) {
+        long taps = layer.kernel.taps();
+        for (long c = 0; c < layer.diverse(); c++)
+            for (long plane = 0; plane < layer.planes; plane++)
+                for (long tap = 0; tap < taps; tap++)
+                    function((c % layer.of_group * taps + tap) * layer.features() + plane * layer.main +
+                                 c / layer.of_group,
+                             (c * layer.planes + plane) * taps + tap);
     }
 
     static long place(const Layer &layer, long f) { return f % layer.planes * layer.main + f / layer.planes; }
@@ -144,7 +155,7 @@ struct ByWeights {
 
     explicit ByWeights(const Layer &layer)
         : expansion(CHUNKS * layer.in * layer.features()), shift(CHUNKS * layer.features()),
-          diversity(CHUNKS * layer.kernel.taps() * layer.features()), main(CHUNKS * layer.main * layer.base()),
+          diversity(CHUNKS * layer.of_group * layer.kernel.taps() * layer.features()), main(CHUNKS * layer.main * layer.base()),
           expand(CHUNKS * layer.other() * layer.out) {}
 
     void sum() {
@@ -201,19 +212,24 @@ extern "C" {
 
 void training(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
     Vector squares(layer.images.number * layer.out);
-    mean_and_covariance(layer.images, x, layer.in, saved.mean, saved.covariance);
+    if (layer.stride.pixels() > 1)
+        by_lanes(layer.in, [&](auto lanes) {
+            pool<decltype(lanes)::value>(layer.images, layer.stride, x, layer.in, saved.pooled);
+        });
+    Input input{x, saved.pooled};
+    mean_and_covariance(layer.images, saved.pooled, layer.in, saved.mean, saved.covariance);
     Arranged arranged(layer, p);
     Statistics first = statistics_of_features(layer, arranged.rows, saved.mean, saved.covariance);
     arranged.normalize(layer, Norm(first, p.weight1, p.bias1, layer.epsilon1));
     by_lanes(layer.main, [&](auto lanes) {
         constexpr int L = decltype(lanes)::value;
-        forward_images<L>(layer, arranged.weights(), x, saved.y, saved.means, squares.data());
+        forward_images<L>(layer, arranged.weights(), input, saved.y, saved.means, squares.data());
     });
     Statistics second(layer.images, layer.out, saved.means, squares.data());
     Gates gates(layer, p.gate(layer), Norm(second, p.weight2, p.bias2, layer.epsilon2), saved.means);
     by_lanes(layer.out, [&](auto lanes) {
         constexpr int L = decltype(lanes)::value;
-        gate_images<L>(layer, arranged.weights(), x, saved.y, gates.scales.data(), gates.shifts.data(), out);
+        gate_images<L>(layer, arranged.weights(), input, saved.y, gates.scales.data(), gates.shifts.data(), out);
     });
     first.copy_to(saved.mean1, saved.variance1);
     second.copy_to(saved.mean2, saved.variance2);
@@ -236,26 +252,35 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     ByY by_y = back_through_gates(layer, p, saved, gates, norm2, second, by_scales, by_shifts, by);
     ByWeights by_weights(layer);
     Vector expansion = transposed(arranged.expansion.data(), layer.in, layer.features());
-    Given given{x,        saved.y, grad,  arranged.weights(), expansion.data(), p.main, p.expand, gates.scales.data(),
-                by_y.slope.data(), by_y.constants.data()};
-    Found found{by_x, by_weights.expansion.data(), by_weights.shift.data(), by_weights.diversity.data(),
+    bool strides = layer.stride.pixels() > 1;
+    Vector by_pooled(strides ? images.number * images.pixels() * layer.in : 0);
+    Vector by_taken(strides ? images.number * images.pixels() * layer.main : 0);
+    float *by_input = strides ? by_pooled.data() : by_x;
+    Given given{{x, saved.pooled}, saved.y, grad, arranged.weights(), expansion.data(), p.main, p.expand,
+                gates.scales.data(), by_y.slope.data(), by_y.constants.data()};
+    Found found{by_input, strides ? Pixels(by_taken.data(), layer.main) : Pixels(by_x, layer.in),
+                by_weights.expansion.data(), by_weights.shift.data(), by_weights.diversity.data(),
                 by_weights.main.data(), by_weights.expand.data()};
     by_lanes(layer.main, [&](auto lanes) { back_images<decltype(lanes)::value>(layer, given, found); });
     by_weights.sum();
-    for (long f = 0; f < layer.features(); f++)
-        for (long tap = 0; tap < layer.kernel.taps(); tap++)
-            by.diversity[f * layer.kernel.taps() + tap] =
-                by_weights.diversity[tap * layer.features() + Arranged::place(layer, f)];
+    Arranged::for_diversity(layer, [&](long here, long there) { by.diversity[there] = by_weights.diversity[here]; });
     for (long a = 0; a < layer.base(); a++)
         for (long m = 0; m < layer.main; m++) by.main[a * layer.main + m] = by_weights.main[m * layer.base() + a];
     ByStatistics to_x = back_through_expansion(layer, p, saved, arranged, norm1, first, by_weights, by);
     by_lanes(layer.in, [&](auto lanes) {
-        add_to_x<decltype(lanes)::value>(layer, x, to_x.slope.data(), to_x.constant.data(), by_x);
+        constexpr int L = decltype(lanes)::value;
+        add_to_x<L>(layer, saved.pooled, to_x.slope.data(), to_x.constant.data(), by_input);
+        if (strides)
+            back_through_pool<L>(images, layer.stride, by_input, by_taken.data(), layer.main, layer.in, by_x);
     });
 }
 
 // With the scale and the shift of each norm in the places of its weight and its bias.
-void inference(const Layer &layer, const Parameters &p, const float *x, float *out) {
+void inference(const Layer &layer, const Parameters &p, const float *x, float *pooled, float *out) {
+    if (layer.stride.pixels() > 1)
+        by_lanes(layer.in, [&](auto lanes) {
+            pool<decltype(lanes)::value>(layer.images, layer.stride, x, layer.in, pooled);
+        });
     Arranged arranged(layer, p);
     arranged.normalize(layer, Norm(p.weight1, p.bias1, layer.features()));
     Norm norm(p.weight2, p.bias2, layer.out);
@@ -267,7 +292,7 @@ void inference(const Layer &layer, const Parameters &p, const float *x, float *o
         for (long c = 0; c < layer.out; c++) scale[c] = weights[c] * norm.scale[c], shift[c] = weights[c] * norm.shift[c];
     };
     by_lanes(layer.main, [&](auto lanes) {
-        infer_images<decltype(lanes)::value>(layer, arranged.weights(), x, find, out);
+        infer_images<decltype(lanes)::value>(layer, arranged.weights(), Input{x, pooled}, find, out);
     });
 }
 }

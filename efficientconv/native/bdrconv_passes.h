@@ -3,24 +3,43 @@
 // The first m channels of x and the others, expanded, are planes·m features; the first batch norm scales and shifts
 // them. All of that is one product, x·expansion + shift, (pixels, in)·(in, planes·m): plane k holds channel k of each
 // group, so that the sum over a group is one of vectors. The features never leave the processor's cache: the backward
-// pass computes them again. y is the base branch's channels, then the m diverse ones.
+// pass computes them again. y is the base branch's channels, then the diverse ones. Where the layer strides, x is
+// pooled for the features and for the sum at the end, and the base branch takes every second pixel of x itself.
 #pragma once
-#include "image.h"
+#include "pooling.h"
 
 struct Layer {
-    Images images;
+    Images images;  // of the output
+    Stride stride;
     Kernel kernel;
-    long in, main, out, planes, hidden;
+    long in, main, out, planes, of_group, hidden;  // of_group: diverse channels of each of the main groups
     double epsilon1, epsilon2;
     long features() const { return planes * main; }
-    long base() const { return out - main; }
+    long diverse() const { return of_group * main; }
+    long base() const { return out - diverse(); }
     long other() const { return in - main; }
 };
 
 // The weights as the passes take them.
 struct Weights {
-    const float *expansion, *shift, *diversity, *main, *expand;  // (in, features), (features,), (taps, features),
-};                                                               // (main, base), (other, out)
+    const float *expansion, *shift;  // (in, features), (features,)
+    const float *diversity;          // (of_group, taps, features)
+    const float *main, *expand;      // (main, base), (other, out)
+};
+
+// x, and what becomes of it at stride 1: itself.
+struct Input {
+    const float *x, *pooled;
+
+    Pixels image(const Layer &layer, long n) const {
+        return {pooled + n * layer.images.pixels() * layer.in, layer.in};
+    }
+
+    // The pixels that the base branch takes for a row of its output.
+    Pixels row(const Layer &layer, long n, long r) const {
+        return strided_row(layer.images, layer.stride, x, layer.in, n, r);
+    }
+};
 
 // Of one image.
 template <int L>
@@ -39,7 +58,14 @@ inline void by_pixels(long width, Function function) {
     for (; p < width; p++) function(Size<1>(), p);
 }
 
-// y[j] = Σ weight[tap][plane][j]·features[tap][plane][j] over the taps and the planes, for one row.
+// Stores L values `step` apart.
+template <int L>
+inline void store_apart(float *at, long step, Vec<L> value) {
+    if (step == 1) return store<L>(at, value);
+    for (int i = 0; i < L; i++) at[i * step] = value[i];
+}
+
+// y[of_group·j + i] = Σ weight[i][tap][plane][j]·features[tap][plane][j] over taps and planes, for one row and one i.
 template <int L>
 void sum_groups(const Layer &layer, const Padded &features, long r, const float *weight, Pixels y) {
     for (long j = 0; j < layer.main; j += L)
@@ -55,7 +81,7 @@ void sum_groups(const Layer &layer, const Padded &features, long r, const float 
                 }
             }
 #pragma GCC unroll 8
-            for (int i = 0; i < R; i++) store<L>(y[p + i] + j, sum[i]);
+            for (int i = 0; i < R; i++) store_apart<L>(y[p + i] + j * layer.of_group, layer.of_group, sum[i]);
         });
 }
 
@@ -66,12 +92,13 @@ void spread_groups(const Layer &layer, const Padded &by_diverse, long r, const f
         by_pixels(layer.images.width, [&](auto pixels, long p) {
             constexpr int R = decltype(pixels)::value;
             Vec<L> sum[R] = {};
-            for (long tap = 0; tap < layer.kernel.taps(); tap++) {
-                Vec<L> factor = load<L>(weight + (layer.kernel.taps() - 1 - tap) * layer.features() + c);
-                Pixels from = by_diverse.tap(r, tap).from(p, c % layer.main);
+            for (long tap = layer.kernel.taps() - 1, at = c; tap >= 0; tap--, at += layer.features())
+                for (long i = 0; i < layer.of_group; i++) {
+                    Vec<L> factor = load<L>(weight + i * layer.kernel.taps() * layer.features() + at);
+                    Pixels from = by_diverse.tap(r, tap).from(p, i * layer.main + c % layer.main);
 #pragma GCC unroll 8
-                for (int i = 0; i < R; i++) sum[i] += factor * load<L>(from[i]);
-            }
+                    for (int k = 0; k < R; k++) sum[k] += factor * load<L>(from[k]);
+                }
 #pragma GCC unroll 8
             for (int i = 0; i < R; i++) store<L>(by_features[p + i] + c, sum[i]);
         });
@@ -98,12 +125,12 @@ inline void add_tap_gradients(const Layer &layer, Pixels by_diverse, Pixels feat
 }
 
 template <int L>
-void add_group_gradients(const Layer &layer, const Padded &by_diverse, const Padded &features, long r,
+void add_group_gradients(const Layer &layer, const Padded &by_diverse, long channel, const Padded &features, long r,
                          float *by_weight) {
     for (long c = 0; c < layer.features(); c += L)
         for (long row = 0; row < layer.kernel.rows; row++) {
             long tap = row * layer.kernel.columns, end = tap + layer.kernel.columns;
-            Pixels by = by_diverse.row(r).from(0, c % layer.main);
+            Pixels by = by_diverse.row(r).from(0, channel + c % layer.main);
             auto add = [&](auto taps) {
                 constexpr int T = decltype(taps)::value;
                 float *at = by_weight + tap * layer.features() + c;
@@ -117,16 +144,22 @@ void add_group_gradients(const Layer &layer, const Padded &by_diverse, const Pad
 
 // From x to y, of one image.
 template <int L>
-void forward_image(const Layer &layer, const Weights &weights, Pixels x, const Padded &features, Pixels y) {
-    expand<L>(layer, x, weights, features);
-    multiply(x, layer.images.pixels(), layer.main, weights.main, layer.base(), nullptr, y);
-    for (long r = 0; r < layer.images.height; r++)
-        sum_groups<L>(layer, features, r, weights.diversity, y.from(r * layer.images.width, layer.base()));
+void forward_image(const Layer &layer, const Weights &weights, const Input &x, long n, const Padded &features,
+                   Pixels y) {
+    long width = layer.images.width;
+    expand<L>(layer, x.image(layer, n), weights, features);
+    for (long r = 0; r < layer.images.height; r++) {
+        Pixels row = y.from(r * width);
+        multiply(x.row(layer, n, r), width, layer.main, weights.main, layer.base(), nullptr, row);
+        for (long i = 0; i < layer.of_group; i++)
+            sum_groups<L>(layer, features, r, weights.diversity + i * layer.kernel.taps() * layer.features(),
+                          row.from(0, layer.base() + i));
+    }
 }
 
 // Writes y, (N, H, W, out), the mean of each image and the sum of its squared differences from it, (N, out).
 template <int L>
-void forward_images(const Layer &layer, const Weights &weights, const float *x, float *y, float *means,
+void forward_images(const Layer &layer, const Weights &weights, const Input &x, float *y, float *means,
                     float *squares) {
     const Images &images = layer.images;
 #pragma omp parallel num_threads(images.threads)
@@ -135,7 +168,7 @@ void forward_images(const Layer &layer, const Weights &weights, const float *x, 
 #pragma omp for schedule(static)
         for (long n = 0; n < images.number; n++) {
             Pixels to(y + n * images.pixels() * layer.out, layer.out);
-            forward_image<L>(layer, weights, {x + n * images.pixels() * layer.in, layer.in}, features, to);
+            forward_image<L>(layer, weights, x, n, features, to);
             moments<L>(to, images.pixels(), layer.out, means + n * layer.out, squares + n * layer.out);
         }
     }
@@ -156,20 +189,19 @@ void gate_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, 
 }
 
 template <int L>
-void gate_images(const Layer &layer, const Weights &weights, const float *x, const float *y, const float *scales,
+void gate_images(const Layer &layer, const Weights &weights, const Input &x, const float *y, const float *scales,
                  const float *shifts, float *out) {
     const Images &images = layer.images;
 #pragma omp parallel for schedule(static) num_threads(images.threads)
     for (long n = 0; n < images.number; n++) {
         Pixels from(y + n * images.pixels() * layer.out, layer.out), to(out + n * images.pixels() * layer.out, layer.out);
-        gate_image<L>(layer, weights, {x + n * images.pixels() * layer.in, layer.in}, from, scales + n * layer.out,
-                      shifts + n * layer.out, to);
+        gate_image<L>(layer, weights, x.image(layer, n), from, scales + n * layer.out, shifts + n * layer.out, to);
     }
 }
 
 // From x to the output where all statistics are known; gate(means, scale, shift) finds the last two of an image.
 template <int L, class Gate>
-void infer_images(const Layer &layer, const Weights &weights, const float *x, Gate gate, float *out) {
+void infer_images(const Layer &layer, const Weights &weights, const Input &x, Gate gate, float *out) {
     const Images &images = layer.images;
 #pragma omp parallel num_threads(images.threads)
     {
@@ -178,11 +210,11 @@ void infer_images(const Layer &layer, const Weights &weights, const float *x, Ga
         Pixels y(image.data(), layer.out);
 #pragma omp for schedule(static)
         for (long n = 0; n < images.number; n++) {
-            Pixels from(x + n * images.pixels() * layer.in, layer.in), to(out + n * images.pixels() * layer.out, layer.out);
-            forward_image<L>(layer, weights, from, features, y);
+            forward_image<L>(layer, weights, x, n, features, y);
             means<L>(y, images.pixels(), layer.out, mean.data());
             gate(mean.data(), scale.data(), shift.data());
-            gate_image<L>(layer, weights, from, y, scale.data(), shift.data(), to);
+            gate_image<L>(layer, weights, x.image(layer, n), y, scale.data(), shift.data(),
+                          {out + n * images.pixels() * layer.out, layer.out});
         }
     }
 }
@@ -206,21 +238,25 @@ void sum_images(const Layer &layer, const float *grad, const float *y, float *by
 
 // What the backward pass starts from. The gradient of y is scale·grad + slope·y + constant.
 struct Given {
-    const float *x, *y, *grad;
+    Input x;
+    const float *y, *grad;
     Weights weights;
     const float *expansion, *main, *expand;   // transposed
     const float *scales, *slope, *constants;  // (N, out), (out,), (N, out)
 };
 
-// Gradients: of x, and of the weights for each chunk.
+// Gradients: of x pooled, of the pixels that the base branch took, and of the weights for each chunk.
 struct Found {
-    float *x, *expansion, *shift, *diversity, *main, *expand;
+    float *pooled;
+    Pixels taken;
+    float *expansion, *shift, *diversity, *main, *expand;
 
     Found of_chunk(const Layer &layer, long chunk) const {
-        return {x,
+        return {pooled,
+                taken,
                 expansion + chunk * layer.in * layer.features(),
                 shift + chunk * layer.features(),
-                diversity + chunk * layer.kernel.taps() * layer.features(),
+                diversity + chunk * layer.of_group * layer.kernel.taps() * layer.features(),
                 main + chunk * layer.main * layer.base(),
                 expand + chunk * layer.other() * layer.out};
     }
@@ -229,16 +265,16 @@ struct Found {
 // What a thread needs for one image.
 struct Room {
     Padded features, by_diverse;
-    std::unique_ptr<float[]> by_base_row, by_features_row;
-    Pixels by_base, by_features;
+    Vector rows;
+    Pixels by_base, by_features, by_diverse_row;
 
     explicit Room(const Layer &layer)
         : features(layer.images, layer.kernel, layer.features()),
-          by_diverse(layer.images, layer.kernel, layer.main),
-          by_base_row(new float[layer.images.width * layer.base()]),
-          by_features_row(new float[layer.images.width * layer.features()]),
-          by_base(by_base_row.get(), layer.base()),
-          by_features(by_features_row.get(), layer.features()) {}
+          by_diverse(layer.images, layer.kernel, layer.diverse()),
+          rows(layer.images.width * (layer.base() + layer.features() + layer.diverse())),
+          by_base(rows.data(), layer.base()),
+          by_features(by_base[layer.images.width], layer.features()),
+          by_diverse_row(by_features[layer.images.width], layer.diverse()) {}
 };
 
 // The gradient of some channels of y, for one row.
@@ -255,11 +291,22 @@ inline void back_to_y(const Layer &layer, const Given &given, long n, long r, lo
                                     load<L>(constant + c));
 }
 
+// The gradient of the diverse channels, for one row: channel i of all groups together.
+template <int L>
+void back_to_diverse(const Layer &layer, const Given &given, long n, long r, const Room &room) {
+    Pixels to = room.by_diverse.row(r), row = layer.of_group == 1 ? to : room.by_diverse_row;
+    back_to_y<L>(layer, given, n, r, layer.base(), layer.diverse(), row);
+    if (layer.of_group == 1) return;
+    for (long p = 0; p < layer.images.width; p++)
+        for (long c = 0; c < layer.diverse(); c++)
+            to[p][c % layer.of_group * layer.main + c / layer.of_group] = row[p][c];
+}
+
 template <int L>
 void back_row(const Layer &layer, const Given &given, long n, long r, const Room &room, const Found &found) {
     long width = layer.images.width, first = (n * layer.images.height + r) * width;
-    Pixels x(given.x + first * layer.in, layer.in), other = x.from(0, layer.main);
-    Pixels grad(given.grad + first * layer.out, layer.out), by_x(found.x + first * layer.in, layer.in);
+    Pixels x(given.x.pooled + first * layer.in, layer.in), taken = given.x.row(layer, n, r);
+    Pixels grad(given.grad + first * layer.out, layer.out), by_x(found.pooled + first * layer.in, layer.in);
     back_to_y<L>(layer, given, n, r, 0, layer.base(), room.by_base);
     spread_groups<L>(layer, room.by_diverse, r, given.weights.diversity, room.by_features);
     for (long c = 0; c < layer.features(); c += L) {
@@ -267,16 +314,17 @@ void back_row(const Layer &layer, const Given &given, long n, long r, const Room
         store<L>(found.shift + c, load<L>(found.shift + c) + sum);
     }
     add_products(x, layer.in, room.by_features, layer.features(), width, found.expansion);
-    add_products(x, layer.main, room.by_base, layer.base(), width, found.main);
-    add_products(other, layer.other(), grad, layer.out, width, found.expand);
+    add_products(taken, layer.main, room.by_base, layer.base(), width, found.main);
+    add_products(x.from(0, layer.main), layer.other(), grad, layer.out, width, found.expand);
     multiply(room.by_features, width, layer.features(), given.expansion, layer.in, nullptr, by_x);
-    multiply<Start::y>(room.by_base, width, layer.base(), given.main, layer.main, nullptr, by_x);
+    multiply<Start::y>(room.by_base, width, layer.base(), given.main, layer.main, nullptr, found.taken.from(first));
     multiply<Start::y>(grad, width, layer.out, given.expand, layer.other(), nullptr, by_x.from(0, layer.main));
 }
 
 template <int L>
 void back_images(const Layer &layer, const Given &given, const Found &found) {
     const Images &images = layer.images;
+    long weights = layer.kernel.taps() * layer.features();
 #pragma omp parallel num_threads(images.threads)
     {
         Room room(layer);
@@ -284,12 +332,12 @@ void back_images(const Layer &layer, const Given &given, const Found &found) {
         for (long chunk = 0; chunk < CHUNKS; chunk++) {
             Found to = found.of_chunk(layer, chunk);
             for_images_of(chunk, images, [&](long n) {
-                Pixels x(given.x + n * images.pixels() * layer.in, layer.in);
-                expand<L>(layer, x, given.weights, room.features);
+                expand<L>(layer, given.x.image(layer, n), given.weights, room.features);
+                for (long r = 0; r < images.height; r++) back_to_diverse<L>(layer, given, n, r, room);
                 for (long r = 0; r < images.height; r++)
-                    back_to_y<L>(layer, given, n, r, layer.base(), layer.main, room.by_diverse.row(r));
-                for (long r = 0; r < images.height; r++)
-                    add_group_gradients<L>(layer, room.by_diverse, room.features, r, to.diversity);
+                    for (long i = 0; i < layer.of_group; i++)
+                        add_group_gradients<L>(layer, room.by_diverse, i * layer.main, room.features, r,
+                                               to.diversity + i * weights);
                 for (long r = 0; r < images.height; r++) back_row<L>(layer, given, n, r, room, to);
             });
         }

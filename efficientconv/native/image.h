@@ -6,6 +6,8 @@
 
 #include "pixels.h"
 
+using Vector = std::vector<float>;
+
 // How many images there are, and on how many threads they are shared out.
 struct Images {
     long threads, number, height, width;

@@ -5,8 +5,6 @@
 
 #include "image.h"
 
-using Vector = std::vector<float>;
-
 inline Vector transposed(const float *matrix, long rows, long columns) {
     Vector result(rows * columns);
     for (long r = 0; r < rows; r++)
