@@ -1,0 +1,121 @@
+"""SPConv on a processor: the layer as one operator, ``native/spconv.cpp``, in training and inference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from efficientconv.layers.affine import has_everything, update_running_statistics
+from efficientconv.layers.batch_norm import scale_and_shift
+from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.native import Library
+
+if TYPE_CHECKING:
+    from efficientconv.layers.spconv import SPConv2d
+
+
+def native_library(layer: SPConv2d, x: Tensor) -> Library | None:
+    """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
+    norms = (layer.bn1, layer.bn2)
+    fits = (
+        layer.stride == (1, 1)
+        and layer._is_odd
+        and layer.padding_mode == "zeros"
+        and layer.split[0] % 8 == layer.split[1] % 8 == layer.out_channels % 8 == 0
+        and x.shape[1] == layer.in_channels
+        and all(has_everything(norm) and norm.training == layer.training for norm in norms)
+        and (layer.training or is_inference(layer, x))
+    )
+    return native_form("spconv", x, layer.gwc, layer.pwc, layer.conv1x1, *norms) if fits else None
+
+
+def training_step(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
+    """Return ``layer(x)``, and bring its running statistics up to date; its gradient has no gradient.
+
+    Args:
+        native: of ``native_library``.
+        layer: in training mode.
+        x: (N, i, H, W), channels last.
+    """
+    norms = (layer.bn1, layer.bn2)
+    parameters = _parameters(layer, *(value for norm in norms for value in (norm.weight, norm.bias)))
+    y, *statistics = _TrainingStep.apply(native, _sizes(layer, x), x, *parameters)
+    for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
+        update_running_statistics(norm, mean, variance, y.numel() // y.shape[1])
+    return y
+
+
+def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
+    """Return ``layer(x)`` in eval mode, without a gradient.
+
+    Args:
+        native: of ``native_library``.
+        layer: in eval mode.
+        x: (N, i, H, W), channels last.
+    """
+    affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
+    y = empty_image(x, layer.out_channels)
+    sharpness = x.new_ones(layer.out_channels)
+    native.call("inference", _sizes(layer, x), _parameters(layer, *affine), sharpness, by_pixels(x), by_pixels(y))
+    return y
+
+
+def _parameters(layer: SPConv2d, *norms: Tensor) -> list[Tensor]:
+    """Return the parameters in the order of the C++, with scale and shift of the two norms."""
+    grouped, pointwise, second = (conv.weight.contiguous() for conv in (layer.gwc, layer.pwc, layer.conv1x1))
+    return [grouped, pointwise, *norms[:2], second, layer.conv1x1.bias, *norms[2:]]
+
+
+def _sizes(layer: SPConv2d, x: Tensor) -> tuple[int | float, ...]:
+    kernel = (*layer.kernel_size, *layer.dilation)
+    channels = (layer.in_channels, layer.split[0], layer.out_channels, layer.gwc.groups)
+    return len(x), *x.shape[2:], *kernel, *channels, layer.bn1.eps, layer.bn2.eps
+
+
+class _Saved(NamedTuple):
+    """What the backward pass needs of the forward pass besides x; the rest are its other, last r channels."""
+
+    y1: Tensor  # (N, H, W, o)
+    means1: Tensor  # (N, o): of y1
+    rest_means: Tensor  # (N, r)
+    rest_mean: Tensor  # (r,)
+    rest_covariance: Tensor  # (r, r)
+    mean1: Tensor  # (o,): of y1
+    variance1: Tensor
+    mean2: Tensor  # (o,): of y2
+    variance2: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, rest: int, out: int) -> _Saved:
+        sizes = [(len(x), out), (len(x), rest), rest, (rest, rest), out, out, out, out]
+        return cls(by_pixels(empty_image(x, out)), *map(x.new_empty, sizes))
+
+
+class _TrainingStep(Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, native: Library, sizes: tuple[int | float, ...], x: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        out, rest = parameters[4].shape[:2]
+        saved, y = _Saved.of(x, rest, out), empty_image(x, out)
+        native.call("training", sizes, parameters, by_pixels(x), saved, by_pixels(y))
+        ctx.native, ctx.sizes = native, sizes
+        ctx.save_for_backward(x, *saved, *parameters)
+        statistics = saved[-4:]
+        ctx.mark_non_differentiable(*statistics)
+        return y, *statistics
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, *others = ctx.saved_tensors
+        saved, parameters = _Saved(*others[: len(_Saved._fields)]), others[len(_Saved._fields) :]
+        by_x, by_parameters = torch.empty_like(x), [torch.zeros_like(parameter) for parameter in parameters]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        images = (by_pixels(x), saved, by_pixels(grad), by_pixels(by_x))
+        ctx.native.call("backward", ctx.sizes, parameters, *images, by_parameters)
+        return None, None, by_x, *by_parameters

@@ -1,0 +1,220 @@
+// Convolutions in groups, with full vectors however narrow a group is.
+//
+// Wide groups are dense convolutions side by side. For narrow ones an image is laid out in planes: plane d holds channel
+// d of each group, as often as the group has outputs. Each plane then meets the outputs channel by channel, and
+// y = Σ weight[tap][d]·plane[d][tap]: the multiply-adds of the groups and no others.
+#pragma once
+#include "image.h"
+
+// `number` groups, each of `depth` channels to `width`.
+struct Groups {
+    Kernel kernel;
+    long number, depth, width;
+
+    long in() const { return number * depth; }
+    long out() const { return number * width; }
+    long size() const { return kernel.taps() * depth * out(); }
+    bool wide() const { return width % WIDEST == 0; }
+
+    // Where a weight lies: (number, taps, depth, width) if wide, else (taps, depth, number, width).
+    long at(long tap, long d, long group, long j) const {
+        if (wide()) return ((group * kernel.taps() + tap) * depth + d) * width + j;
+        return ((tap * depth + d) * number + group) * width + j;
+    }
+
+    // Those of the gradient of x, which is a convolution of the gradient of y with the kernel turned.
+    Groups turned() const { return {kernel, number, width, depth}; }
+};
+
+// Calls with each weight's place here, in the turned groups, and in a module's kernel, (out, depth, taps).
+template <class Function>
+inline void for_weights(const Groups &groups, Function function) {
+    long taps = groups.kernel.taps();
+    Groups turned = groups.turned();
+    for (long o = 0; o < groups.out(); o++)
+        for (long d = 0; d < groups.depth; d++)
+            for (long tap = 0; tap < taps; tap++) {
+                long group = o / groups.width, j = o % groups.width;
+                function(groups.at(tap, d, group, j), turned.at(taps - 1 - tap, j, group, d),
+                         (o * groups.depth + d) * taps + tap);
+            }
+}
+
+// Calls with the largest of 8, 4 and 1 that divides the width of a group.
+template <class Function>
+inline void by_runs(long width, Function function) {
+    width % 8 == 0 ? function(Size<8>()) : width % 4 == 0 ? function(Size<4>()) : function(Size<1>());
+}
+
+// Writes some pixels in planes, `apart` floats from each other.
+inline void spread(Pixels x, long pixels, const Groups &groups, Pixels planes, long apart) {
+    by_runs(groups.width, [&](auto lanes) {
+        constexpr int L = decltype(lanes)::value;
+        for (long p = 0; p < pixels; p++)
+            for (long d = 0; d < groups.depth; d++)
+                for (long group = 0; group < groups.number; group++) {
+                    Vec<L> value = x[p][group * groups.depth + d] - Vec<L>{};
+                    float *to = planes[p] + d * apart + group * groups.width;
+                    for (long j = 0; j < groups.width; j += L) store<L>(to + j, value);
+                }
+    });
+}
+
+template <int R>
+inline void sum_planes(const float *planes, Taps taps, const float *w, long unit, float *y) {
+    Vec<WIDEST> sum[R] = {};
+    for (long t = 0; t < taps.number; t++) {
+        const float *from = planes + taps.at[t];
+        Vec<WIDEST> factor = load<WIDEST>(w + t * unit);
+#pragma GCC unroll 8
+        for (int i = 0; i < R; i++) sum[i] += factor * load<WIDEST>(from + i * unit);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < R; i++) store<WIDEST>(y + i * unit, sum[i]);
+}
+
+// A convolution of one image, with the room that it needs.
+class GroupedConvolution {
+  public:
+    GroupedConvolution(const Images &images, const Groups &groups, const Vector &weights)
+        : images(images), groups(groups), w(weights), x(images, groups.kernel, groups.wide() ? groups.in() : 0) {
+        if (!groups.wide()) lay_out(weights);
+    }
+
+    // Takes a row of x, all of which are needed before the first of y.
+    void take(long r, Pixels row) {
+        if (!groups.wide()) return spread(row, images.width, groups, {plane_row(r), groups.out()}, apart);
+        for (long p = 0; p < images.width; p++)
+            for (long c = 0; c < groups.in(); c += 8) store<8>(x.row(r)[p] + c, load<8>(row[p] + c));
+    }
+
+    // Writes a row of y.
+    void give(long r, Pixels y) {
+        if (!groups.wide()) return sum_row(r, y);
+        long each = groups.kernel.taps() * groups.depth * groups.width;
+        for (long g = 0; g < groups.number; g++)
+            convolve(x.tap(r, 0).from(0, g * groups.depth), x.taps(), images.width, groups.depth, &w[g * each],
+                     groups.width, nullptr, y.from(0, g * groups.width));
+    }
+
+  private:
+    // A unit of one or two pixels fills whole vectors; the second of the last may lie beyond the row.
+    void lay_out(const Vector &weights) {
+        const Kernel &kernel = groups.kernel;
+        long out = groups.out(), rows = images.height + 2 * kernel.above();
+        together = out % WIDEST ? 2 : 1;
+        across = images.width + 2 * kernel.left();
+        apart = rows * across * out;
+        planes.resize(groups.depth * apart + out);
+        w.resize(weights.size() * together);
+        for (size_t at = 0; at < w.size(); at++) w[at] = weights[at / (together * out) * out + at % out];
+        for (long tap = 0; tap < kernel.taps(); tap++)
+            for (long d = 0; d < groups.depth; d++)
+                offsets.push_back(d * apart + (tap / kernel.columns * kernel.row_dilation * across +
+                                               tap % kernel.columns * kernel.column_dilation) * out);
+        sums.resize((images.width + 1) * out);
+    }
+
+    float *plane_row(long r) {
+        return &planes[((r + groups.kernel.above()) * across + groups.kernel.left()) * groups.out()];
+    }
+
+    void sum_row(long r, Pixels y) {
+        long out = groups.out(), unit = together * out, units = (images.width + together - 1) / together;
+        const float *from = &planes[r * across * out];
+        Taps taps{(long)offsets.size(), offsets.data()};
+        for (long c = 0; c < unit; c += WIDEST) {
+            auto sum = [&](auto size, long p) {
+                constexpr int R = decltype(size)::value;
+                sum_planes<R>(from + p * unit + c, taps, &w[c], unit, &sums[p * unit + c]);
+            };
+            long p = 0;
+            for (; p + 8 <= units; p += 8) sum(Size<8>(), p);
+            if (p < units && units >= 8) sum(Size<8>(), units - 8);
+            for (; p < units && units < 8; p++) sum(Size<1>(), p);
+        }
+        for (long p = 0; p < images.width; p++)
+            for (long c = 0; c < out; c += 8) store<8>(y[p] + c, load<8>(&sums[p * out + c]));
+    }
+
+    const Images images;
+    const Groups groups;
+    Vector w, planes, sums;
+    std::vector<long> offsets;
+    long together = 1, across = 0, apart = 0;
+    Padded x;
+};
+
+// The gradient of T neighbouring taps' weights for D planes, for one row; by_y is where the first tap reads.
+template <int L, int T, int D>
+inline void gradient_of_planes(const float *planes, long apart, Pixels by_y, long step, long pixels, float *w,
+                               const Groups &groups) {
+    Vec<L> sum[T][D] = {};
+    for (long p = 0; p < pixels; p++) {
+        Vec<L> by[T];
+#pragma GCC unroll 4
+        for (int t = 0; t < T; t++) by[t] = load<L>(by_y[p - t * step]);
+#pragma GCC unroll 4
+        for (int d = 0; d < D; d++) {
+            Vec<L> value = load<L>(planes + d * apart + p * groups.out());
+#pragma GCC unroll 4
+            for (int t = 0; t < T; t++) sum[t][d] += by[t] * value;
+        }
+    }
+    for (int t = 0; t < T; t++)
+        for (int d = 0; d < D; d++) {
+            float *at = w + (t * groups.depth + d) * groups.out();
+            store<L>(at, load<L>(at) + sum[t][d]);
+        }
+}
+
+// The gradient of a convolution's weights, with the room that it needs.
+class GroupedGradient {
+  public:
+    GroupedGradient(const Images &images, const Groups &groups)
+        : images(images), groups(groups), planes(groups.wide() ? 0 : groups.depth * images.width * groups.out()) {}
+
+    // w += that of row r of x, and of what it has met of y.
+    void add(long r, Pixels x, const Padded &by_y, float *w) {
+        if (groups.wide()) return add_dense(r, x, by_y, w);
+        spread(x, images.width, groups, {planes.data(), groups.out()}, images.width * groups.out());
+        by_lanes(groups.out(), [&](auto lanes) { add_planes<decltype(lanes)::value>(r, by_y, w); });
+    }
+
+  private:
+    void add_dense(long r, Pixels x, const Padded &by_y, float *w) {
+        for (long g = 0; g < groups.number; g++)
+            for (long tap = 0; tap < groups.kernel.taps(); tap++)
+                add_products(x.from(0, g * groups.depth), groups.depth,
+                             by_y.tap(r, groups.kernel.taps() - 1 - tap).from(0, g * groups.width), groups.width,
+                             images.width, w + groups.at(tap, 0, g, 0));
+    }
+
+    template <int L>
+    void add_planes(long r, const Padded &by_y, float *w) {
+        long columns = groups.kernel.columns, taps = groups.kernel.taps();
+        for (long c = 0; c < groups.out(); c += L)
+            for (long row = 0; row < taps; row += columns)
+                in_steps<3>(columns, [&](auto some, long tap) {
+                    Pixels by = by_y.tap(r, taps - 1 - row - tap).from(0, c);
+                    in_steps<4>(groups.depth, [&](auto depth, long d) {
+                        constexpr int T = decltype(some)::value, D = decltype(depth)::value;
+                        long apart = images.width * groups.out();
+                        gradient_of_planes<L, T, D>(&planes[d * apart + c], apart, by, groups.kernel.column_dilation,
+                                                    images.width, w + groups.at(row + tap, d, 0, c), groups);
+                    });
+                });
+    }
+
+    // Calls with N numbers below a limit at a time, then with one.
+    template <int N, class Function>
+    static void in_steps(long limit, Function function) {
+        long i = 0;
+        for (; i + N <= limit; i += N) function(Size<N>(), i);
+        for (; i < limit; i++) function(Size<1>(), i);
+    }
+
+    const Images images;
+    const Groups groups;
+    Vector planes;
+};
