@@ -15,6 +15,7 @@ struct Groups {
     long out() const { return number * width; }
     long size() const { return kernel.taps() * depth * out(); }
     bool wide() const { return width % WIDEST == 0; }
+    long together() const { return out() % WIDEST ? 2 : 1; }  // pixels whose channels are whole vectors
 
     // Where a weight lies: (number, taps, depth, width) if wide, else (taps, depth, number, width).
     long at(long tap, long d, long group, long j) const {
@@ -46,18 +47,48 @@ inline void by_runs(long width, Function function) {
     width % 8 == 0 ? function(Size<8>()) : width % 4 == 0 ? function(Size<4>()) : function(Size<1>());
 }
 
-// Writes some pixels in planes, `apart` floats from each other.
-inline void spread(Pixels x, long pixels, const Groups &groups, Pixels planes, long apart) {
+// Writes pixels of x in planes, `apart` floats from each other.
+inline void spread_one(const float *x, const Groups &groups, float *planes, long apart) {
     by_runs(groups.width, [&](auto lanes) {
         constexpr int L = decltype(lanes)::value;
-        for (long p = 0; p < pixels; p++)
+        for (long group = 0; group < groups.number; group++)
             for (long d = 0; d < groups.depth; d++)
-                for (long group = 0; group < groups.number; group++) {
-                    Vec<L> value = x[p][group * groups.depth + d] - Vec<L>{};
-                    float *to = planes[p] + d * apart + group * groups.width;
-                    for (long j = 0; j < groups.width; j += L) store<L>(to + j, value);
-                }
+                for (long j = 0; j < groups.width; j += L)
+                    store<L>(planes + d * apart + group * groups.width + j, x[group * groups.depth + d] - Vec<L>{});
     });
+}
+
+// The same where a vector takes the outputs of RUNS groups, of one pixel or of two neighbours.
+template <int RUNS>
+void spread_vectors(Pixels x, long units, const Groups &groups, float *planes, long apart) {
+    constexpr int L = WIDEST, EACH = L / RUNS;
+    Mask<L> within[RUNS];
+    for (int i = 0; i < RUNS; i++)
+        for (int lane = 0; lane < L; lane++) within[i][lane] = lane / EACH == i ? -1 : 0;
+    long out = groups.out(), together = groups.together();
+    for (long p = 0; p < units * together; p += together)
+        for (long c = 0; c < together * out; c += L) {
+            const float *from[RUNS];
+            for (int i = 0; i < RUNS; i++) {
+                long at = c + i * EACH;
+                from[i] = x[p + at / out] + at % out / EACH * groups.depth;
+            }
+            float *to = planes + p * out + c;
+            for (long d = 0; d < groups.depth; d++) {
+                Vec<L> value = from[0][d] - Vec<L>{};
+#pragma GCC unroll 4
+                for (int i = 1; i < RUNS; i++) value = within[i] ? from[i][d] - Vec<L>{} : value;
+                store<L>(to + d * apart, value);
+            }
+        }
+}
+
+inline void spread(Pixels x, long pixels, const Groups &groups, float *planes, long apart) {
+    long units = pixels / groups.together(), runs = WIDEST % groups.width ? 0 : WIDEST / groups.width, done = 0;
+    if (runs == 2) spread_vectors<2>(x, units, groups, planes, apart);
+    if (runs == 4) spread_vectors<4>(x, units, groups, planes, apart);
+    if (runs == 2 || runs == 4) done = units * groups.together();
+    for (long p = done; p < pixels; p++) spread_one(x[p], groups, planes + p * groups.out(), apart);
 }
 
 template <int R>
@@ -83,7 +114,7 @@ class GroupedConvolution {
 
     // Takes a row of x, all of which are needed before the first of y.
     void take(long r, Pixels row) {
-        if (!groups.wide()) return spread(row, images.width, groups, {plane_row(r), groups.out()}, apart);
+        if (!groups.wide()) return spread(row, images.width, groups, plane_row(r), apart);
         for (long p = 0; p < images.width; p++)
             for (long c = 0; c < groups.in(); c += 8) store<8>(x.row(r)[p] + c, load<8>(row[p] + c));
     }
@@ -102,12 +133,11 @@ class GroupedConvolution {
     void lay_out(const Vector &weights) {
         const Kernel &kernel = groups.kernel;
         long out = groups.out(), rows = images.height + 2 * kernel.above();
-        together = out % WIDEST ? 2 : 1;
         across = images.width + 2 * kernel.left();
         apart = rows * across * out;
         planes.resize(groups.depth * apart + out);
-        w.resize(weights.size() * together);
-        for (size_t at = 0; at < w.size(); at++) w[at] = weights[at / (together * out) * out + at % out];
+        w.resize(weights.size() * groups.together());
+        for (size_t at = 0; at < w.size(); at++) w[at] = weights[at / (groups.together() * out) * out + at % out];
         for (long tap = 0; tap < kernel.taps(); tap++)
             for (long d = 0; d < groups.depth; d++)
                 offsets.push_back(d * apart + (tap / kernel.columns * kernel.row_dilation * across +
@@ -120,7 +150,7 @@ class GroupedConvolution {
     }
 
     void sum_row(long r, Pixels y) {
-        long out = groups.out(), unit = together * out, units = (images.width + together - 1) / together;
+        long out = groups.out(), unit = groups.together() * out, units = (images.width * out + unit - 1) / unit;
         const float *from = &planes[r * across * out];
         Taps taps{(long)offsets.size(), offsets.data()};
         for (long c = 0; c < unit; c += WIDEST) {
@@ -141,7 +171,7 @@ class GroupedConvolution {
     const Groups groups;
     Vector w, planes, sums;
     std::vector<long> offsets;
-    long together = 1, across = 0, apart = 0;
+    long across = 0, apart = 0;
     Padded x;
 };
 
@@ -177,7 +207,7 @@ class GroupedGradient {
     // w += that of row r of x, and of what it has met of y.
     void add(long r, Pixels x, const Padded &by_y, float *w) {
         if (groups.wide()) return add_dense(r, x, by_y, w);
-        spread(x, images.width, groups, {planes.data(), groups.out()}, images.width * groups.out());
+        spread(x, images.width, groups, planes.data(), images.width * groups.out());
         by_lanes(groups.out(), [&](auto lanes) { add_planes<decltype(lanes)::value>(r, by_y, w); });
     }
 

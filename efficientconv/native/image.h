@@ -1,12 +1,26 @@
 // Images whose channels come last: with a border of zeros, and their moments.
 #pragma once
 #include <algorithm>
-#include <memory>
+#include <new>
 #include <vector>
 
 #include "pixels.h"
 
-using Vector = std::vector<float>;
+// Memory that begins where a line of the cache does: a load that crosses two lines takes twice as long.
+template <class T>
+struct CacheLine {
+    using value_type = T;
+    static constexpr std::align_val_t SIZE{64};
+    CacheLine() = default;
+    template <class U>
+    CacheLine(const CacheLine<U> &) {}
+    T *allocate(size_t n) { return (T *)::operator new(n * sizeof(T), SIZE); }
+    void deallocate(T *at, size_t) { ::operator delete(at, SIZE); }
+    bool operator==(const CacheLine &) const { return true; }
+    bool operator!=(const CacheLine &) const { return false; }
+};
+
+using Vector = std::vector<float, CacheLine<float>>;
 
 // How many images there are, and on how many threads they are shared out.
 struct Images {
@@ -27,8 +41,8 @@ class Padded {
   public:
     Padded(const Images &images, const Kernel &kernel, long depth)
         : images(images), kernel(kernel), depth(depth), offsets(kernel.taps()),
-          data(new float[(images.height + 2 * kernel.above()) * width() * depth]()) {
-        for (long t = 0; t < kernel.taps(); t++) offsets[t] = tap(0, t).data - data.get();
+          data((images.height + 2 * kernel.above()) * width() * depth) {
+        for (long t = 0; t < kernel.taps(); t++) offsets[t] = tap(0, t).data - data.data();
     }
 
     // The pixels of a row of the image.
@@ -55,9 +69,9 @@ class Padded {
 
   private:
     long width() const { return images.width + 2 * kernel.left(); }
-    float *at(long r, long c) const { return data.get() + (r * width() + c) * depth; }
+    const float *at(long r, long c) const { return data.data() + (r * width() + c) * depth; }
     std::vector<long> offsets;
-    std::unique_ptr<float[]> data;
+    Vector data;
 };
 
 // y = the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
@@ -132,12 +146,12 @@ template <int L>
 void add_covariances(const Images &images, const float *x, long channels, float *image_means, float *products) {
 #pragma omp parallel num_threads(images.threads)
     {
-        std::unique_ptr<float[]> row(new float[images.width * channels]);
+        Vector row(images.width * channels);
 #pragma omp for schedule(static)
         for (long chunk = 0; chunk < CHUNKS; chunk++)
             for_images_of(chunk, images, [&](long n) {
                 add_covariance<L>({x + n * images.pixels() * channels, channels}, images, channels,
-                                  {row.get(), channels}, image_means + n * channels,
+                                  {row.data(), channels}, image_means + n * channels,
                                   products + chunk * channels * channels);
             });
     }
