@@ -15,7 +15,7 @@ struct Groups {
     long out() const { return number * width; }
     long size() const { return kernel.taps() * depth * out(); }
     bool wide() const { return width % WIDEST == 0; }
-    long together() const { return out() % WIDEST ? 2 : 1; }  // pixels whose channels are whole vectors
+    long unit() const { return out() % WIDEST ? 2 * out() : out(); }  // one or two pixels, so that vectors are whole
 
     // Where a weight lies: (number, taps, depth, width) if wide, else (taps, depth, number, width).
     long at(long tap, long d, long group, long j) const {
@@ -65,38 +65,38 @@ void spread_vectors(Pixels x, long units, const Groups &groups, float *planes, l
     Mask<L> within[RUNS];
     for (int i = 0; i < RUNS; i++)
         for (int lane = 0; lane < L; lane++) within[i][lane] = lane / EACH == i ? -1 : 0;
-    long out = groups.out(), together = groups.together();
-    for (long p = 0; p < units * together; p += together)
-        for (long c = 0; c < together * out; c += L) {
-            const float *from[RUNS];
-            for (int i = 0; i < RUNS; i++) {
-                long at = c + i * EACH;
-                from[i] = x[p + at / out] + at % out / EACH * groups.depth;
-            }
-            float *to = planes + p * out + c;
+    long out = groups.out(), unit = groups.unit(), next = x.stride * unit / out;
+    for (long c = 0; c < unit; c += L) {
+        long first[RUNS];
+        for (int i = 0; i < RUNS; i++)
+            first[i] = (c + i * EACH) / out * x.stride + (c + i * EACH) % out / EACH * groups.depth;
+        for (long u = 0; u < units; u++)
             for (long d = 0; d < groups.depth; d++) {
-                Vec<L> value = from[0][d] - Vec<L>{};
+                const float *from = x.data + u * next + d;
+                Vec<L> value = from[first[0]] - Vec<L>{};
 #pragma GCC unroll 4
-                for (int i = 1; i < RUNS; i++) value = within[i] ? from[i][d] - Vec<L>{} : value;
-                store<L>(to + d * apart, value);
+                for (int i = 1; i < RUNS; i++) value = within[i] ? from[first[i]] - Vec<L>{} : value;
+                store<L>(planes + d * apart + u * unit + c, value);
             }
-        }
+    }
 }
 
 inline void spread(Pixels x, long pixels, const Groups &groups, float *planes, long apart) {
-    long units = pixels / groups.together(), runs = WIDEST % groups.width ? 0 : WIDEST / groups.width, done = 0;
-    if (runs == 2) spread_vectors<2>(x, units, groups, planes, apart);
-    if (runs == 4) spread_vectors<4>(x, units, groups, planes, apart);
-    if (runs == 2 || runs == 4) done = units * groups.together();
+    long units = pixels * groups.out() / groups.unit(), done = units * groups.unit() / groups.out();
+    if (groups.width * 2 == WIDEST) spread_vectors<2>(x, units, groups, planes, apart);
+    else if (groups.width * 4 == WIDEST) spread_vectors<4>(x, units, groups, planes, apart);
+    else done = 0;
     for (long p = done; p < pixels; p++) spread_one(x[p], groups, planes + p * groups.out(), apart);
 }
 
-template <int R>
-inline void sum_planes(const float *planes, Taps taps, const float *w, long unit, float *y) {
+// The sums for R units, whose size is known where it is that of a vector.
+template <int R, int UNIT>
+inline void sum_planes(const float *planes, Taps taps, const float *w, long size, float *y) {
+    const long unit = UNIT ? UNIT : size;
     Vec<WIDEST> sum[R] = {};
-    for (long t = 0; t < taps.number; t++) {
+    for (long t = 0; t < taps.number; t++, w += unit) {
         const float *from = planes + taps.at[t];
-        Vec<WIDEST> factor = load<WIDEST>(w + t * unit);
+        Vec<WIDEST> factor = load<WIDEST>(w);
 #pragma GCC unroll 8
         for (int i = 0; i < R; i++) sum[i] += factor * load<WIDEST>(from + i * unit);
     }
@@ -136,8 +136,8 @@ class GroupedConvolution {
         across = images.width + 2 * kernel.left();
         apart = rows * across * out;
         planes.resize(groups.depth * apart + out);
-        w.resize(weights.size() * groups.together());
-        for (size_t at = 0; at < w.size(); at++) w[at] = weights[at / (groups.together() * out) * out + at % out];
+        w.resize(weights.size() / out * groups.unit());
+        for (size_t at = 0; at < w.size(); at++) w[at] = weights[at / groups.unit() * out + at % out];
         for (long tap = 0; tap < kernel.taps(); tap++)
             for (long d = 0; d < groups.depth; d++)
                 offsets.push_back(d * apart + (tap / kernel.columns * kernel.row_dilation * across +
@@ -150,21 +150,25 @@ class GroupedConvolution {
     }
 
     void sum_row(long r, Pixels y) {
-        long out = groups.out(), unit = groups.together() * out, units = (images.width * out + unit - 1) / unit;
-        const float *from = &planes[r * across * out];
+        groups.unit() == WIDEST ? sum_units<WIDEST>(r) : sum_units<0>(r);
+        for (long p = 0; p < images.width; p++)
+            for (long c = 0; c < groups.out(); c += 8) store<8>(y[p] + c, load<8>(&sums[p * groups.out() + c]));
+    }
+
+    template <int UNIT>
+    void sum_units(long r) {
+        long unit = groups.unit(), units = (images.width * groups.out() + unit - 1) / unit;
+        const float *from = &planes[r * across * groups.out()];
         Taps taps{(long)offsets.size(), offsets.data()};
         for (long c = 0; c < unit; c += WIDEST) {
-            auto sum = [&](auto size, long p) {
-                constexpr int R = decltype(size)::value;
-                sum_planes<R>(from + p * unit + c, taps, &w[c], unit, &sums[p * unit + c]);
+            auto sum = [&](auto size, long u) {
+                sum_planes<decltype(size)::value, UNIT>(from + u * unit + c, taps, &w[c], unit, &sums[u * unit + c]);
             };
-            long p = 0;
-            for (; p + 8 <= units; p += 8) sum(Size<8>(), p);
-            if (p < units && units >= 8) sum(Size<8>(), units - 8);
-            for (; p < units && units < 8; p++) sum(Size<1>(), p);
+            long u = 0;
+            for (; u + 8 <= units; u += 8) sum(Size<8>(), u);
+            if (u < units && units >= 8) sum(Size<8>(), units - 8);
+            for (; u < units && units < 8; u++) sum(Size<1>(), u);
         }
-        for (long p = 0; p < images.width; p++)
-            for (long c = 0; c < out; c += 8) store<8>(y[p] + c, load<8>(&sums[p * out + c]));
     }
 
     const Images images;
