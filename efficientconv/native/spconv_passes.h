@@ -16,6 +16,16 @@ struct Layer {
     Groups grouped() const { return {kernel, groups, representative / groups, out / groups}; }
     Pixels x(const float *x, long n) const { return {x + n * images.pixels() * in, in}; }
     Pixels y(const float *y, long n) const { return {y + n * image(), out}; }
+
+    // Calls with each row of an image: `take` for those that a kernel reads, then `give` for what it makes of them, soon
+    // enough for them to be in the first cache.
+    template <class Take, class Give>
+    void by_rows(Take take, Give give) const {
+        for (long r = 0; r < images.height + kernel.above(); r++) {
+            if (r < images.height) take(r);
+            if (r >= kernel.above()) give(r - kernel.above());
+        }
+    }
 };
 
 // The weights as the passes take them, with transposed ones for the gradients.
@@ -34,14 +44,14 @@ struct Measured {
 inline void convolve_image(const Layer &layer, const Weights &weights, Pixels x, GroupedConvolution &grouped,
                            Pixels y1) {
     long width = layer.images.width;
-    for (long r = 0; r < layer.images.height; r++) grouped.take(r, x.from(r * width));
-    for (long r = 0; r < layer.images.height; r++) {
-        Pixels row = y1.from(r * width);
-        grouped.give(r, row);
-        if (weights.pointwise.empty()) continue;
-        multiply<Start::y>(x.from(r * width), width, layer.representative, weights.pointwise.data(), layer.out, nullptr,
-                           row);
-    }
+    layer.by_rows([&](long r) { grouped.take(r, x.from(r * width)); },
+                  [&](long r) {
+                      Pixels row = y1.from(r * width);
+                      grouped.give(r, row);
+                      if (weights.pointwise.empty()) return;
+                      multiply<Start::y>(x.from(r * width), width, layer.representative, weights.pointwise.data(),
+                                         layer.out, nullptr, row);
+                  });
 }
 
 inline void measure_images(const Layer &layer, const Weights &weights, const float *x, const Measured &to) {
@@ -102,11 +112,13 @@ void fuse_images(const Layer &layer, const Weights &weights, const float *x, con
     {
         Vector scaled(layer.rest() * layer.out);
 #pragma omp for schedule(static)
-        for (long n = 0; n < layer.images.number; n++)
+        for (long before = 0; before < layer.images.number; before++) {
+            long n = layer.images.number - 1 - before;  // the last images measured are still in the cache
             by_lanes(layer.out, [&](auto lanes) {
                 fuse_image<decltype(lanes)::value>(layer, weights, layer.x(x, n), layer.y(y1, n), gate(n), scaled,
                                                    layer.y(out, n));
             });
+        }
     }
 }
 
@@ -192,17 +204,12 @@ struct Room {
 };
 
 template <int L>
-void back_to_y1(const Layer &layer, const Gradients &by, const float *y1, const float *grad, long n, Room &room) {
+void back_to_y1(const Layer &layer, const Gradients &by, Pixels y1, Pixels grad, long n, Pixels to) {
     const float *scale = &by.scales1[n * layer.out], *constant = &by.constants1[n * layer.out];
-    for (long r = 0; r < layer.images.height; r++) {
-        Pixels to = room.by_y1.row(r), y = layer.y(y1, n).from(r * layer.images.width);
-        Pixels given = layer.y(grad, n).from(r * layer.images.width);
-        for (long p = 0; p < layer.images.width; p++)
-            for (long c = 0; c < layer.out; c += L)
-                store<L>(to[p] + c, load<L>(given[p] + c) * load<L>(scale + c) +
-                                        load<L>(y[p] + c) * load<L>(&by.slope1[c]) + load<L>(constant + c));
-        room.to_x.take(r, to);
-    }
+    for (long p = 0; p < layer.images.width; p++)
+        for (long c = 0; c < layer.out; c += L)
+            store<L>(to[p] + c, load<L>(grad[p] + c) * load<L>(scale + c) +
+                                    load<L>(y1[p] + c) * load<L>(&by.slope1[c]) + load<L>(constant + c));
 }
 
 inline void back_row(const Layer &layer, const Weights &weights, const Gradients &by, Pixels x, Pixels grad, long n,
@@ -226,18 +233,24 @@ inline void back_images(const Layer &layer, const Weights &weights, const Gradie
     {
         Room room(layer, weights);
 #pragma omp for schedule(static)
-        for (long chunk = 0; chunk < CHUNKS; chunk++) {
+        for (long before = 0; before < CHUNKS; before++) {
+            long chunk = CHUNKS - 1 - before;  // the last images summed are still in the cache
             Found to{found.grouped + chunk * layer.grouped().size(),
                      found.pointwise + chunk * layer.representative * layer.out};
             for_images_of(chunk, images, [&](long n) {
-                by_lanes(layer.out, [&](auto lanes) {
-                    back_to_y1<decltype(lanes)::value>(layer, by, y1, grad, n, room);
-                });
                 for (long at = 0; at < layer.out * rest; at++)
                     room.scaled[at] = weights.second_back[at] * by.scales2[n * layer.out + at / rest];
-                for (long r = 0; r < images.height; r++)
+                auto take = [&](long r) {
+                    by_lanes(layer.out, [&](auto lanes) {
+                        back_to_y1<decltype(lanes)::value>(layer, by, layer.y(y1, n).from(r * width),
+                                                           layer.y(grad, n).from(r * width), n, room.by_y1.row(r));
+                    });
+                    room.to_x.take(r, room.by_y1.row(r));
+                };
+                layer.by_rows(take, [&](long r) {
                     back_row(layer, weights, by, layer.x(x, n).from(r * width), layer.y(grad, n).from(r * width), n, r,
                              room, layer.x(by_x, n).from(r * width), to);
+                });
             });
         }
     }
