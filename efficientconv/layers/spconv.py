@@ -169,6 +169,6 @@ class SPConv2d(ConvVariant):
         scale, shift = scale_and_shift(self.bn1)
         gwc, pwc, second = rescaled(self.gwc, scale, shift), rescaled(self.pwc, scale), folded(self.conv1x1, self.bn2)
         if self.stride != (1, 1) or not self._is_odd or not is_narrow(self.in_channels, self.out_channels):
-            return FoldedFusion(gwc, pwc, second, self.pool).eval()
+            return FoldedFusion(gwc, pwc, second, self.pool, self.gwc.groups).eval()
         first, second = sum_of_convolutions(dense(gwc), pwc), with_zeros_in_front(second, self.in_channels)
-        return FoldedFusion(first, None, second, self.pool).eval()
+        return FoldedFusion(first, None, second, self.pool, self.gwc.groups).eval()
