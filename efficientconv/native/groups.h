@@ -104,6 +104,34 @@ inline void sum_planes(const float *planes, Taps taps, const float *w, long size
     for (int i = 0; i < R; i++) store<WIDEST>(y + i * unit, sum[i]);
 }
 
+// The same for 8 units of one vector and rows of three taps: what a plane holds at a pixel is loaded once for all three.
+// K pixels are in a unit; `taps` tells where the first of each row of taps lies.
+template <int K>
+inline void sum_by_threes(const float *planes, Taps taps, long depth, long apart, const float *w, float *y) {
+    constexpr int L = WIDEST, R = 8, T = 3, D = 4;
+    Vec<L> sum[R] = {};
+    for (long row = 0; row < taps.number; row += T)
+        for (long d = 0; d < depth; d += D) {
+            const float *from = planes + taps.at[row * depth + d];
+            Vec<L> factor[T][D];
+#pragma GCC unroll 4
+            for (int t = 0; t < T; t++)
+#pragma GCC unroll 4
+                for (int i = 0; i < D; i++) factor[t][i] = load<L>(w + ((row + t) * depth + d + i) * L);
+#pragma GCC unroll 32
+            for (int m = 0; m < (R - 1) * K + T; m++)
+#pragma GCC unroll 4
+                for (int i = 0; i < D; i++) {
+                    Vec<L> value = load<L>(from + i * apart + m * (L / K));
+#pragma GCC unroll 4
+                    for (int t = 0; t < T; t++)
+                        if (m >= t && (m - t) % K == 0 && (m - t) / K < R) sum[(m - t) / K] += value * factor[t][i];
+                }
+        }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) store<L>(y + r * L, sum[r]);
+}
+
 // A convolution of one image, with the room that it needs.
 class GroupedConvolution {
   public:
@@ -162,13 +190,26 @@ class GroupedConvolution {
         Taps taps{(long)offsets.size(), offsets.data()};
         for (long c = 0; c < unit; c += WIDEST) {
             auto sum = [&](auto size, long u) {
-                sum_planes<decltype(size)::value, UNIT>(from + u * unit + c, taps, &w[c], unit, &sums[u * unit + c]);
+                constexpr int R = decltype(size)::value;
+                if constexpr (R == 8 && UNIT == WIDEST)
+                    if (by_threes()) return sum_eight(from + u * unit, &sums[u * unit]);
+                sum_planes<R, UNIT>(from + u * unit + c, taps, &w[c], unit, &sums[u * unit + c]);
             };
             long u = 0;
             for (; u + 8 <= units; u += 8) sum(Size<8>(), u);
             if (u < units && units >= 8) sum(Size<8>(), units - 8);
             for (; u < units && units < 8; u++) sum(Size<1>(), u);
         }
+    }
+
+    bool by_threes() const {
+        return groups.kernel.columns == 3 && groups.kernel.column_dilation == 1 && groups.depth % 4 == 0;
+    }
+
+    void sum_eight(const float *from, float *y) const {
+        Taps taps{groups.kernel.taps(), offsets.data()};
+        if (groups.out() == WIDEST) sum_by_threes<1>(from, taps, groups.depth, apart, w.data(), y);
+        else sum_by_threes<2>(from, taps, groups.depth, apart, w.data(), y);
     }
 
     const Images images;
