@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from efficientconv.layers.affine import has_everything, update_running_statistics
 from efficientconv.layers.batch_norm import scale_and_shift
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.windows import kernel_of_windows, mean_of_windows, pixels_of_windows
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ def native_library(layer: SPConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
     norms = (layer.bn1, layer.bn2)
     fits = (
-        layer.stride == (1, 1)
-        and layer._is_odd
+        layer._is_odd
         and layer.padding_mode == "zeros"
+        and x.shape[2] % layer.stride[0] == x.shape[3] % layer.stride[1] == 0
         and layer.split[0] % 8 == layer.split[1] % 8 == layer.out_channels % 8 == 0
         and x.shape[1] == layer.in_channels
         and all(has_everything(norm) and norm.training == layer.training for norm in norms)
@@ -42,8 +44,9 @@ def training_step(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
         x: (N, i, H, W), channels last.
     """
     norms = (layer.bn1, layer.bn2)
-    parameters = _parameters(layer, *(value for norm in norms for value in (norm.weight, norm.bias)))
-    y, *statistics = _TrainingStep.apply(native, _sizes(layer, x), x, *parameters)
+    x, *convolutions = _at_stride_1(layer, x)
+    parameters = _parameters(layer, convolutions, [value for norm in norms for value in (norm.weight, norm.bias)])
+    y, *statistics = _TrainingStep.apply(native, _sizes(layer, x, convolutions), x, *parameters)
     for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
         update_running_statistics(norm, mean, variance, y.numel() // y.shape[1])
     return y
@@ -57,22 +60,39 @@ def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
         layer: in eval mode.
         x: (N, i, H, W), channels last.
     """
+    x, *convolutions = _at_stride_1(layer, x)
     affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
-    y = empty_image(x, layer.out_channels)
-    sharpness = x.new_ones(layer.out_channels)
-    native.call("inference", _sizes(layer, x), _parameters(layer, *affine), sharpness, by_pixels(x), by_pixels(y))
+    y, sharpness = empty_image(x, layer.out_channels), x.new_ones(layer.out_channels)
+    parameters = _parameters(layer, convolutions, affine)
+    native.call("inference", _sizes(layer, x, convolutions), parameters, sharpness, by_pixels(x), by_pixels(y))
     return y
 
 
-def _parameters(layer: SPConv2d, *norms: Tensor) -> list[Tensor]:
+def _at_stride_1(layer: SPConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the image and the weights of the grouped and the 1×1 convolution; where the layer strides, of windows."""
+    grouped, pointwise = layer.gwc.weight, layer.pwc.weight
+    if layer.stride == (1, 1):
+        return x, grouped, pointwise
+    representative, rest = x.split(layer.split, 1)
+    windows = pixels_of_windows(representative, layer.stride, layer.gwc.groups)
+    image = torch.cat((windows, layer.pool(rest)), 1).contiguous(memory_format=torch.channels_last)
+    return (
+        image,
+        kernel_of_windows(grouped, layer.stride, layer.dilation),
+        mean_of_windows(pointwise, layer.stride, layer.gwc.groups),
+    )
+
+
+def _parameters(layer: SPConv2d, convolutions: Sequence[Tensor], norms: Sequence[Tensor]) -> list[Tensor]:
     """Return the parameters in the order of the C++, with scale and shift of the two norms."""
-    grouped, pointwise, second = (conv.weight.contiguous() for conv in (layer.gwc, layer.pwc, layer.conv1x1))
+    grouped, pointwise, second = (weight.contiguous() for weight in (*convolutions, layer.conv1x1.weight))
     return [grouped, pointwise, *norms[:2], second, layer.conv1x1.bias, *norms[2:]]
 
 
-def _sizes(layer: SPConv2d, x: Tensor) -> tuple[int | float, ...]:
-    kernel = (*layer.kernel_size, *layer.dilation)
-    channels = (layer.in_channels, layer.split[0], layer.out_channels, layer.gwc.groups)
+def _sizes(layer: SPConv2d, x: Tensor, convolutions: Sequence[Tensor]) -> tuple[int | float, ...]:
+    grouped, pointwise = convolutions
+    kernel = (*grouped.shape[2:], *(layer.dilation if layer.stride == (1, 1) else (1, 1)))
+    channels = (x.shape[1], pointwise.shape[1], layer.out_channels, layer.gwc.groups)
     return len(x), *x.shape[2:], *kernel, *channels, layer.bn1.eps, layer.bn2.eps
 
 
