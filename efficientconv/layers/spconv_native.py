@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from efficientconv.layers.affine import has_everything, update_running_statistics
 from efficientconv.layers.batch_norm import scale_and_shift
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
-from efficientconv.layers.windows import kernel_of_windows, mean_of_windows, pixels_of_windows
+from efficientconv.layers.windows import Windows, kernel_of_windows, mean_of_windows
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def training_step(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
         x: (N, i, H, W), channels last.
     """
     norms = (layer.bn1, layer.bn2)
-    x, *convolutions = _at_stride_1(layer, x)
+    x, *convolutions = _at_stride_1(native, layer, x)
     parameters = _parameters(layer, convolutions, [value for norm in norms for value in (norm.weight, norm.bias)])
     y, *statistics = _TrainingStep.apply(native, _sizes(layer, x, convolutions), x, *parameters)
     for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
@@ -60,7 +60,7 @@ def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
         layer: in eval mode.
         x: (N, i, H, W), channels last.
     """
-    x, *convolutions = _at_stride_1(layer, x)
+    x, *convolutions = _at_stride_1(native, layer, x)
     affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
     y, sharpness = empty_image(x, layer.out_channels), x.new_ones(layer.out_channels)
     parameters = _parameters(layer, convolutions, affine)
@@ -68,19 +68,14 @@ def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
     return y
 
 
-def _at_stride_1(layer: SPConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _at_stride_1(native: Library, layer: SPConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the image and the weights of the grouped and the 1×1 convolution; where the layer strides, of windows."""
-    grouped, pointwise = layer.gwc.weight, layer.pwc.weight
+    grouped, pointwise, groups = layer.gwc.weight, layer.pwc.weight, layer.gwc.groups
     if layer.stride == (1, 1):
         return x, grouped, pointwise
-    representative, rest = x.split(layer.split, 1)
-    windows = pixels_of_windows(representative, layer.stride, layer.gwc.groups)
-    image = torch.cat((windows, layer.pool(rest)), 1).contiguous(memory_format=torch.channels_last)
-    return (
-        image,
-        kernel_of_windows(grouped, layer.stride, layer.dilation),
-        mean_of_windows(pointwise, layer.stride, layer.gwc.groups),
-    )
+    x = Windows(layer.stride, layer.split[0], groups).gather(native, x)
+    grouped = kernel_of_windows(grouped, layer.stride, layer.dilation)
+    return x, grouped, mean_of_windows(pointwise, layer.stride, groups)
 
 
 def _parameters(layer: SPConv2d, convolutions: Sequence[Tensor], norms: Sequence[Tensor]) -> list[Tensor]:

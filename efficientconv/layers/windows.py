@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from efficientconv.layers.native_form import by_pixels, empty_image
+from efficientconv.native import Library
 
 
-def pixels_of_windows(x: Tensor, stride: tuple[int, int], groups: int) -> Tensor:
-    """Put the s×s pixels of each window beside each other, (N, C, H, W) → (N, s·s·C, H/s, W/s), channels last.
+class Windows(NamedTuple):
+    """How windows of s×s pixels become pixels of more channels.
 
-    Args:
-        x: whose height and width the stride divides.
-        stride: s.
-        groups: of the channels, each of which stays together: (group, row, column, channel) is the new order.
+    The representative channels keep all pixels, in the order (group, row, column, channel), the rest their mean.
     """
-    rows, columns = stride
-    number, channels, height, width = x.shape
-    sizes = (number, height // rows, rows, width // columns, columns, groups, channels // groups)
-    pixels = x.permute(0, 2, 3, 1).reshape(sizes).permute(0, 1, 3, 5, 2, 4, 6)  # (N, H/s, W/s, g, s, s, C/g)
-    return pixels.reshape(number, height // rows, width // columns, -1).permute(0, 3, 1, 2)
+
+    stride: tuple[int, int]
+    representative: int
+    groups: int
+
+    def gather(self, native: Library, x: Tensor) -> Tensor:
+        """Map (N, C, H, W), channels last, whose height and width s divides, to (N, s·s·a + C − a, H/s, W/s)."""
+        return _Gather.apply(self, native, x)
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, windows: Windows, native: Library, x: Tensor) -> Tensor:  # type: ignore[override]
+        (rows, columns), (number, channels, height, width) = windows.stride, x.shape
+        y = empty_image(x, channels + (rows * columns - 1) * windows.representative, windows.stride)
+        images = (number, height // rows, width // columns)
+        ctx.sizes = (*images, rows, columns, channels, windows.representative, windows.groups)
+        ctx.native, ctx.shape = native, x.shape
+        native.call("gather_windows", ctx.sizes, by_pixels(x), by_pixels(y))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        by_x = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=torch.channels_last)
+        ctx.native.call("scatter_windows", ctx.sizes, by_pixels(grad), by_pixels(by_x))
+        return None, None, by_x
 
 
 def kernel_of_windows(weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
-    """Return the kernel that does at stride 1 to ``pixels_of_windows`` what ``weight`` does at stride s to x.
+    """Return the kernel that does at stride 1 to gathered ``Windows`` what ``weight`` does at stride s to x.
 
     Args:
         weight: (o, c, k, k), odd; the image is padded to keep its size.
@@ -41,7 +68,7 @@ def kernel_of_windows(weight: Tensor, stride: tuple[int, int], dilation: tuple[i
 
 
 def mean_of_windows(weight: Tensor, stride: tuple[int, int], groups: int) -> Tensor:
-    """Return the 1×1 kernel that does to ``pixels_of_windows`` what ``weight``, (o, C, 1, 1), does to the means."""
+    """Return the 1×1 kernel that does to gathered ``Windows`` what ``weight``, (o, C, 1, 1), does to the means."""
     pixels = stride[0] * stride[1]
     by_group = weight.reshape(weight.shape[0], groups, 1, -1) / pixels
     return by_group.expand(-1, -1, pixels, -1).reshape(weight.shape[0], -1, 1, 1)

@@ -1,9 +1,10 @@
-// SPConv at stride 1, as one operator.
+// SPConv as one operator, at stride 1; where it strides, of windows as `windows.h` has them.
 //
 // Two things have to be known of all images before the output can be computed: the statistics of the two batch norms.
 // Forward, an image goes through the layer twice, backward twice: once for the sums that the norms' gradients need.
 #include "norm.h"
 #include "spconv_passes.h"
+#include "windows.h"
 
 namespace {
 
@@ -198,6 +199,14 @@ void split_dense(const Layer &layer, const float *dense, Vector &grouped, Vector
 }  // namespace
 
 extern "C" {
+
+void gather_windows(const Windows &windows, const float *x, float *y) {
+    by_runs(windows.kept / windows.groups, [&](auto lanes) { gather<decltype(lanes)::value>(windows, x, y); });
+}
+
+void scatter_windows(const Windows &windows, const float *by_y, float *by_x) {
+    by_runs(windows.kept / windows.groups, [&](auto lanes) { scatter<decltype(lanes)::value>(windows, by_y, by_x); });
+}
 
 void training(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
     long rest = layer.rest();
