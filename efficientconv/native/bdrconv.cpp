@@ -275,21 +275,26 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     });
 }
 
-// With the scale and the shift of each norm in the places of its weight and its bias.
-void inference(const Layer &layer, const Parameters &p, const float *x, float *pooled, float *out) {
+// With the scale and the shift of each norm in the places of its weight and its bias; then the output's, (out,).
+void inference(const Layer &layer, const Parameters &p, const float *out_scale, const float *out_shift, const float *x,
+               float *pooled, float *out) {
     if (layer.stride.pixels() > 1)
         by_lanes(layer.in, [&](auto lanes) {
             pool<decltype(lanes)::value>(layer.images, layer.stride, x, layer.in, pooled);
         });
     Arranged arranged(layer, p);
     arranged.normalize(layer, Norm(p.weight1, p.bias1, layer.features()));
+    for (long at = 0; at < layer.other() * layer.out; at++) arranged.expand[at] *= out_scale[at % layer.out];
     Norm norm(p.weight2, p.bias2, layer.out);
     SqueezeExcitation gate = p.gate(layer);
     auto find = [&](const float *mean, float *scale, float *shift) {
         Vector squeezed(layer.out), hidden(layer.hidden), weights(layer.out);
         for (long c = 0; c < layer.out; c++) squeezed[c] = norm.scale[c] * mean[c] + norm.shift[c];
         gate.weigh(squeezed.data(), hidden.data(), weights.data());
-        for (long c = 0; c < layer.out; c++) scale[c] = weights[c] * norm.scale[c], shift[c] = weights[c] * norm.shift[c];
+        for (long c = 0; c < layer.out; c++) {
+            scale[c] = out_scale[c] * weights[c] * norm.scale[c];
+            shift[c] = out_scale[c] * weights[c] * norm.shift[c] + out_shift[c];
+        }
     };
     by_lanes(layer.main, [&](auto lanes) {
         infer_images<decltype(lanes)::value>(layer, arranged.weights(), Input{x, pooled}, find, out);

@@ -1,7 +1,6 @@
 // Images whose channels come last: with a border of zeros, and their moments.
 #pragma once
 #include <algorithm>
-#include <memory>
 #include <vector>
 
 #include "pixels.h"
@@ -26,18 +25,18 @@ struct Kernel {
 class Padded {
   public:
     Padded(const Images &images, const Kernel &kernel, long depth)
-        : images(images), kernel(kernel), depth(depth), offsets(kernel.taps()),
-          data(new float[(images.height + 2 * kernel.above()) * width() * depth]()) {
-        for (long t = 0; t < kernel.taps(); t++) offsets[t] = tap(0, t).data - data.get();
+        : images(images), kernel(kernel), depth(depth), line((images.width + 2 * kernel.left()) * depth),
+          offsets(kernel.taps()), data((images.height + 2 * kernel.above()) * line) {
+        for (long t = 0; t < kernel.taps(); t++)
+            offsets[t] = t / kernel.columns * kernel.row_dilation * line +
+                         t % kernel.columns * kernel.column_dilation * depth;
     }
 
     // The pixels of a row of the image.
-    Pixels row(long r) const { return {at(r + kernel.above(), kernel.left()), depth}; }
+    Pixels row(long r) const { return {data.data() + (r + kernel.above()) * line + kernel.left() * depth, depth}; }
 
     // The pixels that a tap of the kernel reads for a row of its output.
-    Pixels tap(long r, long tap) const {
-        return {at(r + tap / kernel.columns * kernel.row_dilation, tap % kernel.columns * kernel.column_dilation), depth};
-    }
+    Pixels tap(long r, long tap) const { return {data.data() + r * line + offsets[tap], depth}; }
 
     // Where all taps lie, behind tap(r, 0).
     Taps taps() const { return {kernel.taps(), offsets.data()}; }
@@ -54,10 +53,9 @@ class Padded {
     const long depth;
 
   private:
-    long width() const { return images.width + 2 * kernel.left(); }
-    float *at(long r, long c) const { return data.get() + (r * width() + c) * depth; }
+    const long line;  // floats of a row with its border
     std::vector<long> offsets;
-    std::unique_ptr<float[]> data;
+    Vector data;
 };
 
 // y = the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
@@ -119,8 +117,8 @@ template <int L>
 void add_covariance(const Images &images, const float *x, long channels, float *image_means, float *products) {
 #pragma omp parallel num_threads(images.threads)
     {
-        std::unique_ptr<float[]> row(new float[images.width * channels]);
-        Pixels differences(row.get(), channels);
+        Vector row(images.width * channels);
+        Pixels differences(row.data(), channels);
 #pragma omp for schedule(static)
         for (long chunk = 0; chunk < CHUNKS; chunk++)
             for_images_of(chunk, images, [&](long n) {
