@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -188,7 +188,7 @@ class BDRConv2d(ConvVariant):
         """Return one dense convolution and the gate where channels are few; else a copy with folded batch norms."""
         has_norms = isinstance(self.bn2, nn.BatchNorm2d)
         is_dense = has_norms and is_narrow(self.in_channels, self.out_channels)
-        folded = super().fold()
+        folded = cast(BDRConv2d, super().fold())
         return FoldedBDRConv(self, folded).eval() if is_dense else folded
 
     def _fold_batch_norms(self) -> None:

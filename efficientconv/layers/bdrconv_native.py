@@ -5,7 +5,7 @@ Operator by operator the layer is fifty calls, which write two dozen arrays of t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import has_everything, update_running_statistics
-from efficientconv.layers.batch_norm import scale_and_shift
+from efficientconv.layers.batch_norm import ScaleShift, scale_and_shift
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.native import Library
 
@@ -49,7 +49,7 @@ def training_step(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
         layer: in training mode.
         x: (N, i, H, W), channels last.
     """
-    norms = (layer.bn1, layer.bn2)
+    norms = [cast(nn.BatchNorm2d, norm) for norm in (layer.bn1, layer.bn2)]
     parameters = [p for norm in norms for p in (norm.weight, norm.bias)]
     y, *statistics = _TrainingStep.apply(native, layer, x, *_parameters(layer, *parameters))
     for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
@@ -69,12 +69,12 @@ class Operands(NamedTuple):
     def of(cls, layer: BDRConv2d) -> Operands:
         """Take a layer with its batch norms, or one into whose convolutions they were folded."""
         one = torch.ones_like(layer.se.fc2.bias)
-        first = scale_and_shift(layer.bn1) if isinstance(layer.bn1, nn.BatchNorm2d) else layer.bn1.scale_and_shift()
-        if isinstance(layer.bn2, nn.BatchNorm2d):
-            second = scale_and_shift(layer.bn2)
+        if isinstance(layer.bn1, ScaleShift):
+            biases = [cast(Tensor, conv.bias) for conv in (layer.main_conv, layer.diversity_conv)]
+            norms = (*layer.bn1.scale_and_shift(), one, torch.cat(biases))
         else:
-            second = (one, torch.cat((layer.main_conv.bias, layer.diversity_conv.bias)))
-        return cls(_parameters(layer, *first, *second), one, torch.zeros_like(one))
+            norms = (*scale_and_shift(layer.bn1), *scale_and_shift(layer.bn2))
+        return cls(_parameters(layer, *norms), one, torch.zeros_like(one))
 
 
 def inference(native: Library, layer: BDRConv2d, operands: Operands, x: Tensor) -> Tensor:

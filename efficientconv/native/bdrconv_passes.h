@@ -232,18 +232,20 @@ void infer_images(const Layer &layer, const Weights &weights, const Input &x, Ga
     }
 }
 
-// The sums over each image's pixels of grad·y and of grad, (N, out).
+// The sums over each image's pixels of grad·(y − mean) and of grad, (N, out).
 template <int L>
-void sum_images(const Layer &layer, const float *grad, const float *y, float *by_scales, float *by_shifts) {
+void sum_images(const Layer &layer, const float *grad, const float *y, const float *mean, float *by_scales,
+                float *by_offsets) {
     const Images &images = layer.images;
 #pragma omp parallel for schedule(static) num_threads(images.threads)
     for (long n = 0; n < images.number; n++) {
         Pixels by(grad + n * images.pixels() * layer.out, layer.out), at(y + n * images.pixels() * layer.out, layer.out);
         for (long c = 0; c < layer.out; c += L) {
+            Vec<L> middle = load<L>(mean + c);
             store<L>(by_scales + n * layer.out + c, sum_over<L>(images.pixels(), [&](long p) {
-                         return load<L>(by[p] + c) * load<L>(at[p] + c);
+                         return load<L>(by[p] + c) * (load<L>(at[p] + c) - middle);
                      }));
-            store<L>(by_shifts + n * layer.out + c,
+            store<L>(by_offsets + n * layer.out + c,
                      sum_over<L>(images.pixels(), [&](long p) { return load<L>(by[p] + c); }));
         }
     }
@@ -256,6 +258,7 @@ struct Given {
     Weights weights;
     const float *expansion, *main, *expand;   // transposed
     const float *scales, *slope, *constants;  // (N, out), (out,), (N, out)
+    const float *mean;                        // of x, (in,)
 };
 
 // Gradients: of x pooled, of the pixels that the base branch took, and of the weights for each chunk.
@@ -279,15 +282,16 @@ struct Found {
 struct Room {
     Padded features, by_diverse;
     Vector rows;
-    Pixels by_base, by_features, by_diverse_row;
+    Pixels by_base, by_features, by_diverse_row, centred;
 
     explicit Room(const Layer &layer)
         : features(layer.images, layer.kernel, layer.features()),
           by_diverse(layer.images, layer.kernel, layer.diverse()),
-          rows(layer.images.width * (layer.base() + layer.features() + layer.diverse())),
+          rows(layer.images.width * (layer.base() + layer.features() + layer.diverse() + layer.in)),
           by_base(rows.data(), layer.base()),
           by_features(by_base[layer.images.width], layer.features()),
-          by_diverse_row(by_features[layer.images.width], layer.diverse()) {}
+          by_diverse_row(by_features[layer.images.width], layer.diverse()),
+          centred(by_diverse_row[layer.images.width], layer.in) {}
 };
 
 // The gradient of some channels of y, for one row.
@@ -326,7 +330,10 @@ void back_row(const Layer &layer, const Given &given, long n, long r, const Room
         Vec<L> sum = sum_over<L>(width, [&](long p) { return load<L>(room.by_features[p] + c); });
         store<L>(found.shift + c, load<L>(found.shift + c) + sum);
     }
-    add_products(x, layer.in, room.by_features, layer.features(), width, found.expansion);
+    for (long p = 0; p < width; p++)
+        for (long c = 0; c < layer.in; c += 8)
+            store<8>(room.centred[p] + c, load<8>(x[p] + c) - load<8>(given.mean + c));
+    add_products(room.centred, layer.in, room.by_features, layer.features(), width, found.expansion);
     add_products(taken, layer.main, room.by_base, layer.base(), width, found.main);
     add_products(x.from(0, layer.main), layer.other(), grad, layer.out, width, found.expand);
     multiply(room.by_features, width, layer.features(), given.expansion, layer.in, nullptr, by_x);

@@ -1,11 +1,27 @@
 // Images whose channels come last: with a border of zeros, and their moments.
 #pragma once
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "pixels.h"
 
-using Vector = std::vector<float>;
+// Where the processor's lines of 64 bytes begin: a vector that lies across two is two loads.
+template <class T>
+struct Aligned {
+    using value_type = T;
+    Aligned() = default;
+    template <class Other>
+    Aligned(const Aligned<Other> &) {}
+    T *allocate(size_t number) {
+        return static_cast<T *>(::operator new(number * sizeof(T), std::align_val_t(64)));
+    }
+    void deallocate(T *at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+    bool operator==(const Aligned &) const { return true; }
+    bool operator!=(const Aligned &) const { return false; }
+};
+
+using Vector = std::vector<float, Aligned<float>>;
 
 // How many images there are, and on how many threads they are shared out.
 struct Images {
