@@ -9,7 +9,6 @@ second one's running mean and nowhere else: its gradient is zero.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -23,6 +22,8 @@ from efficientconv.layers.cpu_forms import runs_in_cpu_form
 if TYPE_CHECKING:
     from efficientconv.layers.bsconv import BSConvS
 
+FEWEST_VALUES = 200_000  # of x; with fewer, small operators take longer than the passes that they save
+WIDEST = 128  # channels of the subspace
 LEAST_SHARE = 0.01  # of a variance in the sum of those of its terms; where these cancel so, two digits of C are lost
 
 
@@ -32,7 +33,9 @@ def is_for(layer: BSConvS, x: Tensor) -> bool:
     return (
         all(norm.training and has_everything(norm) for norm in norms)
         and runs_in_cpu_form(x, layer.pw1, layer.pw2, *norms)
-        and x.numel() > x.shape[1] == layer.in_channels
+        and layer.mid_channels <= WIDEST
+        and x.numel() >= FEWEST_VALUES
+        and x.shape[1] == layer.in_channels < x.numel()
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -52,110 +55,104 @@ def training_step(layer: BSConvS, x: Tensor) -> Tensor:
     return _TrainingStep.apply(bn1, bn2, x, *parameters)
 
 
-class _Norm(NamedTuple):
-    """A batch norm of centred values; each (C,)."""
-
-    variance: Tensor
-    rstd: Tensor
-    scale: Tensor
-
-    @classmethod
-    def of(cls, norm: nn.BatchNorm2d, variance: Tensor) -> _Norm:
-        rstd = (variance + norm.eps).rsqrt_()
-        return cls(variance, rstd, norm.weight * rstd)
-
-    def backward(self, by_scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weight's gradient, and what is −2 times that of the variance."""
-        by_weight = by_scale * self.rstd
-        return by_weight, by_weight * self.rstd * self.scale
-
-
-class _Norms(NamedTuple):
-    """Both norms and the matrix between them."""
-
-    first: _Norm
-    second: _Norm
-    matrix: Tensor  # M = W₂·scale₁, (o, m)
-    spread: Tensor  # M·C, (o, m)
-
-    @classmethod
-    def of(cls, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, kernel: Tensor, covariance: Tensor) -> _Norms:
-        first = _Norm.of(bn1, covariance.diagonal())
-        matrix = kernel * first.scale
-        spread = matrix @ covariance
-        return cls(first, _Norm.of(bn2, (spread * matrix).sum(1)), matrix, spread)
-
-    def are_exact(self) -> bool:
-        of_terms = self.matrix.square() @ self.first.variance
-        return bool((self.second.variance >= LEAST_SHARE * of_terms).all())
-
-    def backward(self, by_product: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the gradients of the first weight, of W₂, of the second weight, and −P times what t is multiplied by.
-
-        Args:
-            by_product: the gradient of scale₂·M, (o, m).
-            kernel: W₂, (o, m).
-        """
-        by_weight2, slope2 = self.second.backward((by_product * self.matrix).sum(1))
-        slope2 = slope2.unsqueeze(1)
-        by_matrix = (by_product * self.second.scale.unsqueeze(1)).addcmul_(self.spread, slope2, value=-1)
-        by_weight1, slope1 = self.first.backward((by_matrix * kernel).sum(0))
-        slopes = (self.matrix * slope2).t() @ self.matrix
-        slopes.diagonal().add_(slope1)
-        return by_weight1, by_matrix * self.first.scale, by_weight2, slopes
-
-
 class _TrainingStep(Function):
     @staticmethod
     def forward(ctx: Any, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
         w1, _, bias1, w2, _, bias2 = parameters
+        kernel = w2.flatten(1)
         t, mean = _subspace(x, w1.flatten(1))
-        images, kernel = t.view(len(x), -1, t.shape[1])[..., :-1], w2.flatten(1)
-        norms = _Norms.of(bn1, bn2, kernel, _covariance(images))
-        if not norms.are_exact():
-            norms = _Norms.of(bn1, bn2, kernel, _covariance(images.double()))
-        update_running_statistics(bn1, mean, norms.first.variance, len(t))
-        update_running_statistics(bn2, kernel @ bias1, norms.second.variance, len(t))
-        product = (norms.matrix * norms.second.scale.unsqueeze(1)).to(x.dtype)
-        product = torch.cat((product, bias2.unsqueeze(1)), 1)  # (o, m + 1)
-        ctx.save_for_backward(x, t, w1, w2, product, *norms.first, *norms.second, norms.matrix, norms.spread)
+        norms = _Norms.of(bn1, bn2, kernel, t.view(len(x), -1, t.shape[1])[..., :-1])
+        update_running_statistics(bn1, mean, norms.variance1, len(t))
+        update_running_statistics(bn2, kernel @ bias1, norms.variance2, len(t))
+        product = torch.cat((norms.matrix * norms.scale2.unsqueeze(1), bias2.unsqueeze(1)), 1)  # (o, m + 1)
+        ctx.save_for_backward(x, t, w1, w2, product, *norms)
         return _as_image(t @ product.t(), x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        saved = iter(ctx.saved_tensors)
-        x, t, w1, w2, product = islice(saved, 5)
-        norms = _Norms(_Norm(*islice(saved, 3)), _Norm(*islice(saved, 3)), *saved)
-        pixels, by, product = _pixels(x), _pixels(grad.contiguous(memory_format=torch.channels_last)), product[:, :-1]
+        x, t, w1, w2, product, *norms = ctx.saved_tensors
+        kernel, product = w1.flatten(1), product[:, : len(w1)]
+        pixels, by = _pixels(x), _pixels(grad.contiguous(memory_format=torch.channels_last))
         by_product, by_bias2 = (t.t() @ by).split((len(w1), 1))
-        by_weight1, by_kernel, by_weight2, slopes = norms.backward(by_product.t(), w2.flatten(1))
-        slopes = torch.cat((slopes.to(x.dtype), by_bias2 @ product)).div_(-len(t))
-        by_t = (t @ slopes).add_(by @ product)
-        by_w1, by_w2 = (by_t.t() @ pixels).view_as(w1), by_kernel.view_as(w2)
-        by_x = _as_image(by_t @ w1.flatten(1), x) if ctx.needs_input_grad[2] else None
-        return None, None, by_x, by_w1, by_weight1, torch.zeros_like(by_weight1), by_w2, by_weight2, by_bias2.squeeze(0)
+        by_weight1, by_w2, by_weight2, slopes = _Norms(*norms).backward(by_product.t(), w2.flatten(1))
+        by_t = (t @ torch.cat((slopes, by_bias2 @ product)).div_(-len(t))).add_(by @ product)
+        by_w1 = by_t.t() @ pixels
+        by_x = _as_image(by_t @ kernel, x) if ctx.needs_input_grad[2] else None
+        by_norms = (by_weight1, torch.zeros_like(by_weight1)), (by_weight2, by_bias2.squeeze(0))
+        return None, None, by_x, by_w1.view_as(w1), *by_norms[0], by_w2.view_as(w2), *by_norms[1]
+
+
+class _Norms(NamedTuple):
+    """Both norms, and the matrix between them."""
+
+    variance1: Tensor
+    rstd1: Tensor
+    scale1: Tensor
+    matrix: Tensor  # M = W₂·scale₁, (o, m)
+    spread: Tensor  # M·C, (o, m)
+    variance2: Tensor
+    rstd2: Tensor
+    scale2: Tensor
+
+    @classmethod
+    def of(cls, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, kernel: Tensor, images: Tensor) -> _Norms:
+        """Measure ``images``, (N, pixels, m), whose means are zero; in float64 where float32 would lose digits."""
+        norms = cls._with_covariance(bn1, bn2, kernel, _covariance(images))
+        if norms._are_exact():
+            return norms
+        exact = cls._with_covariance(bn1, bn2, kernel.double(), _covariance(images.double()))
+        return cls(*(value.to(images.dtype) for value in exact))
+
+    @classmethod
+    def _with_covariance(cls, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, kernel: Tensor, covariance: Tensor) -> _Norms:
+        variance1 = covariance.diagonal()
+        rstd1 = (variance1 + bn1.eps).rsqrt_()
+        scale1 = bn1.weight * rstd1
+        matrix = kernel * scale1
+        spread = matrix @ covariance
+        variance2 = (spread * matrix).sum(1)
+        rstd2 = (variance2 + bn2.eps).rsqrt_()
+        return cls(variance1, rstd1, scale1, matrix, spread, variance2, rstd2, bn2.weight * rstd2)
+
+    def _are_exact(self) -> bool:
+        shares = self.variance2 / (self.matrix.square() @ self.variance1)
+        return float(shares.min()) > LEAST_SHARE
+
+    def backward(self, by_product: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the gradients of the first weight, W₂, the second weight, and −P times what t is multiplied by.
+
+        Args:
+            by_product: the gradient of scale₂·M, (o, m).
+            kernel: W₂, (o, m).
+        """
+        by_weight2 = (by_product * self.matrix).sum(1).mul_(self.rstd2)
+        slope2 = (by_weight2 * self.rstd2).mul_(self.scale2).unsqueeze(1)  # −2 times the gradient of the variance
+        by_matrix = (by_product * self.scale2.unsqueeze(1)).addcmul_(self.spread, slope2, value=-1)
+        by_weight1 = (by_matrix * kernel).sum(0).mul_(self.rstd1)
+        slopes = (self.matrix * slope2).t() @ self.matrix
+        slopes.diagonal().add_((by_weight1 * self.rstd1).mul_(self.scale1))
+        return by_weight1, by_matrix.mul_(self.scale1), by_weight2, slopes
 
 
 def _subspace(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Return W₁·x less its mean, with a one behind each pixel's channels, (P, m + 1), and the mean, (m,).
 
-    A bias is a product with the ones, and its gradient too.
+    A bias is a product with the ones, and so is its gradient.
     """
     pixels, width = _pixels(x), len(kernel)
     t = pixels.new_empty(len(pixels), width + 1)
     t[:, width] = 1
     torch.mm(pixels, kernel.t(), out=t[:, :width])
-    images = t.view(len(x), -1)  # the rows are long: with a few channels, sums and differences take longer than products
+    images = t.view(len(x), -1)  # with a few channels a pixel, sums and differences would take longer than products
     mean = images.sum(0).view(-1, width + 1).sum(0).div_(len(t))
     mean[width] = 0
-    images.sub_(mean.repeat(len(t) // len(x)))
+    images.sub_(mean.expand(len(t) // len(x), -1).reshape(-1))
     return t, mean[:width]
 
 
 def _covariance(images: Tensor) -> Tensor:
-    """Return that of the channels of (N, pixels, m), whose means are zero, (m, m): float64, a sum over the images."""
-    return torch.bmm(images.mT, images).sum(0, dtype=torch.float64).div_(images.shape[0] * images.shape[1])
+    return torch.bmm(images.mT, images).sum(0).div_(images.shape[0] * images.shape[1])
 
 
 def _pixels(x: Tensor) -> Tensor:
