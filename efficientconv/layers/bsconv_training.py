@@ -22,9 +22,9 @@ from efficientconv.layers.cpu_forms import runs_in_cpu_form
 if TYPE_CHECKING:
     from efficientconv.layers.bsconv import BSConvS
 
-FEWEST_VALUES = 200_000  # of x; with fewer, small operators take longer than the passes that they save
+FEWEST_VALUES = 200_000  # that the depthwise convolution sees; with fewer, small operators take longer than passes
 WIDEST = 128  # channels of the subspace
-LEAST_SHARE = 0.05  # of a variance in what it were if nothing cancelled; with less, float32 would lose more than a digit
+LEAST_SHARE = 0.01  # of a variance in the sum of those of its terms; where these cancel so, two digits of C are lost
 
 
 def is_for(layer: BSConvS, x: Tensor) -> bool:
@@ -34,8 +34,8 @@ def is_for(layer: BSConvS, x: Tensor) -> bool:
         all(norm.training and has_everything(norm) for norm in norms)
         and runs_in_cpu_form(x, layer.pw1, layer.pw2, *norms)
         and layer.mid_channels <= WIDEST
-        and x.numel() >= FEWEST_VALUES
         and x.shape[1] == layer.in_channels < x.numel()
+        and x.numel() // layer.in_channels * layer.out_channels >= FEWEST_VALUES
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -59,9 +59,9 @@ class _TrainingStep(Function):
     @staticmethod
     def forward(ctx: Any, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
         w1, _, bias1, w2, _, bias2 = parameters
-        kernel, t = w2.flatten(1), _subspace(x, w1.flatten(1))
-        images = t.view(len(x), -1, t.shape[1])
-        mean, norms = _measured(bn1, bn2, kernel, images)
+        kernel = w2.flatten(1)
+        t, mean = _subspace(x, w1.flatten(1))
+        norms = _Norms.of(bn1, bn2, kernel, t.view(len(x), -1, t.shape[1])[..., :-1])
         update_running_statistics(bn1, mean, norms.variance1, len(t))
         update_running_statistics(bn2, kernel @ bias1, norms.variance2, len(t))
         product = torch.cat((norms.matrix * norms.scale2.unsqueeze(1), bias2.unsqueeze(1)), 1)  # (o, m + 1)
@@ -72,13 +72,13 @@ class _TrainingStep(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, t, w1, w2, product, *norms = ctx.saved_tensors
-        product = product[:, : len(w1)]
+        kernel, product = w1.flatten(1), product[:, : len(w1)]
         pixels, by = _pixels(x), _pixels(grad.contiguous(memory_format=torch.channels_last))
         by_product, by_bias2 = (t.t() @ by).split((len(w1), 1))
         by_weight1, by_w2, by_weight2, slopes = _Norms(*norms).backward(by_product.t(), w2.flatten(1))
         by_t = (t @ torch.cat((slopes, by_bias2 @ product)).div_(-len(t))).add_(by @ product)
         by_w1 = by_t.t() @ pixels
-        by_x = _as_image(by_t @ w1.flatten(1), x) if ctx.needs_input_grad[2] else None
+        by_x = _as_image(by_t @ kernel, x) if ctx.needs_input_grad[2] else None
         by_norms = (by_weight1, torch.zeros_like(by_weight1)), (by_weight2, by_bias2.squeeze(0))
         return None, None, by_x, by_w1.view_as(w1), *by_norms[0], by_w2.view_as(w2), *by_norms[1]
 
@@ -96,7 +96,16 @@ class _Norms(NamedTuple):
     scale2: Tensor
 
     @classmethod
-    def of(cls, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, kernel: Tensor, covariance: Tensor) -> _Norms:
+    def of(cls, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, kernel: Tensor, images: Tensor) -> _Norms:
+        """Measure ``images``, (N, pixels, m), whose means are zero; in float64 where float32 would lose digits."""
+        norms = cls._with_covariance(bn1, bn2, kernel, _covariance(images))
+        if norms._are_exact():
+            return norms
+        exact = cls._with_covariance(bn1, bn2, kernel.double(), _covariance(images.double()))
+        return cls(*(value.to(images.dtype) for value in exact))
+
+    @classmethod
+    def _with_covariance(cls, bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, kernel: Tensor, covariance: Tensor) -> _Norms:
         variance1 = covariance.diagonal()
         rstd1 = (variance1 + bn1.eps).rsqrt_()
         scale1 = bn1.weight * rstd1
@@ -106,9 +115,8 @@ class _Norms(NamedTuple):
         rstd2 = (variance2 + bn2.eps).rsqrt_()
         return cls(variance1, rstd1, scale1, matrix, spread, variance2, rstd2, bn2.weight * rstd2)
 
-    def are_exact(self, squares: Tensor) -> bool:
-        """Tell whether no variance is a small difference of large numbers, for the mean squares of t, (m,)."""
-        shares = self.variance2 / (self.matrix.square() @ squares)
+    def _are_exact(self) -> bool:
+        shares = self.variance2 / (self.matrix.square() @ self.variance1)
         return float(shares.min()) > LEAST_SHARE
 
     def backward(self, by_product: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -127,30 +135,23 @@ class _Norms(NamedTuple):
         return by_weight1, by_matrix.mul_(self.scale1), by_weight2, slopes
 
 
-def _subspace(x: Tensor, kernel: Tensor) -> Tensor:
-    """Return W₁·x with a one behind each pixel's channels, (P, m + 1): a bias, and its gradient, is a product with it."""
+def _subspace(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Return W₁·x less its mean, with a one behind each pixel's channels, (P, m + 1), and the mean, (m,).
+
+    A bias is a product with the ones, and so is its gradient.
+    """
     pixels, width = _pixels(x), len(kernel)
     t = pixels.new_empty(len(pixels), width + 1)
     t[:, width] = 1
     torch.mm(pixels, kernel.t(), out=t[:, :width])
-    return t
+    images = t.view(len(x), -1)  # with a few channels a pixel, sums and differences would take longer than products
+    mean = images.sum(0).view(-1, width + 1).sum(0).div_(len(t))
+    mean[width] = 0
+    images.sub_(mean.expand(len(t) // len(x), -1).reshape(-1))
+    return t, mean[:width]
 
 
-def _measured(bn1: nn.BatchNorm2d, bn2: nn.BatchNorm2d, kernel: Tensor, images: Tensor) -> tuple[Tensor, _Norms]:
-    """Return the mean of t, (m,), and the norms; and take the mean away from ``images``, (N, pixels, m + 1)."""
-    moments = _moments(images)
-    means, products = moments[-1], moments[:-1, :-1]
-    means[-1] = 0  # the ones stay
-    images.flatten(1).sub_(means.expand(images.shape[1], -1).reshape(-1))  # rows of m + 1 would take longer
-    norms = _Norms.of(bn1, bn2, kernel, torch.addr(products, means[:-1], means[:-1], alpha=-1))
-    if not norms.are_exact(products.diagonal()):
-        exact = _Norms.of(bn1, bn2, kernel.double(), _moments(images.double())[:-1, :-1])
-        norms = _Norms(*(value.to(images.dtype) for value in exact))
-    return means[:-1], norms
-
-
-def _moments(images: Tensor) -> Tensor:
-    """Return the mean products of the channels of (N, pixels, C), two by two, (C, C)."""
+def _covariance(images: Tensor) -> Tensor:
     return torch.bmm(images.mT, images).sum(0).div_(images.shape[0] * images.shape[1])
 
 
