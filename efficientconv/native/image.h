@@ -6,21 +6,22 @@
 
 #include "pixels.h"
 
-// Memory that begins where a line of the cache does: a load that crosses two lines takes twice as long.
+// Where the processor's lines of 64 bytes begin: a vector that lies across two is two loads.
 template <class T>
-struct CacheLine {
+struct Aligned {
     using value_type = T;
-    static constexpr std::align_val_t SIZE{64};
-    CacheLine() = default;
-    template <class U>
-    CacheLine(const CacheLine<U> &) {}
-    T *allocate(size_t n) { return (T *)::operator new(n * sizeof(T), SIZE); }
-    void deallocate(T *at, size_t) { ::operator delete(at, SIZE); }
-    bool operator==(const CacheLine &) const { return true; }
-    bool operator!=(const CacheLine &) const { return false; }
+    Aligned() = default;
+    template <class Other>
+    Aligned(const Aligned<Other> &) {}
+    T *allocate(size_t number) {
+        return static_cast<T *>(::operator new(number * sizeof(T), std::align_val_t(64)));
+    }
+    void deallocate(T *at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+    bool operator==(const Aligned &) const { return true; }
+    bool operator!=(const Aligned &) const { return false; }
 };
 
-using Vector = std::vector<float, CacheLine<float>>;
+using Vector = std::vector<float, Aligned<float>>;
 
 // How many images there are, and on how many threads they are shared out.
 struct Images {
@@ -40,18 +41,18 @@ struct Kernel {
 class Padded {
   public:
     Padded(const Images &images, const Kernel &kernel, long depth)
-        : images(images), kernel(kernel), depth(depth), offsets(kernel.taps()),
-          data((images.height + 2 * kernel.above()) * width() * depth) {
-        for (long t = 0; t < kernel.taps(); t++) offsets[t] = tap(0, t).data - data.data();
+        : images(images), kernel(kernel), depth(depth), line((images.width + 2 * kernel.left()) * depth),
+          offsets(kernel.taps()), data((images.height + 2 * kernel.above()) * line) {
+        for (long t = 0; t < kernel.taps(); t++)
+            offsets[t] = t / kernel.columns * kernel.row_dilation * line +
+                         t % kernel.columns * kernel.column_dilation * depth;
     }
 
     // The pixels of a row of the image.
-    Pixels row(long r) const { return {at(r + kernel.above(), kernel.left()), depth}; }
+    Pixels row(long r) const { return {data.data() + (r + kernel.above()) * line + kernel.left() * depth, depth}; }
 
     // The pixels that a tap of the kernel reads for a row of its output.
-    Pixels tap(long r, long tap) const {
-        return {at(r + tap / kernel.columns * kernel.row_dilation, tap % kernel.columns * kernel.column_dilation), depth};
-    }
+    Pixels tap(long r, long tap) const { return {data.data() + r * line + offsets[tap], depth}; }
 
     // Where all taps lie, behind tap(r, 0).
     Taps taps() const { return {kernel.taps(), offsets.data()}; }
@@ -68,8 +69,7 @@ class Padded {
     const long depth;
 
   private:
-    long width() const { return images.width + 2 * kernel.left(); }
-    const float *at(long r, long c) const { return data.data() + (r * width() + c) * depth; }
+    const long line;  // floats of a row with its border
     std::vector<long> offsets;
     Vector data;
 };

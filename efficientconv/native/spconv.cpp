@@ -88,32 +88,38 @@ struct Gates {
     }
 };
 
-// From the gradients of the output to those of the two norms' inputs.
-struct ByNorms {
-    Vector by_scale1, by_shift1, by_scale2, by_shift2;  // (out,)
-    Vector by_means;                                    // (N, out): of norm1(y1), and the opposite of norm2(y2)
+// A norm of y as scale·(y − mean) + offset: a sum with y itself would lose digits where the mean is far from zero.
+struct Centred {
+    const Norm &norm;
+    const float *mean, *offset;
+};
 
-    ByNorms(const Layer &layer, const Weights &weights, const Gates &gates, const Norm &norm1, const Norm &norm2,
+// From the gradients of the output to those of the two norms' scales and offsets.
+struct ByNorms {
+    Vector by_scale1, by_offset1, by_scale2, by_offset2;  // (out,)
+    Vector by_means;                                      // (N, out): of norm1(y1), and the opposite of norm2(y2)
+
+    ByNorms(const Layer &layer, const Weights &weights, const Gates &gates, const Centred &first, const Centred &second,
             const float *means1, const Sums &sums)
-        : by_scale1(layer.out), by_shift1(layer.out), by_scale2(layer.out), by_shift2(layer.out),
+        : by_scale1(layer.out), by_offset1(layer.out), by_scale2(layer.out), by_offset2(layer.out),
           by_means(gates.beta1.size()) {
         for (size_t at = 0; at < by_means.size(); at++) {
             long c = at % layer.out;
             float of_grad = sums.of_grad[at], of_y1 = sums.of_y1[at], of_y2 = sum_of_y2(layer, weights, sums, at);
-            float by_beta = (of_y1 * norm1.scale[c] + of_grad * norm1.shift[c]) -
-                            (of_y2 * norm2.scale[c] + of_grad * norm2.shift[c]);
+            float by_beta = (of_y1 * first.norm.scale[c] + of_grad * first.offset[c]) -
+                            (of_y2 * second.norm.scale[c] + of_grad * second.offset[c]);
             by_means[at] = by_beta * gates.beta1[at] * gates.beta2[at];
-            by_scale1[c] += gates.beta1[at] * of_y1 + by_means[at] * means1[at];
-            by_shift1[c] += gates.beta1[at] * of_grad + by_means[at];
-            by_scale2[c] += gates.beta2[at] * of_y2 - by_means[at] * gates.means2[at];
-            by_shift2[c] += gates.beta2[at] * of_grad - by_means[at];
+            by_scale1[c] += gates.beta1[at] * of_y1 + by_means[at] * (means1[at] - first.mean[c]);
+            by_offset1[c] += gates.beta1[at] * of_grad + by_means[at];
+            by_scale2[c] += gates.beta2[at] * of_y2 - by_means[at] * (gates.means2[at] - second.mean[c]);
+            by_offset2[c] += gates.beta2[at] * of_grad - by_means[at];
         }
     }
 
-    // Of grad·y2 over the pixels of an image.
+    // Of grad·(y2 − mean2) over the pixels of an image.
     static float sum_of_y2(const Layer &layer, const Weights &weights, const Sums &sums, long at) {
         long n = at / layer.out, c = at % layer.out;
-        float sum = weights.bias[c] * sums.of_grad[at];
+        float sum = 0;
         for (long k = 0; k < layer.rest(); k++)
             sum += weights.second[k * layer.out + c] * sums.of_rest[(n * layer.rest() + k) * layer.out + c];
         return sum;
@@ -134,7 +140,8 @@ void back_through_first(const Layer &layer, const ByNorms &norms, const Norm &no
     }
 }
 
-// The norm's part of the gradient of the rest, and all of that of `second`, (out, rest).
+// The norm's part of the gradient of the rest, and all of that of `second`, (out, rest): since the gradient of y2 is zero
+// in sum, it meets the rest less its mean.
 void back_through_second(const Layer &layer, const Weights &weights, const Saved &saved, const Sums &sums,
                          const ByNorms &norms, const Norm &norm, const Statistics &back, Gradients &by,
                          float *by_second) {
@@ -144,10 +151,11 @@ void back_through_second(const Layer &layer, const Weights &weights, const Saved
     for (long c = 0; c < out; c++)
         for (long k = 0; k < rest; k++) {
             long at = c * rest + k;
-            double sum = back.mean[c] * saved.rest_mean[k] + 2. * back.variance[c] * with_rest[at];
+            double sum = 2. * back.variance[c] * with_rest[at];
             for (long n = 0; n < layer.images.number; n++)
                 sum += by.scales2[n * out + c] * sums.of_rest[(n * rest + k) * out + c] -
-                       norms.by_means[n * out + c] * norm.scale[c] * saved.rest_means[n * rest + k];
+                       norms.by_means[n * out + c] * norm.scale[c] *
+                           (saved.rest_means[n * rest + k] - saved.rest_mean[k]);
             by_second[at] = sum;
             scaled[at] = 2 * back.variance[c] / count * weights.second_back[at];
         }
@@ -234,14 +242,15 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     Statistics first(layer.out, saved.mean1, saved.variance1), second(layer.out, saved.mean2, saved.variance2);
     Norm norm1(first, p.weight1, p.bias1, layer.epsilon1), norm2(second, p.weight2, p.bias2, layer.epsilon2);
     Gates gates(layer, weights, norm1, norm2, saved.means1, saved.rest_means);
-    Sums sums(layer, x, saved.y1, grad);
-    ByNorms norms(layer, weights, gates, norm1, norm2, saved.means1, sums);
+    Sums sums(layer, x, saved.rest_mean, saved.y1, saved.mean1, grad);
+    ByNorms norms(layer, weights, gates, {norm1, saved.mean1, p.bias1}, {norm2, saved.mean2, p.bias2}, saved.means1,
+                  sums);
     Gradients to{gates.scales1, gates.scales2, {}, {}, {}, {}};
     back_through_first(layer, norms, norm1, first,
-                       back_through_norm(first, p.weight1, layer.epsilon1, norms.by_scale1, norms.by_shift1, by.weight1,
+                       back_through_norm(first, p.weight1, layer.epsilon1, norms.by_scale1, norms.by_offset1, by.weight1,
                                          by.bias1), to);
     back_through_second(layer, weights, saved, sums, norms, norm2,
-                        back_through_norm(second, p.weight2, layer.epsilon2, norms.by_scale2, norms.by_shift2,
+                        back_through_norm(second, p.weight2, layer.epsilon2, norms.by_scale2, norms.by_offset2,
                                           by.weight2, by.bias2), to, by.second);
     Groups groups = layer.grouped();
     Vector by_grouped(CHUNKS * groups.size()), by_pointwise(CHUNKS * layer.representative * layer.out);

@@ -153,26 +153,46 @@ void infer_images(const Layer &layer, const Weights &weights, const float *x, Fi
     }
 }
 
-// The sums over each image's pixels of grad·y1 and of grad, (N, out), and of rest·grad, (N, rest, out).
+// The sums over each image's pixels of grad·(y1 − mean1) and of grad, (N, out), and of (rest − rest_mean)·grad,
+// (N, rest, out).
 struct Sums {
     Vector of_y1, of_grad, of_rest;
 
-    Sums(const Layer &layer, const float *x, const float *y1, const float *grad)
+    Sums(const Layer &layer, const float *x, const float *rest_mean, const float *y1, const float *mean1,
+         const float *grad)
         : of_y1(layer.images.number * layer.out), of_grad(of_y1.size()), of_rest(of_y1.size() * layer.rest()) {
+#pragma omp parallel num_threads(layer.images.threads)
+        {
+            Vector row(layer.images.width * layer.rest());
+#pragma omp for schedule(static)
+            for (long n = 0; n < layer.images.number; n++) {
+                Pixels by = layer.y(grad, n), y = layer.y(y1, n);
+                add_rest(layer, layer.x(x, n), rest_mean, by, {row.data(), layer.rest()},
+                         &of_rest[n * layer.rest() * layer.out]);
+                by_lanes(layer.out, [&](auto lanes) {
+                    add_y1<decltype(lanes)::value>(layer, y, mean1, by, &of_y1[n * layer.out], &of_grad[n * layer.out]);
+                });
+            }
+        }
+    }
+
+    static void add_rest(const Layer &layer, Pixels x, const float *mean, Pixels grad, Pixels row, float *products) {
+        long width = layer.images.width;
+        for (long first = 0; first < layer.images.pixels(); first += width) {
+            for (long p = 0; p < width; p++)
+                for (long k = 0; k < layer.rest(); k += 8)
+                    store<8>(row[p] + k, load<8>(x[first + p] + layer.representative + k) - load<8>(mean + k));
+            add_products(row, layer.rest(), grad.from(first), layer.out, width, products);
+        }
+    }
+
+    template <int L>
+    static void add_y1(const Layer &layer, Pixels y1, const float *mean, Pixels grad, float *of_y1, float *of_grad) {
         long pixels = layer.images.pixels();
-#pragma omp parallel for schedule(static) num_threads(layer.images.threads)
-        for (long n = 0; n < layer.images.number; n++) {
-            Pixels by = layer.y(grad, n), y = layer.y(y1, n), rest = layer.x(x, n).from(0, layer.representative);
-            add_products(rest, layer.rest(), by, layer.out, pixels, &of_rest[n * layer.rest() * layer.out]);
-            by_lanes(layer.out, [&](auto lanes) {
-                constexpr int L = decltype(lanes)::value;
-                for (long c = 0; c < layer.out; c += L) {
-                    auto product = [&](long p) { return load<L>(by[p] + c) * load<L>(y[p] + c); };
-                    store<L>(&of_y1[n * layer.out + c], sum_over<L>(pixels, product));
-                    store<L>(&of_grad[n * layer.out + c],
-                             sum_over<L>(pixels, [&](long p) { return load<L>(by[p] + c); }));
-                }
-            });
+        for (long c = 0; c < layer.out; c += L) {
+            auto product = [&](long p) { return load<L>(grad[p] + c) * (load<L>(y1[p] + c) - load<L>(mean + c)); };
+            store<L>(of_y1 + c, sum_over<L>(pixels, product));
+            store<L>(of_grad + c, sum_over<L>(pixels, [&](long p) { return load<L>(grad[p] + c); }));
         }
     }
 };
