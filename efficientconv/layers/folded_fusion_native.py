@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.spconv_native import WIDEST
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def native_library(form: FoldedFusion, x: Tensor) -> Library | None:
     fits = (
         x.shape[1] in (second.in_channels, representative + second.in_channels)
         and representative % 8 == (x.shape[1] - representative) % 8 == first.out_channels % 8 == 0
-        and x.shape[1] > representative
+        and representative < x.shape[1] <= WIDEST
+        and first.out_channels <= WIDEST
         and isinstance(form.pool, nn.Identity)
         and keeps_size(first)
         and is_inference(form, x)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -19,6 +20,9 @@ from efficientconv.native import Library
 if TYPE_CHECKING:
     from efficientconv.layers.spconv import SPConv2d
 
+WIDEST = 128
+"""Most channels that the C++ is the faster way for: its kernels stay in the second cache from one row to the next."""
+
 
 def native_library(layer: SPConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
@@ -26,6 +30,7 @@ def native_library(layer: SPConv2d, x: Tensor) -> Library | None:
     fits = (
         layer._is_odd
         and layer.padding_mode == "zeros"
+        and max(layer.in_channels * math.prod(layer.stride), layer.out_channels) <= WIDEST
         and x.shape[2] % layer.stride[0] == x.shape[3] % layer.stride[1] == 0
         and layer.split[0] % 8 == layer.split[1] % 8 == layer.out_channels % 8 == 0
         and x.shape[1] == layer.in_channels
@@ -43,7 +48,7 @@ def training_step(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
         layer: in training mode.
         x: (N, i, H, W), channels last.
     """
-    norms = (layer.bn1, layer.bn2)
+    norms = [cast(nn.BatchNorm2d, norm) for norm in (layer.bn1, layer.bn2)]
     x, *convolutions = _at_stride_1(native, layer, x)
     parameters = _parameters(layer, convolutions, [value for norm in norms for value in (norm.weight, norm.bias)])
     y, *statistics = _TrainingStep.apply(native, _sizes(layer, x, convolutions), x, *parameters)
@@ -81,7 +86,7 @@ def _at_stride_1(native: Library, layer: SPConv2d, x: Tensor) -> tuple[Tensor, T
 def _parameters(layer: SPConv2d, convolutions: Sequence[Tensor], norms: Sequence[Tensor]) -> list[Tensor]:
     """Return the parameters in the order of the C++, with scale and shift of the two norms."""
     grouped, pointwise, second = (weight.contiguous() for weight in (*convolutions, layer.conv1x1.weight))
-    return [grouped, pointwise, *norms[:2], second, layer.conv1x1.bias, *norms[2:]]
+    return [grouped, pointwise, *norms[:2], second, cast(Tensor, layer.conv1x1.bias), *norms[2:]]
 
 
 def _sizes(layer: SPConv2d, x: Tensor, convolutions: Sequence[Tensor]) -> tuple[int | float, ...]:
@@ -97,8 +102,8 @@ class _Saved(NamedTuple):
     y1: Tensor  # (N, H, W, o)
     means1: Tensor  # (N, o): of y1
     rest_means: Tensor  # (N, r)
-    rest_mean: Tensor  # (r,)
     rest_covariance: Tensor  # (r, r)
+    rest_mean: Tensor  # (r,)
     mean1: Tensor  # (o,): of y1
     variance1: Tensor
     mean2: Tensor  # (o,): of y2
@@ -106,8 +111,9 @@ class _Saved(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, rest: int, out: int) -> _Saved:
-        sizes = [(len(x), out), (len(x), rest), rest, (rest, rest), out, out, out, out]
-        return cls(by_pixels(empty_image(x, out)), *map(x.new_empty, sizes))
+        means1, rest_means, covariance = (x.new_empty(size) for size in ((len(x), out), (len(x), rest), (rest, rest)))
+        y1, others = by_pixels(empty_image(x, out)), map(x.new_empty, (rest, out, out, out, out))
+        return cls(y1, means1, rest_means, covariance, *others)
 
 
 class _TrainingStep(Function):

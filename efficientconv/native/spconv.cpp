@@ -17,7 +17,7 @@ struct Parameters {
 // What the backward pass needs of the forward pass besides x.
 struct Saved {
     float *y1, *means1, *rest_means;     // (N, H, W, out), (N, out), (N, rest)
-    float *rest_mean, *rest_covariance;  // (rest,), (rest, rest)
+    float *rest_covariance, *rest_mean;  // (rest, rest), (rest,)
     float *mean1, *variance1, *mean2, *variance2;
 };
 
