@@ -137,7 +137,7 @@ class GroupedConvolution {
   public:
     GroupedConvolution(const Images &images, const Groups &groups, const Vector &weights)
         : images(images), groups(groups), w(weights), x(images, groups.kernel, groups.wide() ? groups.in() : 0) {
-        if (!groups.wide()) lay_out(weights);
+        groups.wide() ? leave_out_zeros(weights) : lay_out(weights);
     }
 
     // Takes a row of x, all of which are needed before the first of y.
@@ -150,13 +150,27 @@ class GroupedConvolution {
     // Writes a row of y.
     void give(long r, Pixels y) {
         if (!groups.wide()) return sum_row(r, y);
-        long each = groups.kernel.taps() * groups.depth * groups.width;
+        Taps taps{(long)offsets.size(), offsets.data()};
+        long each = taps.number * groups.depth * groups.width;
         for (long g = 0; g < groups.number; g++)
-            convolve(x.tap(r, 0).from(0, g * groups.depth), x.taps(), images.width, groups.depth, &w[g * each],
+            convolve(x.tap(r, 0).from(0, g * groups.depth), taps, images.width, groups.depth, w.data() + g * each,
                      groups.width, nullptr, y.from(0, g * groups.width));
     }
 
   private:
+    // Keeps the taps that are not zero everywhere: a kernel of windows has many that are.
+    void leave_out_zeros(const Vector &weights) {
+        long taps = groups.kernel.taps(), size = groups.depth * groups.width;
+        std::vector<bool> is_needed(taps);
+        for (size_t at = 0; at < weights.size(); at++)
+            if (weights[at] != 0) is_needed[at / size % taps] = true;
+        for (long tap = 0; tap < taps; tap++)
+            if (is_needed[tap]) offsets.push_back(x.taps().at[tap]);
+        w.clear();
+        for (long at = 0; at < groups.number * taps; at++)
+            if (is_needed[at % taps]) w.insert(w.end(), &weights[at * size], &weights[at * size] + size);
+    }
+
     // A unit of one or two pixels fills whole vectors; the second of the last may lie beyond the row.
     void lay_out(const Vector &weights) {
         const Kernel &kernel = groups.kernel;
