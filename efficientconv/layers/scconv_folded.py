@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.folded_fusion import FoldedFusion
 from efficientconv.layers.reparameterization import behind_1x1, dense, sum_of_convolutions, with_zeros_in_front
+from efficientconv.layers.scconv_native import native_folded_library, reconstruct_folded
 
 if TYPE_CHECKING:
     from efficientconv.layers.scconv import SCConv2d
@@ -44,6 +45,8 @@ class FoldedSCConv(FoldedForm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        if native := native_folded_library(self, x):
+            return reconstruct_folded(native, self, x)
         scores = self.norm(x)
         informative = scores.clone().gt_(self.threshold)  # 1 or 0: sums with it are exact, and ``where`` is slow
         weights = scores.sigmoid_()

@@ -26,9 +26,10 @@ struct Kernel {
 class Padded {
   public:
     Padded(const Images &images, const Kernel &kernel, long depth)
-        : images(images), kernel(kernel), depth(depth), offsets(kernel.taps()),
-          data(new float[(images.height + 2 * kernel.above()) * width() * depth]()) {
-        for (long t = 0; t < kernel.taps(); t++) offsets[t] = tap(0, t).data - data.get();
+        : images(images), kernel(kernel), depth(depth), joined(kernel.column_dilation == 1 ? kernel.columns : 1),
+          offsets(kernel.taps() / joined),
+          data(new float[(images.height + 2 * kernel.above()) * width() * depth + WIDEST]()) {
+        for (size_t run = 0; run < offsets.size(); run++) offsets[run] = tap(0, run * joined).data - data.get();
     }
 
     // The pixels of a row of the image.
@@ -39,8 +40,8 @@ class Padded {
         return {at(r + tap / kernel.columns * kernel.row_dilation, tap % kernel.columns * kernel.column_dilation), depth};
     }
 
-    // Where all taps lie, behind tap(r, 0).
-    Taps taps() const { return {kernel.taps(), offsets.data()}; }
+    // Where all taps lie, behind tap(r, 0): those that lie side by side are one, of `joined`·depth channels.
+    Taps runs() const { return {(long)offsets.size(), offsets.data()}; }
 
     // Fills the image with the first `depth` channels of another.
     void fill(Pixels x) const {
@@ -51,7 +52,7 @@ class Padded {
 
     const Images images;
     const Kernel kernel;
-    const long depth;
+    const long depth, joined;
 
   private:
     long width() const { return images.width + 2 * kernel.left(); }
@@ -60,20 +61,29 @@ class Padded {
     std::unique_ptr<float[]> data;
 };
 
+// Row r of the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
+template <Start START = Start::zero>
+void convolve_row(const Padded &x, long r, const float *w, long width, const float *bias, Pixels y) {
+    convolve<START>(x.tap(r, 0), x.runs(), x.images.width, x.joined * x.depth, w, width, bias, y);
+}
+
 // y = the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
 template <Start START = Start::zero>
 void convolve(const Padded &x, const float *w, long width, const float *bias, Pixels y) {
     for (long r = 0; r < x.images.height; r++)
-        convolve<START>(x.tap(r, 0), x.taps(), x.images.width, x.depth, w, width, bias, y.from(r * x.images.width));
+        convolve_row<START>(x, r, w, width, bias, y.from(r * x.images.width));
+}
+
+// What row r of y adds to the gradient of w, for by_y, its gradient.
+inline void add_row_kernel_gradient(const Padded &x, long r, Pixels by_y, long width, float *w) {
+    for (long tap = 0; tap < x.kernel.taps(); tap += x.joined)
+        add_products(x.tap(r, tap), x.joined * x.depth, by_y, width, x.images.width, w + tap * x.depth * width);
 }
 
 // w += its gradient, (taps, depth, width), for by_y, the gradient of y. That of x is the convolution of by_y with the
 // kernel turned by half a circle and its matrices transposed.
 inline void add_kernel_gradient(const Padded &x, Pixels by_y, long width, float *w) {
-    for (long r = 0; r < x.images.height; r++)
-        for (long t = 0; t < x.kernel.taps(); t++)
-            add_products(x.tap(r, t), x.depth, by_y.from(r * x.images.width), width, x.images.width,
-                         w + t * x.depth * width);
+    for (long r = 0; r < x.images.height; r++) add_row_kernel_gradient(x, r, by_y.from(r * x.images.width), width, w);
 }
 
 // Sums over pixels, four at a time, so that one addition need not wait for the last.

@@ -98,10 +98,12 @@ void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long
         constexpr int R = REGISTERS == 32 || V == 1 ? 8 : 4;
         const float *start = START == Start::bias ? bias + c : nullptr;
         long p = 0;
-        for (; p + R <= pixels; p += R)
-            multiply_block<L, V, R, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
-        for (; p < pixels; p++)
-            multiply_block<L, V, 1, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
+        auto blocks_of = [&](auto rows) {
+            constexpr int N = decltype(rows)::value;
+            for (; p + N <= pixels; p += N)
+                multiply_block<L, V, N, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
+        };
+        blocks_of(Size<R>()), blocks_of(Size<4>()), blocks_of(Size<1>());
     });
 }
 
@@ -140,8 +142,11 @@ inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
         constexpr int K = REGISTERS == 32 || V == 1 ? 8 : 4;
         long k = 0;
-        for (; k + K <= depth; k += K)
-            gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
-        for (; k < depth; k++) gradient_block<L, V, 1>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
+        auto blocks_of = [&](auto rows) {
+            constexpr int N = decltype(rows)::value;
+            for (; k + N <= depth; k += N)
+                gradient_block<L, V, N>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
+        };
+        blocks_of(Size<K>()), blocks_of(Size<4>()), blocks_of(Size<1>());
     });
 }
