@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.folded_fusion import FoldedFusion
 from efficientconv.layers.reparameterization import behind_1x1, dense, sum_of_convolutions, with_zeros_in_front
-from efficientconv.layers.scconv_native import native_folded_library, reconstruct_folded
+from efficientconv.layers.scconv_native import Factors, native_folded_library, reconstruct_folded
 
 if TYPE_CHECKING:
     from efficientconv.layers.scconv import SCConv2d
@@ -36,6 +36,7 @@ class FoldedSCConv(FoldedForm):
         self.norm.weight.mul_(share)
         self.norm.bias.mul_(share)
         self.threshold = layer.threshold_of_scores
+        self.conv_groups, self.factors = layer.gwc.groups, Factors.of(layer)
         first = behind_1x1(layer.squeeze1, sum_of_convolutions(dense(layer.gwc), layer.pwc1))
         second = copy.deepcopy(layer.squeeze2)
         made = behind_1x1(layer.squeeze2, layer.pwc2)
@@ -56,3 +57,4 @@ class FoldedSCConv(FoldedForm):
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.fusion = self.fusion.rescaled(scale, shift)
+        self.factors = self.factors and self.factors.rescaled(scale, shift)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -21,38 +21,67 @@ if TYPE_CHECKING:
     from efficientconv.layers.scconv_folded import FoldedSCConv
 
 Sizes = tuple[int | float, ...]
+WIDTH_APART = 16  # channels of a group that is convolved by itself: a vector's; narrower, zeros cost less
+
+
+class Factors(NamedTuple):
+    """What a folded layer's two kernels are products of; a norm behind the layer is in the last of them."""
+
+    squeeze1: Tensor  # (u, upper)
+    squeeze2: Tensor  # (l, lower)
+    kernel: Tensor  # (o, u/groups, k, k)
+    bias1: Tensor  # (o,)
+    pointwise1: Tensor  # (o, u)
+    pointwise2: Tensor  # (o, l)
+    bias2: Tensor  # (o,)
+
+    @classmethod
+    def of(cls, layer: SCConv2d) -> Factors:
+        """Return those of ``layer``, in memory of their own."""
+        squeeze1, squeeze2, kernel, pointwise1, made = (conv.weight.detach() for conv in _convs(layer))
+        zeros = kernel.new_zeros(layer.out_channels)
+        handed = torch.eye(len(squeeze2), dtype=made.dtype, device=made.device)
+        pointwise2 = torch.cat((made.flatten(1), handed))
+        bias = zeros if layer.bias is None else layer.bias.detach()
+        factors = (squeeze1.flatten(1), squeeze2.flatten(1), kernel, bias, pointwise1.flatten(1), pointwise2, zeros)
+        return cls(*(factor.contiguous().clone() for factor in factors))
+
+    def rescaled(self, scale: Tensor, shift: Tensor | None) -> Factors:
+        """Return those of ``scale·y + shift``, both (o,)."""
+        rows, added = scale.view(-1, 1), 0 if shift is None else shift
+        return self._replace(
+            kernel=self.kernel * rows[..., None, None],
+            bias1=self.bias1 * scale + added,
+            pointwise1=self.pointwise1 * rows,
+            pointwise2=self.pointwise2 * rows,
+            bias2=self.bias2 * scale + added,
+        )
 
 
 def native_library(layer: SCConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
-    squeezed = (layer.squeeze1.out_channels, layer.squeeze2.out_channels)
-    fits = (
-        layer._is_odd
-        and layer.padding_mode == "zeros"
-        and _fits(layer.in_channels, layer.split[0], layer.out_channels)
-        and all(width == 4 or width % 8 == 0 for width in squeezed)
-        and x.shape[1] == layer.in_channels
-        and layer.norm.affine
-    )
-    convs = (layer.squeeze1, layer.squeeze2, layer.gwc, layer.pwc1, layer.pwc2)
-    return native_form("scconv", x, layer.norm, *convs) if fits else None
+    up, low = layer.squeeze1.out_channels, layer.squeeze2.out_channels
+    fits = layer.padding_mode == "zeros" and layer._is_odd and layer.norm.affine and x.shape[1] == layer.in_channels
+    fits = fits and _fits(layer.in_channels, layer.split[0], up, low, layer.out_channels)
+    return native_form("scconv", x, layer.norm, *_convs(layer)) if fits else None
 
 
 def native_folded_library(folded: FoldedSCConv, x: Tensor) -> Library | None:
     """Return what computes ``folded(x)``, without a gradient, as one operator; None where it runs by operators."""
-    first, second = folded.fusion.first, folded.fusion.second
-    fits = (
-        first.padding_mode == "zeros"
-        and first.groups == 1
-        and _fits(second.in_channels, first.in_channels, first.out_channels)
-        and x.shape[1] == second.in_channels
-        and is_inference(folded, x)
-    )
+    first, second, factors = folded.fusion.first, folded.fusion.second, folded.factors
+    if factors is None or first.padding_mode != "zeros" or x.shape[1] != second.in_channels:
+        return None
+    widths = (first.in_channels, len(factors.squeeze1), len(factors.squeeze2), first.out_channels)
+    fits = _fits(second.in_channels, *widths) and is_inference(folded, x)
     return native_form("scconv", x, folded.norm, first, second) if fits else None
 
 
-def _fits(in_channels: int, upper: int, out_channels: int) -> bool:
-    return in_channels % 16 == upper % 8 == out_channels % 8 == 0
+def _fits(in_channels: int, upper: int, up: int, low: int, out: int) -> bool:
+    return in_channels % 16 == upper % 8 == up % 4 == low % 4 == (up + low) % 8 == out % 8 == 0
+
+
+def _convs(layer: SCConv2d) -> tuple[nn.Conv2d, ...]:
+    return layer.squeeze1, layer.squeeze2, layer.gwc, layer.pwc1, layer.pwc2
 
 
 def reconstruct(native: Library, layer: SCConv2d, x: Tensor) -> Tensor:
@@ -63,14 +92,11 @@ def reconstruct(native: Library, layer: SCConv2d, x: Tensor) -> Tensor:
         layer: in either mode, which are the same.
         x: (N, i, H, W), channels last.
     """
-    convs = (layer.gwc, layer.pwc1, layer.pwc2)
-    kernel, pointwise1, pointwise2 = (conv.weight.contiguous() for conv in convs)
-    bias = kernel.new_zeros(layer.out_channels) if layer.gwc.bias is None else layer.gwc.bias
-    squeezes = (layer.squeeze1.weight.contiguous(), layer.squeeze2.weight.contiguous())
-    norm = (layer.norm.weight, layer.norm.bias)
-    sizes = (*_images(x), *layer.kernel_size, *layer.dilation, *_channels(layer), layer.norm.eps)
-    sizes = (*sizes, layer.threshold_of_scores)
-    return _Reconstruction.apply(native, sizes, x, *norm, *squeezes, kernel, bias, pointwise1, pointwise2)
+    squeeze1, squeeze2, kernel, pointwise1, pointwise2 = (conv.weight for conv in _convs(layer))
+    bias = kernel.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
+    parameters = (layer.norm.weight, layer.norm.bias, squeeze1, squeeze2, kernel.contiguous(), bias)
+    sizes = _sizes(x, layer.gwc, layer.norm, layer.split[0], len(squeeze1), len(squeeze2), layer.threshold_of_scores)
+    return _Reconstruction.apply(native, sizes, x, *parameters, pointwise1, pointwise2)
 
 
 def reconstruct_folded(native: Library, folded: FoldedSCConv, x: Tensor) -> Tensor:
@@ -81,16 +107,13 @@ def reconstruct_folded(native: Library, folded: FoldedSCConv, x: Tensor) -> Tens
         folded: in eval mode.
         x: (N, i, H, W), channels last.
     """
-    fusion, norm = folded.fusion, folded.norm
-    first, second = fusion.first, fusion.second
-    upper, out = first.in_channels, first.out_channels
-    lower = second.in_channels - upper
-    biases = [x.new_zeros(out) if conv.bias is None else conv.bias for conv in (first, second)]
-    parameters = (norm.weight, norm.bias, first.weight, biases[0], second.weight[:, upper:], biases[1])
-    widths = (upper + lower, upper, upper, lower, out, norm.num_groups, 1)
-    sizes = (*_images(x), *first.kernel_size, *first.dilation, *widths, norm.eps, folded.threshold)
-    saved, y = _Saved.of(x, norm.num_groups, out), empty_image(x, out)
-    arrays = [array.contiguous() for array in (*parameters, _steepness(fusion.scale, biases[0]))]
+    first, norm, factors = folded.fusion.first, folded.norm, folded.factors
+    assert factors is not None
+    up, low = len(factors.squeeze1), len(factors.squeeze2)
+    sizes = _sizes(x, first, norm, first.in_channels, up, low, folded.threshold, folded.conv_groups)
+    saved, y = _Saved.of(x, norm.num_groups, first.out_channels), empty_image(x, first.out_channels)
+    steepness = _steepness(folded.fusion.scale, factors.bias1)
+    arrays = [array.to(x) for array in (norm.weight, norm.bias, *factors, steepness)]
     native.call("folded", sizes, arrays, by_pixels(x), saved, by_pixels(y))
     return y
 
@@ -102,13 +125,15 @@ def _steepness(scale: Tensor | None, like: Tensor) -> Tensor:
     return torch.where(scale == 0, 0, 1 / scale)  # both sides are the shift: any gate will do
 
 
-def _images(x: Tensor) -> tuple[int, int, int]:
-    return len(x), x.shape[2], x.shape[3]
-
-
-def _channels(layer: SCConv2d) -> tuple[int, ...]:
-    squeezed = (layer.squeeze1.out_channels, layer.squeeze2.out_channels)
-    return layer.in_channels, layer.split[0], *squeezed, layer.out_channels, layer.norm.num_groups, layer.gwc.groups
+def _sizes(
+    x: Tensor, conv: nn.Conv2d, norm: nn.GroupNorm, upper: int, up: int, low: int, threshold: float, groups: int = 0
+) -> Sizes:
+    """Return the numbers of the C++."""
+    geometry = (len(x), *x.shape[2:], *conv.kernel_size, *conv.dilation)
+    groups = groups or conv.groups
+    apart = groups if conv.out_channels // groups % WIDTH_APART == up // groups % 4 == 0 else 1
+    widths = (x.shape[1], upper, up, low, conv.out_channels)
+    return *geometry, *widths, norm.num_groups, groups, apart, norm.eps, threshold
 
 
 class _Saved(NamedTuple):
@@ -126,8 +151,8 @@ class _Saved(NamedTuple):
 class _Reconstruction(Function):
     @staticmethod
     def forward(ctx: Any, native: Library, sizes: Sizes, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
-        groups, out = int(sizes[12]), len(parameters[5])
-        saved, y = _Saved.of(x, groups, out), empty_image(x, out)
+        out, norm_groups = map(int, sizes[11:13])
+        saved, y = _Saved.of(x, norm_groups, out), empty_image(x, out)
         native.call("forward", sizes, parameters, by_pixels(x), saved, by_pixels(y))
         ctx.native, ctx.sizes = native, sizes
         ctx.save_for_backward(x, *saved, *parameters)

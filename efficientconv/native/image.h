@@ -75,15 +75,16 @@ void convolve(const Padded &x, const float *w, long width, const float *bias, Pi
 }
 
 // What row r of y adds to the gradient of w, for by_y, its gradient.
-inline void add_row_kernel_gradient(const Padded &x, long r, Pixels by_y, long width, float *w) {
+inline void add_row_kernel_gradient(const Padded &x, long r, Pixels by_y, long width, Pixels w) {
     for (long tap = 0; tap < x.kernel.taps(); tap += x.joined)
-        add_products(x.tap(r, tap), x.joined * x.depth, by_y, width, x.images.width, w + tap * x.depth * width);
+        add_products(x.tap(r, tap), x.joined * x.depth, by_y, width, x.images.width, w.from(tap * x.depth));
 }
 
 // w += its gradient, (taps, depth, width), for by_y, the gradient of y. That of x is the convolution of by_y with the
 // kernel turned by half a circle and its matrices transposed.
 inline void add_kernel_gradient(const Padded &x, Pixels by_y, long width, float *w) {
-    for (long r = 0; r < x.images.height; r++) add_row_kernel_gradient(x, r, by_y.from(r * x.images.width), width, w);
+    for (long r = 0; r < x.images.height; r++)
+        add_row_kernel_gradient(x, r, by_y.from(r * x.images.width), width, {w, width});
 }
 
 // Sums over pixels, four at a time, so that one addition need not wait for the last.

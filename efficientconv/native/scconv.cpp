@@ -9,95 +9,105 @@ struct Parameters {
     float *conv, *bias, *pointwise1, *pointwise2;  // (out, up/groups, taps), (out,), (out, up), (out − low, low)
 };
 
-// Those of the folded form: γ/Σγ is in the norm, and nothing is squeezed.
+// Those of the folded form: γ/Σγ is in the norm, and a norm behind the layer in the last convolutions.
 struct FoldedParameters {
-    float *norm_weight, *norm_bias, *first, *bias1, *second, *bias2, *steepness;  // (out, up, taps), (out, low)
+    float *norm_weight, *norm_bias, *squeeze1, *squeeze2, *conv, *bias1;
+    float *pointwise1, *pointwise2, *bias2, *steepness;  // (out, up), (out, low), (out,), (out,)
 };
-
-// (rows, columns), transposed, with columns of zeros.
-Vector turned_and_widened(const float *matrix, long rows, long columns) {
-    Vector result(columns * whole(rows));
-    for (long r = 0; r < rows; r++)
-        for (long c = 0; c < columns; c++) result[c * whole(rows) + r] = matrix[r * columns + c];
-    return result;
-}
 
 // The weights in the order of the passes.
 struct Arranged {
-    Vector norm_weight, norm_bias, squeeze1, squeeze2, kernel, second, bias1, bias2, steepness;
+    Vector norm_weight, norm_bias, squeeze, kernel, pointwise, bias1, bias2, steepness;
 
     Arranged(const Layer &layer, const Parameters &p)
-        : norm_weight(layer.in), norm_bias(layer.in), squeeze1(turned_and_widened(p.squeeze1, layer.up, layer.upper)),
-          squeeze2(turned_and_widened(p.squeeze2, layer.low, layer.lower())), kernel(layer.taps() * layer.out),
-          second(layer.low * layer.out), bias1(p.bias, p.bias + layer.out), bias2(layer.out), steepness(layer.out, 1.f) {
+        : norm_weight(layer.in), norm_bias(layer.in), squeeze(layer.in * layer.squeezed()),
+          kernel(layer.rows() * layer.out), pointwise(layer.squeezed() * layer.out), bias1(p.bias, p.bias + layer.out),
+          bias2(layer.out), steepness(layer.out, 1.f) {
         double sum = 0;
         for (long c = 0; c < layer.in; c++) sum += p.norm_weight[c];
         for (long c = 0; c < layer.in; c++) {
             norm_weight[c] = p.norm_weight[c] * (p.norm_weight[c] / sum);
             norm_bias[c] = p.norm_bias[c] * (p.norm_weight[c] / sum);
         }
-        for_kernel(layer, [&](long here, long there) { kernel[here] = p.conv[there]; });
-        for_pointwise1(layer, [&](long here, long there) { kernel[here] += p.pointwise1[there]; });
-        for_pointwise2(layer, [&](long here, long there) { second[here] = p.pointwise2[there]; });
-        for (long k = 0; k < layer.low; k++) second[k * layer.out + layer.out - layer.low + k] = 1;
+        arrange(layer, p.squeeze1, p.squeeze2, p.conv, p.pointwise1);
+        for_low(layer, layer.out - layer.low, [&](long here, long there) { pointwise[here] = p.pointwise2[there]; });
+        for (long k = 0; k < layer.low; k++) pointwise[(layer.up + k) * layer.out + layer.out - layer.low + k] = 1;
     }
 
     Arranged(const Layer &layer, const FoldedParameters &p)
         : norm_weight(p.norm_weight, p.norm_weight + layer.in), norm_bias(p.norm_bias, p.norm_bias + layer.in),
-          kernel(layer.taps() * layer.out), second(transposed(p.second, layer.out, layer.low)),
-          bias1(p.bias1, p.bias1 + layer.out), bias2(p.bias2, p.bias2 + layer.out),
-          steepness(p.steepness, p.steepness + layer.out) {
-        for_kernel(layer, [&](long here, long there) { kernel[here] = p.first[there]; });
+          squeeze(layer.in * layer.squeezed()), kernel(layer.rows() * layer.out),
+          pointwise(layer.squeezed() * layer.out), bias1(p.bias1, p.bias1 + layer.out),
+          bias2(p.bias2, p.bias2 + layer.out), steepness(p.steepness, p.steepness + layer.out) {
+        arrange(layer, p.squeeze1, p.squeeze2, p.conv, p.pointwise1);
+        for_low(layer, layer.out, [&](long here, long there) { pointwise[here] = p.pointwise2[there]; });
+    }
+
+    void arrange(const Layer &layer, const float *squeeze1, const float *squeeze2, const float *conv, const float *pointwise1) {
+        for_squeeze1(layer, [&](long here, long there) { squeeze[here] = squeeze1[there]; });
+        for_squeeze2(layer, [&](long here, long there) { squeeze[here] = squeeze2[there]; });
+        for_kernel(layer, [&](long here, long there) { kernel[here] = conv[there]; });
+        for_up(layer, [&](long here, long there) { pointwise[here] = pointwise1[there]; });
     }
 
     // Each calls with the place of a weight here and in the parameter.
+    template <class Function>
+    static void for_squeeze1(const Layer &layer, Function function) {
+        for (long k = 0; k < layer.up; k++)
+            for (long i = 0; i < layer.upper; i++) function(i * layer.squeezed() + k, k * layer.upper + i);
+    }
+
+    template <class Function>
+    static void for_squeeze2(const Layer &layer, Function function) {
+        for (long k = 0; k < layer.low; k++)
+            for (long i = layer.upper; i < layer.in; i++)
+                function(i * layer.squeezed() + layer.up + k, k * (layer.in - layer.upper) + i - layer.upper);
+    }
+
     template <class Function>
     static void for_kernel(const Layer &layer, Function function) {
         long taps = layer.kernel.taps(), depth = layer.up / layer.conv_groups, width = layer.out / layer.conv_groups;
         for (long c = 0; c < layer.out; c++)
             for (long k = 0; k < depth; k++)
                 for (long tap = 0; tap < taps; tap++)
-                    function((tap * layer.up + c / width * depth + k) * layer.out + c, (c * depth + k) * taps + tap);
+                    function((tap * layer.depth() + (c / width * depth + k) % layer.depth()) * layer.out + c,
+                             (c * depth + k) * taps + tap);
     }
 
     template <class Function>
-    static void for_pointwise1(const Layer &layer, Function function) {
-        long centre = layer.kernel.taps() / 2 * layer.up;
+    static void for_up(const Layer &layer, Function function) {
         for (long c = 0; c < layer.out; c++)
-            for (long k = 0; k < layer.up; k++) function((centre + k) * layer.out + c, c * layer.up + k);
+            for (long k = 0; k < layer.up; k++) function(k * layer.out + c, c * layer.up + k);
     }
 
     template <class Function>
-    static void for_pointwise2(const Layer &layer, Function function) {
-        for (long c = 0; c < layer.out - layer.low; c++)
-            for (long k = 0; k < layer.low; k++) function(k * layer.out + c, c * layer.low + k);
+    static void for_low(const Layer &layer, long made, Function function) {
+        for (long c = 0; c < made; c++)
+            for (long k = 0; k < layer.low; k++) function((layer.up + k) * layer.out + c, c * layer.low + k);
     }
 
     Weights weights() const {
-        bool squeezes = !squeeze1.empty();
-        return {norm_weight.data(), norm_bias.data(),  squeezes ? squeeze1.data() : nullptr,
-                squeezes ? squeeze2.data() : nullptr,  kernel.data(), second.data(), bias1.data(), bias2.data(),
-                steepness.data()};
+        return {norm_weight.data(), norm_bias.data(), squeeze.data(), kernel.data(),
+                pointwise.data(),   bias1.data(),     bias2.data(),   steepness.data()};
     }
 };
 
 // The gradients of the weights, summed over the chunks.
 struct ByWeights {
-    Vector norm_weight, norm_bias, squeeze1, squeeze2, kernel, second, bias;
+    Vector norm_weight, norm_bias, squeeze, kernel, pointwise, bias;
 
     explicit ByWeights(const Layer &layer)
-        : norm_weight(CHUNKS * layer.in), norm_bias(CHUNKS * layer.in),
-          squeeze1(CHUNKS * layer.upper * whole(layer.up)), squeeze2(CHUNKS * layer.lower() * whole(layer.low)),
-          kernel(CHUNKS * layer.taps() * layer.out), second(CHUNKS * layer.low * layer.out), bias(CHUNKS * layer.out) {}
+        : norm_weight(CHUNKS * layer.in), norm_bias(CHUNKS * layer.in), squeeze(CHUNKS * layer.in * layer.squeezed()),
+          kernel(CHUNKS * layer.rows() * layer.out), pointwise(CHUNKS * layer.squeezed() * layer.out),
+          bias(CHUNKS * layer.out) {}
 
     Found found(float *by_x) {
-        return {by_x,          norm_weight.data(), norm_bias.data(), squeeze1.data(), squeeze2.data(),
-                kernel.data(), second.data(),      bias.data()};
+        return {by_x,          norm_weight.data(), norm_bias.data(), squeeze.data(),
+                kernel.data(), pointwise.data(),   bias.data()};
     }
 
     void sum() {
-        for (Vector *chunks : {&norm_weight, &norm_bias, &squeeze1, &squeeze2, &kernel, &second, &bias})
-            sum_chunks(*chunks);
+        for (Vector *chunks : {&norm_weight, &norm_bias, &squeeze, &kernel, &pointwise, &bias}) sum_chunks(*chunks);
     }
 };
 
@@ -117,11 +127,6 @@ void back_through_shares(const Layer &layer, const Parameters &p, const ByWeight
     }
 }
 
-void copy_squeeze(const Vector &from, long squeezed, long width, float *to) {
-    for (long k = 0; k < squeezed; k++)
-        for (long i = 0; i < width; i++) to[k * width + i] = from[i * whole(squeezed) + k];
-}
-
 }  // namespace
 
 extern "C" {
@@ -135,16 +140,16 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
               float *by_x, const Parameters &by) {
     Arranged arranged(layer, p);
     ByWeights by_weights(layer);
-    back_images(layer, {x, grad, saved, arranged.weights()}, Turned(layer, arranged.weights(), p.squeeze1, p.squeeze2),
-                by_weights.found(by_x));
+    back_images(layer, {x, grad, saved, arranged.weights()}, Turned(layer, arranged.weights()), by_weights.found(by_x));
     by_weights.sum();
     back_through_shares(layer, p, by_weights, by);
-    copy_squeeze(by_weights.squeeze1, layer.up, layer.upper, by.squeeze1);
-    copy_squeeze(by_weights.squeeze2, layer.low, layer.lower(), by.squeeze2);
     std::copy_n(by_weights.bias.begin(), layer.out, by.bias);
+    Arranged::for_squeeze1(layer, [&](long here, long there) { by.squeeze1[there] = by_weights.squeeze[here]; });
+    Arranged::for_squeeze2(layer, [&](long here, long there) { by.squeeze2[there] = by_weights.squeeze[here]; });
     Arranged::for_kernel(layer, [&](long here, long there) { by.conv[there] = by_weights.kernel[here]; });
-    Arranged::for_pointwise1(layer, [&](long here, long there) { by.pointwise1[there] = by_weights.kernel[here]; });
-    Arranged::for_pointwise2(layer, [&](long here, long there) { by.pointwise2[there] = by_weights.second[here]; });
+    Arranged::for_up(layer, [&](long here, long there) { by.pointwise1[there] = by_weights.pointwise[here]; });
+    Arranged::for_low(layer, layer.out - layer.low,
+                      [&](long here, long there) { by.pointwise2[there] = by_weights.pointwise[here]; });
 }
 
 void folded(const Layer &layer, const FoldedParameters &p, const float *x, const Saved &room, float *y) {

@@ -1,137 +1,154 @@
 // SCConv's gradients, of one image at a time: its squeezed channels are computed again, and nothing leaves the cache.
 //
-// With G, the gradient of a kernel for the output's gradient as it is, the sum of that times y is the sum of G times the
-// kernel: so neither y₁ nor y₂ is computed again.
+// With G the gradient of a kernel for the output's gradient as it is, the sum of that gradient times y is the sum of G
+// times the kernel: so neither y₁ nor y₂ is computed again.
 #pragma once
 #include "scconv_passes.h"
 
-// The weights transposed.
+// Weights transposed.
 struct Turned {
-    Vector squeeze1, squeeze2;  // (up, upper), (low, lower)
-    Vector kernel;              // (rows turned, out, whole(columns·up)): one row of taps at a time
+    Vector squeeze;  // (squeezed, in)
+    Vector kernel;   // (groups, rows turned, width, wide): one row of taps at a time
 
-    Turned(const Layer &layer, const Weights &weights, const float *squeeze1, const float *squeeze2)
-        : squeeze1(squeeze1, squeeze1 + layer.up * layer.upper),
-          squeeze2(squeeze2, squeeze2 + layer.low * layer.lower()),
-          kernel(layer.kernel.rows * layer.out * whole(layer.kernel.columns * layer.up)) {
-        long depth = layer.kernel.columns * layer.up, wide = whole(depth);
-        for (long row = 0; row < layer.kernel.rows; row++)
+    // The columns of a row of taps, as one product gives them.
+    static long wide(const Layer &layer) { return (layer.kernel.columns * layer.depth() + 7) / 8 * 8; }
+    static long of_group(const Layer &layer) { return layer.kernel.rows * layer.width() * wide(layer); }
+
+    Turned(const Layer &layer, const Weights &weights)
+        : squeeze(transposed(weights.squeeze, layer.in, layer.squeezed())), kernel(layer.groups * of_group(layer)) {
+        long depth = layer.kernel.columns * layer.depth(), rows = layer.kernel.rows;
+        for (long row = 0; row < rows; row++)
             for (long k = 0; k < depth; k++)
-                for (long c = 0; c < layer.out; c++)
-                    kernel[((layer.kernel.rows - 1 - row) * layer.out + c) * wide + k] =
+                for (long c = 0; c < layer.out; c++) {
+                    long at = (rows - 1 - row) * layer.width() + c % layer.width();
+                    kernel[c / layer.width() * of_group(layer) + at * wide(layer) + k] =
                         weights.kernel[(row * depth + k) * layer.out + c];
+                }
     }
 };
 
 // Gradients: of x, and of the weights for each chunk.
 struct Found {
-    float *x, *norm_weight, *norm_bias, *squeeze1, *squeeze2, *kernel, *second, *bias;
+    float *x, *norm_weight, *norm_bias, *squeeze, *kernel, *pointwise, *bias;
 
     Found of_chunk(const Layer &layer, long chunk) const {
         return {x,
                 norm_weight + chunk * layer.in,
                 norm_bias + chunk * layer.in,
-                squeeze1 + chunk * layer.upper * whole(layer.up),
-                squeeze2 + chunk * layer.lower() * whole(layer.low),
-                kernel + chunk * layer.taps() * layer.out,
-                second + chunk * layer.low * layer.out,
+                squeeze + chunk * layer.in * layer.squeezed(),
+                kernel + chunk * layer.rows() * layer.out,
+                pointwise + chunk * layer.squeezed() * layer.out,
                 bias + chunk * layer.out};
     }
 };
 
 struct BackRoom : Room {
-    Padded by_y1;                              // without a border on the left and the right
-    Rows by_columns, by_up, by_low, by_z;      // of one row; by_columns with a border of zeros
-    Vector by_kernel, by_second, by_y, means;  // for the output's gradient as it is; of the mean of y₁
-    Vector second_turned, second_shift, by_scale, by_shift, slope, constant;
+    Padded by_y1;                        // without a border on the left and the right
+    Rows by_columns, by_squeezed, by_z;  // of one row; by_columns with a border of zeros
+    Vector by_kernel, by_pointwise, by_y, means;  // for the output's gradient as it is; of the mean of y₁
+    Vector turned, turned_shift;         // from the output's gradient through the 1×1s, (out, squeezed), (squeezed,)
+    Vector by_scale, by_shift, slope, constant;
 
     explicit BackRoom(const Layer &layer)
         : Room(layer), by_y1(layer.images, {layer.kernel.rows, 1, layer.kernel.row_dilation, 1}, layer.out),
-          by_columns(layer.images.width + 2 * layer.kernel.left(), whole(layer.kernel.columns * layer.up)),
-          by_up(layer.images.width, whole(layer.up)), by_low(layer.images.width, whole(layer.low)),
-          by_z(layer.images.width, layer.in), by_kernel(kernel.size()), by_second(second.size()), by_y(layer.out),
-          means(layer.out), second_turned(layer.out * whole(layer.low)), second_shift(whole(layer.low)),
-          by_scale(layer.in), by_shift(layer.in), slope(layer.in), constant(layer.in) {}
+          by_columns(layer.images.width + 2 * layer.kernel.left(), Turned::wide(layer)),
+          by_squeezed(layer.images.width, layer.squeezed()), by_z(layer.images.width, layer.in),
+          by_kernel(kernel.size()), by_pointwise(pointwise.size()), by_y(layer.out), means(layer.out),
+          turned(pointwise.size()), turned_shift(layer.squeezed()), by_scale(layer.in), by_shift(layer.in),
+          slope(layer.in), constant(layer.in) {}
 };
 
-// The gradients of the kernels and of both biases, for the output's gradient as it is.
+// The gradients of kernel, 1×1s and biases, for the output's gradient as it is.
 inline void sum_products(const Layer &layer, Pixels grad, BackRoom &room) {
     long width = layer.images.width;
-    for (Vector *sums : {&room.by_kernel, &room.by_second, &room.by_y}) std::fill(sums->begin(), sums->end(), 0.f);
+    for (Vector *sums : {&room.by_kernel, &room.by_pointwise, &room.by_y}) std::fill(sums->begin(), sums->end(), 0.f);
     for (long r = 0; r < layer.images.height; r++) {
         Pixels row = grad.from(r * width);
-        add_row_kernel_gradient(room.up, r, row, layer.out, room.by_kernel.data());
-        add_products(room.low.from(r * width), layer.low, row, layer.out, width, room.by_second.data());
+        for (long g = 0; g < layer.groups; g++) {
+            long first = g * layer.width();
+            add_row_kernel_gradient(room.up[g], r, row.from(0, first), layer.width(), {&room.by_kernel[first], layer.out});
+        }
+        add_products(room.squeezed.from(r * width), layer.squeezed(), row, layer.out, width, room.by_pointwise.data());
         for (long c = 0; c < layer.out; c += 8)
             store<8>(&room.by_y[c], load<8>(&room.by_y[c]) + sum_over<8>(width, [&](long p) { return load<8>(row[p] + c); }));
     }
 }
 
-// The sum over the rows of by·matrix, (out,).
-inline Vector sum_of_products(const Vector &by, const float *matrix, long width) {
-    Vector sum(width);
-    for (size_t first = 0; first < by.size(); first += width)
-        for (long c = 0; c < width; c++) sum[c] += by[first + c] * matrix[first + c];
-    return sum;
-}
-
-// by += factor·by_image + sums·addend: the gradient of (rows, width) for that of y times factor, plus addend.
-inline void add_gradient(const Vector &by_image, const Vector &factor, const Vector &sums, const Vector &addend,
-                         float sign, float *by) {
-    long width = factor.size();
-    for (size_t r = 0; r < sums.size(); r++)
-        for (long c = 0; c < width; c++)
-            by[r * width + c] += factor[c] * by_image[r * width + c] + sign * sums[r] * addend[c];
+// sum += the sum over the rows of by·matrix, (out,).
+inline void add_sum_of_products(const float *by, const float *matrix, long rows, Vector &sum) {
+    long width = sum.size();
+    for (long r = 0; r < rows; r++)
+        for (long c = 0; c < width; c++) sum[c] += by[r * width + c] * matrix[r * width + c];
 }
 
 // From the output's gradient to what is added to each pixel's gradient of y₁, and taken from that of y₂.
-inline void back_through_fusion(const Layer &layer, const Weights &weights, BackRoom &room, const Found &found) {
-    Vector by_beta1 = sum_of_products(room.by_kernel, weights.kernel, layer.out);
-    Vector by_beta2 = sum_of_products(room.by_second, weights.second, layer.out);
+inline void back_through_means(const Layer &layer, const Weights &weights, BackRoom &room) {
+    Vector by_beta1(layer.out), by_beta2(layer.out);
+    long of_up = layer.up * layer.out;
+    add_sum_of_products(room.by_kernel.data(), weights.kernel, layer.rows(), by_beta1);
+    add_sum_of_products(room.by_pointwise.data(), weights.pointwise, layer.up, by_beta1);
+    add_sum_of_products(&room.by_pointwise[of_up], weights.pointwise + of_up, layer.low, by_beta2);
     for (long c = 0; c < layer.out; c++) {
         double by_beta = by_beta1[c] + (double)weights.bias1[c] * room.by_y[c] - by_beta2[c];
         room.means[c] = by_beta * room.beta1[c] * room.beta2[c] / layer.images.pixels();
-        found.bias[c] += room.beta1[c] * room.by_y[c] + room.means[c] * layer.images.pixels();
     }
-    add_gradient(room.by_kernel, room.beta1, room.sums1, room.means, 1, found.kernel);
-    add_gradient(room.by_second, room.beta2, room.sums2, room.means, -1, found.second);
 }
 
-// The gradient of y₁, and the way from the output's gradient to that of low.
-inline void begin_with_paths(const Layer &layer, const Weights &weights, Pixels grad, BackRoom &room) {
-    for (long r = 0; r < layer.images.height; r++) {
-        Pixels from = grad.from(r * layer.images.width), to = room.by_y1.row(r);
-        by_lanes(layer.out, [&](auto lanes) {
-            constexpr int L = decltype(lanes)::value;
+// Adds the gradients of kernel, 1×1s and bias.
+inline void add_gradients(const Layer &layer, const BackRoom &room, const Found &found) {
+    for (long r = 0; r < layer.rows(); r++)
+        for (long c = 0, at = r * layer.out; c < layer.out; c++, at++)
+            found.kernel[at] += room.beta1[c] * room.by_kernel[at] +
+                                room.means[c] * room.tap_sums[c / layer.width() * layer.rows() + r];
+    for (long k = 0; k < layer.squeezed(); k++) {
+        const Vector &beta = k < layer.up ? room.beta1 : room.beta2;
+        float sum = k < layer.up ? room.sums[k] : -room.sums[k];
+        for (long c = 0, at = k * layer.out; c < layer.out; c++, at++)
+            found.pointwise[at] += beta[c] * room.by_pointwise[at] + sum * room.means[c];
+    }
+    for (long c = 0; c < layer.out; c++)
+        found.bias[c] += room.beta1[c] * room.by_y[c] + room.means[c] * layer.images.pixels();
+}
+
+inline void find_gradient_of_y1(const Layer &layer, Pixels grad, const BackRoom &room) {
+    by_lanes(layer.out, [&](auto lanes) {
+        constexpr int L = decltype(lanes)::value;
+        for (long r = 0; r < layer.images.height; r++) {
+            Pixels from = grad.from(r * layer.images.width), to = room.by_y1.row(r);
             for (long p = 0; p < layer.images.width; p++)
                 for (long c = 0; c < layer.out; c += L)
                     store<L>(to[p] + c, load<L>(from[p] + c) * load<L>(&room.beta1[c]) + load<L>(&room.means[c]));
-        });
-    }
-    for (long k = 0; k < layer.low; k++) {
-        double shift = 0;
-        for (long c = 0; c < layer.out; c++) {
-            room.second_turned[c * whole(layer.low) + k] = weights.second[k * layer.out + c] * room.beta2[c];
-            shift -= (double)weights.second[k * layer.out + c] * room.means[c];
         }
-        room.second_shift[k] = shift;
+    });
+}
+
+inline void turn_pointwise(const Layer &layer, const Weights &weights, BackRoom &room) {
+    for (long k = 0; k < layer.squeezed(); k++) {
+        const Vector &beta = k < layer.up ? room.beta1 : room.beta2;
+        const float *row = weights.pointwise + k * layer.out;
+        float sum = 0;
+        for (long c = 0; c < layer.out; c++) {
+            room.turned[c * layer.squeezed() + k] = row[c] * beta[c];
+            sum += row[c] * room.means[c];
+        }
+        room.turned_shift[k] = k < layer.up ? sum : -sum;
     }
 }
 
-// The gradients of row r of up and low.
-inline void back_to_squeezed(const Layer &layer, const Turned &turned, Pixels grad, long r, BackRoom &room) {
-    long width = layer.images.width, border = layer.kernel.left();
-    convolve_row(room.by_y1, r, turned.kernel.data(), room.by_columns.stride, nullptr, room.by_columns.from(border));
-    for (long k = 0; k < layer.up; k += 4)
-        for (long p = 0; p < width; p++) {
-            Vec<4> sum = {};
+// Adds what a group of the convolution makes of the gradient of y₁ to that of row r of what is squeezed.
+inline void add_through_kernel(const Layer &layer, const Turned &turned, long r, long g, const BackRoom &room) {
+    long border = layer.kernel.left();
+    Pixels by_y1 = room.by_y1.tap(r, 0).from(0, g * layer.width()), to = room.by_squeezed.from(0, g * layer.depth());
+    convolve(by_y1, room.by_y1.runs(), layer.images.width, layer.width(),
+             &turned.kernel[g * Turned::of_group(layer)], Turned::wide(layer), nullptr, room.by_columns.from(border));
+    for (long k = 0; k < layer.depth(); k += 4)
+        for (long p = 0; p < layer.images.width; p++) {
+            Vec<4> sum = load<4>(to[p] + k);
             for (long column = 0; column < layer.kernel.columns; column++)
                 sum += load<4>(room.by_columns[p + 2 * border - column * layer.kernel.column_dilation] +
-                               column * layer.up + k);
-            store<4>(room.by_up[p] + k, sum);
+                               column * layer.depth() + k);
+            store<4>(to[p] + k, sum);
         }
-    multiply<Start::bias>(grad, width, layer.out, room.second_turned.data(), whole(layer.low),
-                          room.second_shift.data(), room.by_low);
 }
 
 // From the gradient of a row of z to that of x but for the norm's statistics; adds to those of scale and shift.
@@ -156,14 +173,17 @@ void back_through_gate(const Layer &layer, Pixels x, Pixels given, Pixels by_z, 
 
 inline void back_row(const Layer &layer, const Turned &turned, Pixels x, Pixels grad, long r, BackRoom &room,
                      Pixels by_x, const Found &found) {
-    long width = layer.images.width;
+    long width = layer.images.width, squeezed = layer.squeezed();
     Pixels z = room.z.from(r * width);
-    back_to_squeezed(layer, turned, grad, r, room);
-    add_products(z, layer.upper, room.by_up, whole(layer.up), width, found.squeeze1);
-    add_products(z.from(0, layer.upper), layer.lower(), room.by_low, whole(layer.low), width, found.squeeze2);
-    multiply(room.by_up, width, layer.up, turned.squeeze1.data(), layer.upper, nullptr, room.by_z);
-    multiply(room.by_low, width, layer.low, turned.squeeze2.data(), layer.lower(), nullptr,
-             room.by_z.from(0, layer.upper));
+    multiply<Start::bias>(grad, width, layer.out, room.turned.data(), squeezed, room.turned_shift.data(), room.by_squeezed);
+    for (long g = 0; g < layer.groups; g++) add_through_kernel(layer, turned, r, g, room);
+    for (const Block &block : blocks(layer)) {
+        Pixels by = room.by_squeezed.from(0, block.to);
+        add_products(z.from(0, block.from), block.depth, by, block.width, width,
+                     {found.squeeze + block.from * squeezed + block.to, squeezed});
+        multiply(by, width, block.width, {&turned.squeeze[block.to * layer.in + block.from], layer.in}, block.depth,
+                 room.by_z.from(0, block.from));
+    }
     by_lanes(layer.in / 2, [&](auto lanes) {
         back_through_gate<decltype(lanes)::value>(layer, x, room.given.from(r * width), room.by_z, by_x, room);
     });
@@ -172,7 +192,7 @@ inline void back_row(const Layer &layer, const Turned &turned, Pixels x, Pixels 
 // What the statistics of the groups add to the gradient of x: slope·x + constant. Adds to those of weight and bias.
 inline void back_through_statistics(const Layer &layer, const Weights &weights, const float *mean,
                                     const float *reciprocal, BackRoom &room, const Found &found) {
-    long channels = layer.of_group();
+    long channels = layer.of_norm_group();
     double count = channels * layer.images.pixels();
     for (long g = 0; g < layer.norm_groups; g++) {
         double by_mean = 0, by_reciprocal = 0, one = reciprocal[g];
@@ -218,8 +238,10 @@ inline void back_image(const Layer &layer, const Given &given, const Turned &tur
     sum_paths(layer, room);
     find_betas(layer, given.saved.difference + n * layer.out, room);
     sum_products(layer, grad, room);
-    back_through_fusion(layer, given.weights, room, found);
-    begin_with_paths(layer, given.weights, grad, room);
+    back_through_means(layer, given.weights, room);
+    add_gradients(layer, room, found);
+    find_gradient_of_y1(layer, grad, room);
+    turn_pointwise(layer, given.weights, room);
     std::fill(room.by_scale.begin(), room.by_scale.end(), 0.f);
     std::fill(room.by_shift.begin(), room.by_shift.end(), 0.f);
     for (long r = 0; r < images.height; r++) {

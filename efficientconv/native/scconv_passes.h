@@ -1,7 +1,8 @@
 // SCConv's passes over one image: nothing has to be known of the others.
 //
 // The fusion's weights follow from the means of both paths, and these, since the paths are linear, from sums over the
-// pixels that each tap reads. So the weights go into the kernels, image by image, and the output is written once.
+// pixels that each tap reads. So the weights go into the kernels, image by image, and the output is written once:
+// convolutions in groups of up, and one product of all that is squeezed, up and low.
 #pragma once
 #include "norm.h"
 #include "sigmoid.h"
@@ -9,23 +10,34 @@
 struct Layer {
     Images images;
     Kernel kernel;
-    long in, upper, up, low, out;  // widths; up and low: squeezed, 4 or multiples of 8
-    long norm_groups, conv_groups;
+    long in, upper, up, low, out;  // widths; up and low: squeezed, multiples of 4, and of 8 together
+    long norm_groups, conv_groups; // of the norm and of the k×k convolution
+    long groups;                   // as which that is computed: as many, or 1
     double epsilon, threshold;
-    long lower() const { return in - upper; }
-    long taps() const { return kernel.taps() * up; }
-    long of_group() const { return in / norm_groups; }
+    long squeezed() const { return up + low; }
+    long depth() const { return up / groups; }
+    long width() const { return out / groups; }
+    long rows() const { return kernel.taps() * depth(); }
+    long of_norm_group() const { return in / norm_groups; }
 };
 
-// The next multiple of 8. Channels of zeros may spill into the next pixel: it is written afterwards, or is the border.
-inline long whole(long width) { return (width + 7) / 8 * 8; }
+// A part of the squeezing: so many channels from here on to so many from there on.
+struct Block {
+    long from, depth, to, width;
+};
+
+// The two paths, or, where one of them is narrower than a vector, both as one with zeros in between.
+inline std::vector<Block> blocks(const Layer &layer) {
+    if (layer.up % 8) return {{0, layer.in, 0, layer.squeezed()}};
+    return {{0, layer.upper, 0, layer.up}, {layer.upper, layer.in - layer.upper, layer.up, layer.low}};
+}
 
 // The weights as the passes take them.
 struct Weights {
-    const float *norm_weight, *norm_bias;     // γ/Σγ is in them, (in,)
-    const float *squeeze1, *squeeze2;         // (upper, whole(up)), (lower, whole(low)); null where nothing is squeezed
-    const float *kernel, *second;             // (taps, up, out), (low, out)
-    const float *bias1, *bias2, *steepness;   // (out,); sigmoid(±steepness·(mean y1 − mean y2)) fuse
+    const float *norm_weight, *norm_bias;    // γ/Σγ is in them, (in,)
+    const float *squeeze;                    // (in, squeezed); zeros from one path to the other
+    const float *kernel, *pointwise;         // (taps, depth, out), (squeezed, out): rows of up are y₁'s, of low y₂'s
+    const float *bias1, *bias2, *steepness;  // (out,); sigmoid(±steepness·(mean y₁ − mean y₂)) fuse
 };
 
 // Pixels of its own.
@@ -37,22 +49,24 @@ struct Rows : private Vector, Pixels {
 
 // What a thread needs for one image.
 struct Room {
-    Padded up;
-    Rows low, z, given;  // given: the weight with which a channel goes to the other half; 0 where it is informative
-    Vector scale, shift, sums1, sums2, beta1, beta2, kernel, second, bias;
+    std::vector<Padded> up;   // for each group of the convolution
+    Rows squeezed, z, given;  // given: the weight with which a channel goes to the other half; 0 if it is informative
+    Vector scale, shift, tap_sums, sums, beta1, beta2, kernel, pointwise, bias;
 
     explicit Room(const Layer &layer)
-        : up(layer.images, layer.kernel, layer.up), low(layer.images.pixels(), whole(layer.low)),
-          z(layer.images.pixels(), layer.in), given(layer.images.pixels(), layer.in), scale(layer.in), shift(layer.in),
-          sums1(layer.taps()), sums2(layer.low), beta1(layer.out), beta2(layer.out), kernel(layer.taps() * layer.out),
-          second(layer.low * layer.out), bias(layer.out) {}
+        : squeezed(layer.images.pixels(), layer.squeezed()), z(layer.images.pixels(), layer.in),
+          given(layer.images.pixels(), layer.in), scale(layer.in), shift(layer.in), tap_sums(layer.groups * layer.rows()),
+          sums(layer.squeezed()), beta1(layer.out), beta2(layer.out), kernel(layer.rows() * layer.out),
+          pointwise(layer.squeezed() * layer.out), bias(layer.out) {
+        for (long g = 0; g < layer.groups; g++) up.emplace_back(layer.images, layer.kernel, layer.depth());
+    }
 };
 
 // The mean of each group of channels, and one over the standard deviation, (groups,).
 inline void measure_groups(const Layer &layer, Pixels x, float *mean, float *reciprocal) {
     Vector mean_of(layer.in), squares(layer.in);
     moments<WIDEST>(x, layer.images.pixels(), layer.in, mean_of.data(), squares.data());
-    long channels = layer.of_group();
+    long channels = layer.of_norm_group();
     for (long g = 0; g < layer.norm_groups; g++) {
         double sum = 0, variance = 0;
         for (long c = g * channels; c < (g + 1) * channels; c++) sum += mean_of[c];
@@ -69,7 +83,7 @@ inline void measure_groups(const Layer &layer, Pixels x, float *mean, float *rec
 inline void find_scores(const Layer &layer, const Weights &weights, const float *mean, const float *reciprocal,
                         Room &room) {
     for (long c = 0; c < layer.in; c++) {
-        long g = c / layer.of_group();
+        long g = c / layer.of_norm_group();
         room.scale[c] = weights.norm_weight[c] * reciprocal[g];
         room.shift[c] = weights.norm_bias[c] - mean[g] * room.scale[c];
     }
@@ -79,6 +93,12 @@ inline void find_scores(const Layer &layer, const Weights &weights, const float 
 template <int L>
 inline Vec<L> kept(Vec<L> given) {
     return given == 0 ? Vec<L>{} + 1 : given;
+}
+
+// Fills a row of an image whose width is a multiple of 4.
+inline void copy_row(Pixels from, long width, Pixels to) {
+    for (long p = 0; p < width; p++)
+        for (long c = 0; c < to.stride; c += 4) store<4>(to[p] + c, load<4>(from[p] + c));
 }
 
 // z = kept·x + the other half's given·x, of one row. One function for both directions, so that they agree on what is
@@ -102,12 +122,7 @@ __attribute__((noinline)) void reconstruct(const Layer &layer, Pixels x, const f
     }
 }
 
-inline void copy_row(Pixels from, long width, long channels, Pixels to) {
-    for (long p = 0; p < width; p++)
-        for (long c = 0; c < channels; c += 8) store<8>(to[p] + c, load<8>(from[p] + c));
-}
-
-// From x to what the two paths convolve, up and low, of one image.
+// From x to what the two paths convolve, of one image.
 inline void squeeze_image(const Layer &layer, const Weights &weights, Pixels x, bool keeps_rows, const Room &room) {
     long width = layer.images.width;
     for (long r = 0; r < layer.images.height; r++) {
@@ -115,14 +130,12 @@ inline void squeeze_image(const Layer &layer, const Weights &weights, Pixels x, 
         by_lanes(layer.in / 2, [&](auto lanes) {
             reconstruct<decltype(lanes)::value>(layer, x.from(r * width), room.scale.data(), room.shift.data(), given, z);
         });
-        Pixels up = room.up.row(r), low = room.low.from(r * width), lower = z.from(0, layer.upper);
-        if (weights.squeeze1) {
-            multiply(z, width, layer.upper, weights.squeeze1, whole(layer.up), nullptr, up);
-            multiply(lower, width, layer.lower(), weights.squeeze2, whole(layer.low), nullptr, low);
-        } else {
-            copy_row(z, width, layer.up, up);
-            copy_row(lower, width, layer.low, low);
+        Pixels row = room.squeezed.from(r * width);
+        for (const Block &block : blocks(layer)) {
+            Pixels matrix(weights.squeeze + block.from * layer.squeezed() + block.to, layer.squeezed());
+            multiply(z.from(0, block.from), width, block.depth, matrix, block.width, row.from(0, block.to));
         }
+        for (long g = 0; g < layer.groups; g++) copy_row(row.from(0, g * layer.depth()), width, room.up[g].row(r));
     }
 }
 
@@ -139,20 +152,28 @@ inline void sum_tap_column(const Padded &x, long r, long column, long channel, f
     }
 }
 
-// The sums over the pixels of an image of what the taps read, (taps, up), and of low.
+// The sums over the pixels of an image of what the taps read, (groups, taps, depth), and of what is squeezed.
 inline void sum_paths(const Layer &layer, Room &room) {
-    std::fill(room.sums1.begin(), room.sums1.end(), 0.f);
-    for (long r = 0; r < layer.images.height; r++)
-        for (long column = 0; column < layer.kernel.columns; column++)
-            for (long k = 0; k < layer.up; k += 4) sum_tap_column(room.up, r, column, k, room.sums1.data());
-    for (long k = 0; k < layer.low; k += 4)
-        store<4>(&room.sums2[k], sum_over<4>(layer.images.pixels(), [&](long p) { return load<4>(room.low[p] + k); }));
+    std::fill(room.tap_sums.begin(), room.tap_sums.end(), 0.f);
+    for (long g = 0; g < layer.groups; g++)
+        for (long r = 0; r < layer.images.height; r++)
+            for (long column = 0; column < layer.kernel.columns; column++)
+                for (long k = 0; k < layer.depth(); k += 4)
+                    sum_tap_column(room.up[g], r, column, k, &room.tap_sums[g * layer.rows()]);
+    for (long k = 0; k < layer.squeezed(); k += 8)
+        store<8>(&room.sums[k],
+                 sum_over<8>(layer.images.pixels(), [&](long p) { return load<8>(room.squeezed[p] + k); }));
 }
 
 inline void find_difference(const Layer &layer, const Weights &weights, const Room &room, float *difference) {
     Vector sums1(layer.out), sums2(layer.out);
-    multiply({room.sums1.data(), layer.taps()}, 1, layer.taps(), weights.kernel, layer.out, nullptr, {sums1.data(), 0});
-    multiply({room.sums2.data(), layer.low}, 1, layer.low, weights.second, layer.out, nullptr, {sums2.data(), 0});
+    multiply({room.sums.data(), 0}, 1, layer.up, weights.pointwise, layer.out, nullptr, {sums1.data(), 0});
+    multiply({&room.sums[layer.up], 0}, 1, layer.low, weights.pointwise + layer.up * layer.out, layer.out, nullptr,
+             {sums2.data(), 0});
+    for (long first = 0; first < layer.out; first += layer.width()) {
+        Pixels sums(&room.tap_sums[first / layer.width() * layer.rows()], 0);
+        multiply<Start::y>(sums, 1, layer.rows(), {weights.kernel + first, layer.out}, layer.width(), {&sums1[first], 0});
+    }
     for (long c = 0; c < layer.out; c++)
         difference[c] = ((sums1[c] - sums2[c]) / layer.images.pixels() + weights.bias1[c] - weights.bias2[c]) *
                         weights.steepness[c];
@@ -165,25 +186,29 @@ inline void find_betas(const Layer &layer, const float *difference, Room &room) 
     }
 }
 
-inline void scale_rows(const float *matrix, long rows, const Vector &factor, Vector &result) {
+inline void scale_rows(const float *matrix, long rows, const Vector &factor, float *result) {
     long width = factor.size();
     for (long r = 0; r < rows; r++)
         for (long c = 0; c < width; c++) result[r * width + c] = matrix[r * width + c] * factor[c];
 }
 
-// β₁·y₁ + β₂·y₂ of up and low, as one sum.
+// β₁·y₁ + β₂·y₂, as one sum.
 inline void fuse_image(const Layer &layer, const Weights &weights, Room &room, Pixels y) {
-    long width = layer.images.width;
-    scale_rows(weights.kernel, layer.taps(), room.beta1, room.kernel);
-    scale_rows(weights.second, layer.low, room.beta2, room.second);
+    long width = layer.images.width, of_up = layer.up * layer.out;
+    scale_rows(weights.kernel, layer.rows(), room.beta1, room.kernel.data());
+    scale_rows(weights.pointwise, layer.up, room.beta1, room.pointwise.data());
+    scale_rows(weights.pointwise + of_up, layer.low, room.beta2, &room.pointwise[of_up]);
     for (long c = 0; c < layer.out; c++)
         room.bias[c] = room.beta1[c] * weights.bias1[c] + room.beta2[c] * weights.bias2[c];
-    for (long r = 0; r < layer.images.height; r++) {
-        Pixels row = y.from(r * width);
-        multiply<Start::bias>(room.low.from(r * width), width, layer.low, room.second.data(), layer.out,
-                              room.bias.data(), row);
-        convolve_row<Start::y>(room.up, r, room.kernel.data(), layer.out, nullptr, row);
-    }
+    const long here = 0;
+    for (long r = 0; r < layer.images.height; r++)
+        for (long g = 0; g < layer.groups; g++) {
+            long first = g * layer.width();
+            const Padded &up = room.up[g];
+            Product pointwise{room.squeezed.from(r * width), {1, &here}, layer.squeezed(), {&room.pointwise[first], layer.out}};
+            Product kernel{up.tap(r, 0), up.runs(), up.joined * up.depth, {&room.kernel[first], layer.out}};
+            add_up<Start::bias>({pointwise, kernel}, width, layer.width(), &room.bias[first], y.from(r * width, first));
+        }
 }
 
 // What the backward pass needs of the forward pass besides x.
