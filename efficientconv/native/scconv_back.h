@@ -94,20 +94,25 @@ inline void back_through_means(const Layer &layer, const Weights &weights, BackR
     }
 }
 
+// to += beta·by + sum·means, (width,), with `by` the gradient for the output's as it is, and `sum` of what it meets.
+inline void add_gradient(const float *by, const float *beta, const float *means, float sum, long width, float *to) {
+    for (long c = 0; c < width; c++) to[c] += beta[c] * by[c] + sum * means[c];
+}
+
 // Adds the gradients of kernel, 1×1s and bias.
 inline void add_gradients(const Layer &layer, const BackRoom &room, const Found &found) {
+    const float *beta1 = room.beta1.data(), *beta2 = room.beta2.data(), *means = room.means.data();
+    long out = layer.out, width = layer.width();
     for (long r = 0; r < layer.rows(); r++)
-        for (long c = 0, at = r * layer.out; c < layer.out; c++, at++)
-            found.kernel[at] += room.beta1[c] * room.by_kernel[at] +
-                                room.means[c] * room.tap_sums[c / layer.width() * layer.rows() + r];
+        for (long g = 0, c = 0; g < layer.groups; g++, c += width)
+            add_gradient(&room.by_kernel[r * out + c], beta1 + c, means + c, room.tap_sums[g * layer.rows() + r], width,
+                         found.kernel + r * out + c);
     for (long k = 0; k < layer.squeezed(); k++) {
-        const Vector &beta = k < layer.up ? room.beta1 : room.beta2;
-        float sum = k < layer.up ? room.sums[k] : -room.sums[k];
-        for (long c = 0, at = k * layer.out; c < layer.out; c++, at++)
-            found.pointwise[at] += beta[c] * room.by_pointwise[at] + sum * room.means[c];
+        bool is_up = k < layer.up;
+        add_gradient(&room.by_pointwise[k * out], is_up ? beta1 : beta2, means, is_up ? room.sums[k] : -room.sums[k], out,
+                     found.pointwise + k * out);
     }
-    for (long c = 0; c < layer.out; c++)
-        found.bias[c] += room.beta1[c] * room.by_y[c] + room.means[c] * layer.images.pixels();
+    add_gradient(room.by_y.data(), beta1, means, layer.images.pixels(), out, found.bias);
 }
 
 inline void find_gradient_of_y1(const Layer &layer, Pixels grad, const BackRoom &room) {

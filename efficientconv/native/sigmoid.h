@@ -8,12 +8,11 @@
 template <int L>
 using Ints __attribute__((vector_size(L * sizeof(int)), aligned(sizeof(int)), may_alias)) = int;
 
-// e^x for x between −87 and 87, as 2^n·e^r with |r| ≤ ln 2/2 and a Taylor polynomial, exact to 1e-7 of the value.
+// e^x for x between −87 and 87, as 2^n·e^r with |r| ≤ ln 2/2 and a Taylor polynomial, exact to 3e-7 of the value.
 template <int L>
 inline Vec<L> exponential(Vec<L> x) {
     constexpr float to_integer = 0x1.8p23f;  // a sum with it has no room for a fraction
-    Vec<L> shifted = x * 1.44269504f + to_integer, n = shifted - to_integer;
-    Vec<L> r = x - n * 0x1.63p-1f + n * 0x1.bd0106p-13f;  // ln 2 in two parts: products with the first are exact
+    Vec<L> shifted = x * 1.44269504f + to_integer, r = x - (shifted - to_integer) * 0.693147181f;
     Vec<L> sum = r * (1 / 5040.f) + 1 / 720.f;
     for (float factor : {1 / 120.f, 1 / 24.f, 1 / 6.f, 0.5f, 1.f, 1.f}) sum = sum * r + factor;
     return (Vec<L>)((Ints<L>)sum + ((Ints<L>)shifted << 23));  // n is in the last bits, the exponent above 23
@@ -31,11 +30,9 @@ inline Vec<L> reciprocal(Vec<L> x) {
     return 1 / x;
 }
 
-// 1/(1 + e^−x); above 0 for every x.
+// 1/(1 + e^−x) for x up to 87; above 0 for any.
 template <int L>
 inline Vec<L> sigmoid(Vec<L> x) {
-    const Vec<L> most = Vec<L>{} + 87;
-    x = x > most ? most : x;
-    x = x < -most ? -most : x;
-    return reciprocal<L>(1 + exponential<L>(-x));
+    const Vec<L> least = Vec<L>{} - 87;
+    return reciprocal<L>(1 + exponential<L>(-(x < least ? least : x)));
 }
