@@ -34,6 +34,7 @@ class Factors(NamedTuple):
     pointwise1: Tensor  # (o, u)
     pointwise2: Tensor  # (o, l)
     bias2: Tensor  # (o,)
+    steepness: Tensor  # (o,): what takes the norm's scale out of the fusion's gate again
 
     @classmethod
     def of(cls, layer: SCConv2d) -> Factors:
@@ -43,7 +44,7 @@ class Factors(NamedTuple):
         handed = torch.eye(len(squeeze2), dtype=made.dtype, device=made.device)
         pointwise2 = torch.cat((made.flatten(1), handed))
         bias = zeros if layer.bias is None else layer.bias.detach()
-        factors = (squeeze1.flatten(1), squeeze2.flatten(1), kernel, bias, pointwise1.flatten(1), pointwise2, zeros)
+        factors = (squeeze1.flatten(1), squeeze2.flatten(1), kernel, bias, pointwise1.flatten(1), pointwise2, zeros, zeros + 1)
         return cls(*(factor.contiguous().clone() for factor in factors))
 
     def rescaled(self, scale: Tensor, shift: Tensor | None) -> Factors:
@@ -55,6 +56,7 @@ class Factors(NamedTuple):
             pointwise1=self.pointwise1 * rows,
             pointwise2=self.pointwise2 * rows,
             bias2=self.bias2 * scale + added,
+            steepness=torch.where(scale == 0, 0, self.steepness / scale),  # both are the shift: any gate will do
         )
 
 
@@ -72,7 +74,7 @@ def native_folded_library(folded: FoldedSCConv, x: Tensor) -> Library | None:
     if factors is None or first.padding_mode != "zeros" or x.shape[1] != second.in_channels:
         return None
     widths = (first.in_channels, len(factors.squeeze1), len(factors.squeeze2), first.out_channels)
-    fits = _fits(second.in_channels, *widths) and is_inference(folded, x)
+    fits = factors.kernel.dtype == x.dtype and _fits(second.in_channels, *widths) and is_inference(folded, x)
     return native_form("scconv", x, folded.norm, first, second) if fits else None
 
 
@@ -109,20 +111,10 @@ def reconstruct_folded(native: Library, folded: FoldedSCConv, x: Tensor) -> Tens
     """
     first, norm, factors = folded.fusion.first, folded.norm, folded.factors
     assert factors is not None
-    up, low = len(factors.squeeze1), len(factors.squeeze2)
+    up, low, y = len(factors.squeeze1), len(factors.squeeze2), empty_image(x, first.out_channels)
     sizes = _sizes(x, first, norm, first.in_channels, up, low, folded.threshold, folded.conv_groups)
-    saved, y = _Saved.of(x, norm.num_groups, first.out_channels), empty_image(x, first.out_channels)
-    steepness = _steepness(folded.fusion.scale, factors.bias1)
-    arrays = [array.to(x) for array in (norm.weight, norm.bias, *factors, steepness)]
-    native.call("folded", sizes, arrays, by_pixels(x), saved, by_pixels(y))
+    native.call("folded", sizes, (norm.weight, norm.bias, *factors), by_pixels(x), by_pixels(y))
     return y
-
-
-def _steepness(scale: Tensor | None, like: Tensor) -> Tensor:
-    """Return what takes a norm's scale out of the fusion's gate again, (o,)."""
-    if scale is None:
-        return torch.ones_like(like)
-    return torch.where(scale == 0, 0, 1 / scale)  # both sides are the shift: any gate will do
 
 
 def _sizes(
@@ -136,33 +128,20 @@ def _sizes(
     return *geometry, *widths, norm.num_groups, groups, apart, norm.eps, threshold
 
 
-class _Saved(NamedTuple):
-    """What the backward pass needs of the forward pass besides x."""
-
-    mean: Tensor  # (N, groups): of the norm's groups
-    reciprocal: Tensor  # (N, groups): 1/√(variance + ε)
-    difference: Tensor  # (N, o): of the two paths' means
-
-    @classmethod
-    def of(cls, x: Tensor, groups: int, out: int) -> _Saved:
-        return cls(*(x.new_empty(len(x), width) for width in (groups, groups, out)))
-
-
 class _Reconstruction(Function):
     @staticmethod
     def forward(ctx: Any, native: Library, sizes: Sizes, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
         out, norm_groups = map(int, sizes[11:13])
-        saved, y = _Saved.of(x, norm_groups, out), empty_image(x, out)
+        saved, y = x.new_empty(len(x) * (2 * norm_groups + out)), empty_image(x, out)
         native.call("forward", sizes, parameters, by_pixels(x), saved, by_pixels(y))
         ctx.native, ctx.sizes = native, sizes
-        ctx.save_for_backward(x, *saved, *parameters)
+        ctx.save_for_backward(x, saved, *parameters)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, *others = ctx.saved_tensors
-        saved, parameters = _Saved(*others[:3]), others[3:]
+        x, saved, *parameters = ctx.saved_tensors
         by_x, by_parameters = torch.empty_like(x), [torch.empty_like(parameter) for parameter in parameters]
         grad = grad.contiguous(memory_format=torch.channels_last)
         images = (by_pixels(x), saved, by_pixels(grad), by_pixels(by_x))

@@ -117,6 +117,7 @@ void add_up(const Product (&products)[N], long pixels, long width, const float *
             constexpr int R = decltype(rows)::value;
             for (; p + R <= pixels; p += R) multiply_block<L, V, R, START>(products, p, c, bias, y);
         };
+        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>());
         if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
         blocks_of(Size<4>()), blocks_of(Size<1>());
     });
@@ -173,6 +174,7 @@ inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels
             constexpr int K = decltype(rows)::value;
             for (; k + K <= depth; k += K) gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, w.from(k, c));
         };
+        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>()), blocks_of(Size<12>());
         if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
         blocks_of(Size<4>()), blocks_of(Size<1>());
     });

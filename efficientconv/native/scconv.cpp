@@ -131,16 +131,18 @@ void back_through_shares(const Layer &layer, const Parameters &p, const ByWeight
 
 extern "C" {
 
-void forward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *y) {
+// saved: (N·(2·norm_groups + out),), for the backward pass.
+void forward(const Layer &layer, const Parameters &p, const float *x, float *saved, float *y) {
     Arranged arranged(layer, p);
-    forward_images(layer, arranged.weights(), x, saved, y);
+    forward_images(layer, arranged.weights(), x, Saved(layer, saved), y);
 }
 
-void backward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, const float *grad,
-              float *by_x, const Parameters &by) {
+void backward(const Layer &layer, const Parameters &p, const float *x, float *saved, const float *grad, float *by_x,
+              const Parameters &by) {
     Arranged arranged(layer, p);
     ByWeights by_weights(layer);
-    back_images(layer, {x, grad, saved, arranged.weights()}, Turned(layer, arranged.weights()), by_weights.found(by_x));
+    Given given{x, grad, Saved(layer, saved), arranged.weights()};
+    back_images(layer, given, Turned(layer, given.weights), by_weights.found(by_x));
     by_weights.sum();
     back_through_shares(layer, p, by_weights, by);
     std::copy_n(by_weights.bias.begin(), layer.out, by.bias);
@@ -152,8 +154,9 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
                       [&](long here, long there) { by.pointwise2[there] = by_weights.pointwise[here]; });
 }
 
-void folded(const Layer &layer, const FoldedParameters &p, const float *x, const Saved &room, float *y) {
+void folded(const Layer &layer, const FoldedParameters &p, const float *x, float *y) {
     Arranged arranged(layer, p);
-    forward_images(layer, arranged.weights(), x, room, y);
+    Vector room(layer.images.number * (2 * layer.norm_groups + layer.out));
+    forward_images(layer, arranged.weights(), x, Saved(layer, room.data()), y);
 }
 }

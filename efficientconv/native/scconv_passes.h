@@ -215,6 +215,10 @@ inline void fuse_image(const Layer &layer, const Weights &weights, Room &room, P
 struct Saved {
     float *mean, *reciprocal;  // of the norm's groups, (N, groups)
     float *difference;         // of the paths' means, (N, out)
+
+    Saved(const Layer &layer, float *room)
+        : mean(room), reciprocal(room + layer.images.number * layer.norm_groups),
+          difference(reciprocal + layer.images.number * layer.norm_groups) {}
 };
 
 inline void forward_images(const Layer &layer, const Weights &weights, const float *x, const Saved &saved, float *y) {
