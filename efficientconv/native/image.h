@@ -22,6 +22,14 @@ struct Kernel {
     long left() const { return column_dilation * (columns - 1) / 2; }
 };
 
+// Asks for pixels that will soon be read, or written, while something else is computed.
+enum class For { reading, writing };
+
+template <For PURPOSE>
+inline void fetch(Pixels x, long pixels) {
+    for (long at = 0; at < pixels * x.stride; at += 16) __builtin_prefetch(x.data + at, PURPOSE == For::writing, 2);
+}
+
 // An image with a border of zeros.
 class Padded {
   public:

@@ -58,12 +58,13 @@ struct BackRoom : Room {
           slope(layer.in), constant(layer.in) {}
 };
 
-// The gradients of kernel, 1×1s and biases, for the output's gradient as it is.
-inline void sum_products(const Layer &layer, Pixels grad, BackRoom &room) {
+// The gradients of kernel, 1×1s and biases, for the output's gradient as it is; `next` will be written after that.
+inline void sum_products(const Layer &layer, Pixels grad, Pixels next, BackRoom &room) {
     long width = layer.images.width;
     for (Vector *sums : {&room.by_kernel, &room.by_pointwise, &room.by_y}) std::fill(sums->begin(), sums->end(), 0.f);
     for (long r = 0; r < layer.images.height; r++) {
         Pixels row = grad.from(r * width);
+        fetch<For::writing>(next.from(r * width), width);
         for (long g = 0; g < layer.groups; g++) {
             long first = g * layer.width();
             add_row_kernel_gradient(room.up[g], r, row.from(0, first), layer.width(), {&room.by_kernel[first], layer.out});
@@ -236,13 +237,14 @@ inline void back_image(const Layer &layer, const Given &given, const Turned &tur
     const Images &images = layer.images;
     Pixels x(given.x + n * images.pixels() * layer.in, layer.in), by_x(found.x + (x.data - given.x), layer.in);
     Pixels grad(given.grad + n * images.pixels() * layer.out, layer.out);
+    Pixels next = x.from(n + 1 < images.number ? images.pixels() : 0);
     const float *mean = given.saved.mean + n * layer.norm_groups;
     const float *reciprocal = given.saved.reciprocal + n * layer.norm_groups;
     find_scores(layer, given.weights, mean, reciprocal, room);
-    squeeze_image(layer, given.weights, x, true, room);
+    squeeze_image<For::reading>(layer, given.weights, x, grad, true, room);
     sum_paths(layer, room);
     find_betas(layer, given.saved.difference + n * layer.out, room);
-    sum_products(layer, grad, room);
+    sum_products(layer, grad, by_x, room);
     back_through_means(layer, given.weights, room);
     add_gradients(layer, room, found);
     find_gradient_of_y1(layer, grad, room);
@@ -251,6 +253,7 @@ inline void back_image(const Layer &layer, const Given &given, const Turned &tur
     std::fill(room.by_shift.begin(), room.by_shift.end(), 0.f);
     for (long r = 0; r < images.height; r++) {
         long first = r * images.width;
+        fetch<For::reading>(next.from(first), images.width);
         back_row(layer, turned, x.from(first), grad.from(first), r, room, by_x.from(first), found);
     }
     back_through_statistics(layer, given.weights, mean, reciprocal, room, found);

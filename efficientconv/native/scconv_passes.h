@@ -122,10 +122,12 @@ __attribute__((noinline)) void reconstruct(const Layer &layer, Pixels x, const f
     }
 }
 
-// From x to what the two paths convolve, of one image.
-inline void squeeze_image(const Layer &layer, const Weights &weights, Pixels x, bool keeps_rows, const Room &room) {
+// From x to what the two paths convolve, of one image; `next` will be read or written after that.
+template <For PURPOSE>
+void squeeze_image(const Layer &layer, const Weights &weights, Pixels x, Pixels next, bool keeps_rows, const Room &room) {
     long width = layer.images.width;
     for (long r = 0; r < layer.images.height; r++) {
+        fetch<PURPOSE>(next.from(r * width), width);
         Pixels z = room.z.from(keeps_rows ? r * width : 0), given = room.given.from(keeps_rows ? r * width : 0);
         by_lanes(layer.in / 2, [&](auto lanes) {
             reconstruct<decltype(lanes)::value>(layer, x.from(r * width), room.scale.data(), room.shift.data(), given, z);
@@ -192,8 +194,8 @@ inline void scale_rows(const float *matrix, long rows, const Vector &factor, flo
         for (long c = 0; c < width; c++) result[r * width + c] = matrix[r * width + c] * factor[c];
 }
 
-// β₁·y₁ + β₂·y₂, as one sum.
-inline void fuse_image(const Layer &layer, const Weights &weights, Room &room, Pixels y) {
+// β₁·y₁ + β₂·y₂, as one sum; `next` will be read after that.
+inline void fuse_image(const Layer &layer, const Weights &weights, Pixels next, Room &room, Pixels y) {
     long width = layer.images.width, of_up = layer.up * layer.out;
     scale_rows(weights.kernel, layer.rows(), room.beta1, room.kernel.data());
     scale_rows(weights.pointwise, layer.up, room.beta1, room.pointwise.data());
@@ -201,7 +203,8 @@ inline void fuse_image(const Layer &layer, const Weights &weights, Room &room, P
     for (long c = 0; c < layer.out; c++)
         room.bias[c] = room.beta1[c] * weights.bias1[c] + room.beta2[c] * weights.bias2[c];
     const long here = 0;
-    for (long r = 0; r < layer.images.height; r++)
+    for (long r = 0; r < layer.images.height; r++) {
+        fetch<For::reading>(next.from(r * width), width);
         for (long g = 0; g < layer.groups; g++) {
             long first = g * layer.width();
             const Padded &up = room.up[g];
@@ -209,6 +212,7 @@ inline void fuse_image(const Layer &layer, const Weights &weights, Room &room, P
             Product kernel{up.tap(r, 0), up.runs(), up.joined * up.depth, {&room.kernel[first], layer.out}};
             add_up<Start::bias>({pointwise, kernel}, width, layer.width(), &room.bias[first], y.from(r * width, first));
         }
+    }
 }
 
 // What the backward pass needs of the forward pass besides x.
@@ -231,13 +235,14 @@ inline void forward_images(const Layer &layer, const Weights &weights, const flo
             Pixels image(x + n * images.pixels() * layer.in, layer.in);
             float *mean = saved.mean + n * layer.norm_groups, *reciprocal = saved.reciprocal + n * layer.norm_groups;
             float *difference = saved.difference + n * layer.out;
+            Pixels to(y + n * images.pixels() * layer.out, layer.out), next = image.from(n + 1 < images.number ? images.pixels() : 0);
             measure_groups(layer, image, mean, reciprocal);
             find_scores(layer, weights, mean, reciprocal, room);
-            squeeze_image(layer, weights, image, false, room);
+            squeeze_image<For::writing>(layer, weights, image, to, false, room);
             sum_paths(layer, room);
             find_difference(layer, weights, room, difference);
             find_betas(layer, difference, room);
-            fuse_image(layer, weights, room, {y + n * images.pixels() * layer.out, layer.out});
+            fuse_image(layer, weights, next, room, to);
         }
     }
 }
