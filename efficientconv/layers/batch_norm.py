@@ -134,6 +134,10 @@ class ScaleShift(nn.Module):
         self.scale = nn.Parameter(scale.view(-1, 1, 1))
         self.shift = nn.Parameter(shift.view(-1, 1, 1))
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Return both, each (C,)."""
+        return self.scale.flatten(), self.shift.flatten()
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
         return x * self.scale + self.shift

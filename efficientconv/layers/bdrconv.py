@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from efficientconv.layers.affine import gated_norm
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole, whole_pair
 from efficientconv.layers.batch_norm import ScaleShift, rescaled, scale_and_shift
 from efficientconv.layers.bdrconv_folded import FoldedBDRConv
-from efficientconv.layers.bdrconv_native import inference, native_library, training_step
+from efficientconv.layers.bdrconv_native import Operands, inference, native_library, training_step
 from efficientconv.layers.cpu_forms import grouped, pointwise
 from efficientconv.layers.folded_form import is_narrow
 from efficientconv.layers.pooling import stride_pooling
@@ -166,7 +166,7 @@ class BDRConv2d(ConvVariant):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
         if native := native_library(self, x):
-            return (training_step if self.training else inference)(native, self, x)
+            return training_step(native, self, x) if self.training else inference(native, self, Operands.of(self), x)
         main, other = x.split(self.split, 1)
         intrinsic = pointwise(self.main_conv, main)  # (N, a, H', W')
         expanded = pointwise(self.expand, self.pool(other))  # (N, o, H', W')
@@ -188,7 +188,8 @@ class BDRConv2d(ConvVariant):
         """Return one dense convolution and the gate where channels are few; else a copy with folded batch norms."""
         has_norms = isinstance(self.bn2, nn.BatchNorm2d)
         is_dense = has_norms and is_narrow(self.in_channels, self.out_channels)
-        return FoldedBDRConv(self).eval() if is_dense else super().fold()
+        folded = cast(BDRConv2d, super().fold())
+        return FoldedBDRConv(self, folded).eval() if is_dense else folded
 
     def _fold_batch_norms(self) -> None:
         scales, shifts = (

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from efficientconv.layers.approximation import resized
 from efficientconv.layers.batch_norm import rescaled, scale_and_shift
+from efficientconv.layers.bdrconv_native import Operands, inference, native_library
 from efficientconv.layers.border import unfolded_ones
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
 from efficientconv.layers.folded_form import FoldedForm
@@ -32,13 +33,17 @@ if TYPE_CHECKING:
 class FoldedBDRConv(FoldedForm):
     """``SE(k×k(pooled x) + 1×1(x) + border) + 1×1(pooled x)``; at stride 1 the first 1×1 lies in the k×k.
 
+    Where the layer may be one operator in C++, it is, with the multiply-adds that its paper draws.
+
     Args:
         layer: with its batch norms; it stays as it is.
+        folded: the same with its batch norms folded.
     """
 
     @torch.no_grad()
-    def __init__(self, layer: BDRConv2d) -> None:
+    def __init__(self, layer: BDRConv2d, folded: BDRConv2d) -> None:
         super().__init__()
+        self._drawn = (folded, Operands.of(folded))  # in a tuple, so that its parameters are not this module's
         scale, shift = scale_and_shift(layer.bn2)
         diverse, shifts = (kernel * scale.view(-1, 1, 1, 1) for kernel in _diverse_and_shifts(layer))
         main = _widened(layer.main_conv, layer)
@@ -53,6 +58,8 @@ class FoldedBDRConv(FoldedForm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
+        if native := native_library(self._drawn[0], x):
+            return inference(native, *self._drawn, x)
         pooled = self.pool(x)
         y = self.conv(pooled).add_(self._border(pooled))
         if self.main is not None:
@@ -72,6 +79,9 @@ class FoldedBDRConv(FoldedForm):
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.expand = rescaled(self.expand, scale, shift)
+        layer, (parameters, own, offset) = self._drawn
+        moved = offset * scale if shift is None else offset * scale + shift
+        self._drawn = (layer, Operands(parameters, own * scale, moved))
 
 
 def _diverse_and_shifts(layer: BDRConv2d) -> tuple[Tensor, Tensor]:

@@ -5,15 +5,15 @@ Operator by operator the layer is fifty calls, which write two dozen arrays of t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import has_everything, update_running_statistics
-from efficientconv.layers.batch_norm import scale_and_shift
+from efficientconv.layers.batch_norm import ScaleShift, scale_and_shift
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.native import Library
 
@@ -23,18 +23,22 @@ if TYPE_CHECKING:
 
 def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
-    main, base, norms = layer.split[0], layer.main_conv.out_channels, (layer.bn1, layer.bn2)
+    main, base = layer.split[0], layer.main_conv.out_channels
     fits = (
         layer.main_conv.kernel_size == (1, 1)
         and layer.padding_mode == "zeros"
         and main % 8 == layer.split[1] % 8 == base % 8 == 0
         and x.shape[1] == layer.in_channels
         and x.shape[2] % layer.stride[0] == x.shape[3] % layer.stride[1] == 0
-        and all(has_everything(norm) and norm.training == layer.training for norm in norms)
-        and (layer.training or is_inference(layer, x))
+        and (_is_training(layer) if layer.training else is_inference(layer, x))
     )
+    norms = [norm for norm in (layer.bn1, layer.bn2) if isinstance(norm, nn.BatchNorm2d)]
     parts = (layer.main_conv, layer.expand, layer.diversity_conv, *norms, layer.se.fc1, layer.se.fc2)
     return native_form("bdrconv", x, *parts) if fits else None
+
+
+def _is_training(layer: BDRConv2d) -> bool:
+    return all(norm.training and has_everything(norm) for norm in (layer.bn1, layer.bn2))
 
 
 def training_step(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
@@ -45,7 +49,7 @@ def training_step(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
         layer: in training mode.
         x: (N, i, H, W), channels last.
     """
-    norms = (layer.bn1, layer.bn2)
+    norms = [cast(nn.BatchNorm2d, norm) for norm in (layer.bn1, layer.bn2)]
     parameters = [p for norm in norms for p in (norm.weight, norm.bias)]
     y, *statistics = _TrainingStep.apply(native, layer, x, *_parameters(layer, *parameters))
     for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
@@ -53,17 +57,37 @@ def training_step(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
     return y
 
 
-def inference(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
-    """Return ``layer(x)`` in eval mode, without a gradient.
+class Operands(NamedTuple):
+    """A layer in eval mode, as the C++ takes it: its parameters with the norms' scales and shifts, and the output's."""
+
+    parameters: list[Tensor]
+    scale: Tensor  # (o,)
+    shift: Tensor  # (o,)
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, layer: BDRConv2d) -> Operands:
+        """Take a layer with its batch norms, or one into whose convolutions they were folded."""
+        one = torch.ones_like(layer.se.fc2.bias)
+        if isinstance(layer.bn1, ScaleShift):
+            biases = [cast(Tensor, conv.bias) for conv in (layer.main_conv, layer.diversity_conv)]
+            norms = (*layer.bn1.scale_and_shift(), one, torch.cat(biases))
+        else:
+            norms = (*scale_and_shift(layer.bn1), *scale_and_shift(layer.bn2))
+        return cls(_parameters(layer, *norms), one, torch.zeros_like(one))
+
+
+def inference(native: Library, layer: BDRConv2d, operands: Operands, x: Tensor) -> Tensor:
+    """Return ``scale·layer(x) + shift`` in eval mode, without a gradient.
 
     Args:
         native: of ``native_library``.
         layer: in eval mode.
+        operands: of the layer.
         x: (N, i, H, W), channels last.
     """
-    affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
     pooled, y = _pooled_image(layer, x), _out_image(layer, x)
-    native.call("inference", _sizes(layer, x), _parameters(layer, *affine), *map(by_pixels, (x, pooled, y)))
+    native.call("inference", _sizes(layer, x), *operands, *map(by_pixels, (x, pooled, y)))
     return y
 
 
@@ -80,7 +104,8 @@ def _sizes(layer: BDRConv2d, x: Tensor) -> tuple[int | float, ...]:
     geometry = (*images, *layer.stride, *layer.kernel_size, *layer.dilation)
     of_group = layer.diversity_conv.out_channels // groups
     channels = (layer.in_channels, groups, layer.out_channels, planes, of_group, layer.se.fc1.out_features)
-    return *geometry, *channels, layer.bn1.eps, layer.bn2.eps
+    epsilons = (getattr(norm, "eps", 0.0) for norm in (layer.bn1, layer.bn2))
+    return *geometry, *channels, *epsilons
 
 
 def _pooled_image(layer: BDRConv2d, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ and is one operator, and 1×1 for the lower, whose squeezed channels are rows of
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,8 @@ class FoldedSCConv(FoldedForm):
         self.norm.weight.mul_(share)
         self.norm.bias.mul_(share)
         self.threshold = layer.threshold_of_scores
-        self.conv_groups, self.factors = layer.gwc.groups, Factors.of(layer)
+        self.conv_groups = layer.gwc.groups
+        self.factors: Factors | None = Factors.of(layer)  # what the convolutions are products of, for C++
         first = behind_1x1(layer.squeeze1, sum_of_convolutions(dense(layer.gwc), layer.pwc1))
         second = copy.deepcopy(layer.squeeze2)
         made = behind_1x1(layer.squeeze2, layer.pwc2)
@@ -54,6 +55,16 @@ class FoldedSCConv(FoldedForm):
         redundant = weights.addcmul(weights, informative, value=-1).mul_(x)
         z = torch.addcmul(redundant, x, informative)
         return self.fusion(z.add_(redundant.roll(x.shape[1] // 2, 1)))
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module's; what is trained on is no product of the layer's factors any more."""
+        if mode:
+            self.factors = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self.factors = None  # other weights need not be products
+        super()._load_from_state_dict(*arguments)
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.fusion = self.fusion.rescaled(scale, shift)

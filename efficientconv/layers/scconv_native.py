@@ -44,7 +44,16 @@ class Factors(NamedTuple):
         handed = torch.eye(len(squeeze2), dtype=made.dtype, device=made.device)
         pointwise2 = torch.cat((made.flatten(1), handed))
         bias = zeros if layer.bias is None else layer.bias.detach()
-        factors = (squeeze1.flatten(1), squeeze2.flatten(1), kernel, bias, pointwise1.flatten(1), pointwise2, zeros, zeros + 1)
+        factors = (
+            squeeze1.flatten(1),
+            squeeze2.flatten(1),
+            kernel,
+            bias,
+            pointwise1.flatten(1),
+            pointwise2,
+            zeros,
+            zeros + 1,
+        )
         return cls(*(factor.contiguous().clone() for factor in factors))
 
     def rescaled(self, scale: Tensor, shift: Tensor | None) -> Factors:

@@ -121,25 +121,25 @@ struct ByY {
 };
 
 ByY back_through_gates(const Layer &layer, const Parameters &p, const Saved &saved, const Gates &gates,
-                       const Norm &norm, const Statistics &of, const Vector &by_scales, const Vector &by_shifts,
+                       const Norm &norm, const Statistics &of, const Vector &by_scales, const Vector &by_offsets,
                        const Parameters &by) {
     const Images &images = layer.images;
-    Vector by_scale(layer.out), by_shift(layer.out), by_weights(layer.out), by_squeezed(layer.out);
+    Vector by_scale(layer.out), by_offset(layer.out), by_weights(layer.out), by_squeezed(layer.out);
     ByY result{Vector(layer.out), Vector(images.number * layer.out)};
     for (long n = 0; n < images.number; n++) {
         long first = n * layer.out;
         for (long c = 0; c < layer.out; c++)
-            by_weights[c] = by_scales[first + c] * norm.scale[c] + by_shifts[first + c] * norm.shift[c];
+            by_weights[c] = by_scales[first + c] * norm.scale[c] + by_offsets[first + c] * p.bias2[c];
         p.gate(layer).back(&gates.squeezed[first], &gates.hidden[n * layer.hidden], &gates.weights[first],
                            by_weights.data(), by_squeezed.data(), by.gate(layer));
         for (long c = 0; c < layer.out; c++) {
             long at = first + c;
-            by_scale[c] += gates.weights[at] * by_scales[at] + by_squeezed[c] * saved.means[at];
-            by_shift[c] += gates.weights[at] * by_shifts[at] + by_squeezed[c];
+            by_scale[c] += gates.weights[at] * by_scales[at] + by_squeezed[c] * (saved.means[at] - of.mean[c]);
+            by_offset[c] += gates.weights[at] * by_offsets[at] + by_squeezed[c];
             result.constants[at] = by_squeezed[c] * norm.scale[c] / images.pixels();
         }
     }
-    Statistics back = back_through_norm(of, p.weight2, layer.epsilon2, by_scale, by_shift, by.weight2, by.bias2);
+    Statistics back = back_through_norm(of, p.weight2, layer.epsilon2, by_scale, by_offset, by.weight2, by.bias2);
     double count = images.number * images.pixels();
     for (long c = 0; c < layer.out; c++) {
         result.slope[c] = 2 * back.variance[c] / count;
@@ -149,7 +149,7 @@ ByY back_through_gates(const Layer &layer, const Parameters &p, const Saved &sav
     return result;
 }
 
-// The gradients of the weights, summed over the chunks.
+// The gradients of the weights, summed over the chunks; that of the expansion for x less its mean.
 struct ByWeights {
     Vector expansion, shift, diversity, main, expand;
 
@@ -173,10 +173,10 @@ ByStatistics back_through_expansion(const Layer &layer, const Parameters &p, con
                                     const ByWeights &by_weights, const Parameters &by) {
     long in = layer.in, features = layer.features();
     const Vector &rows = arranged.rows;
-    Vector by_scale(features), by_shift(features), by_rows(rows.size());
+    Vector by_scale(features), by_offset(features), by_rows(rows.size());
     for (long f = 0; f < features; f++) {
         long at = Arranged::place(layer, f);
-        by_shift[f] = by_weights.shift[at];
+        by_offset[f] = by_weights.shift[at];
         double sum = 0;
         for (long i = 0; i < in; i++) {
             float by_product = by_weights.expansion[i * features + at];
@@ -185,14 +185,14 @@ ByStatistics back_through_expansion(const Layer &layer, const Parameters &p, con
         }
         by_scale[f] = sum;
     }
-    Statistics back = back_through_norm(of, p.weight1, layer.epsilon1, by_scale, by_shift, by.weight1, by.bias1);
+    Statistics back = back_through_norm(of, p.weight1, layer.epsilon1, by_scale, by_offset, by.weight1, by.bias1);
     Vector products = times_covariance(layer, rows, saved.covariance), scaled(rows.size());
     ByStatistics result{Vector(in * in), Vector(in)};
     double count = layer.images.number * layer.images.pixels();
     for (long f = 0; f < features; f++)
         for (long i = 0; i < in; i++) {
             long at = f * in + i;
-            by_rows[at] += back.mean[f] * saved.mean[i] + 2 * back.variance[f] * products[at];
+            by_rows[at] += 2 * back.variance[f] * products[at];  // the means of x and of the features move together
             scaled[at] = 2 * back.variance[f] / count * rows[at];
             result.constant[i] += back.mean[f] / count * rows[at];
         }
@@ -244,12 +244,12 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     Arranged arranged(layer, p);
     arranged.normalize(layer, norm1);
     Gates gates(layer, p.gate(layer), norm2, saved.means);
-    Vector by_scales(images.number * layer.out), by_shifts(images.number * layer.out);
+    Vector by_scales(images.number * layer.out), by_offsets(images.number * layer.out);
     by_lanes(layer.out, [&](auto lanes) {
         constexpr int L = decltype(lanes)::value;
-        sum_images<L>(layer, grad, saved.y, by_scales.data(), by_shifts.data());
+        sum_images<L>(layer, grad, saved.y, saved.mean2, by_scales.data(), by_offsets.data());
     });
-    ByY by_y = back_through_gates(layer, p, saved, gates, norm2, second, by_scales, by_shifts, by);
+    ByY by_y = back_through_gates(layer, p, saved, gates, norm2, second, by_scales, by_offsets, by);
     ByWeights by_weights(layer);
     Vector expansion = transposed(arranged.expansion.data(), layer.in, layer.features());
     bool strides = layer.stride.pixels() > 1;
@@ -257,7 +257,7 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     Vector by_taken(strides ? images.number * images.pixels() * layer.main : 0);
     float *by_input = strides ? by_pooled.data() : by_x;
     Given given{{x, saved.pooled}, saved.y, grad, arranged.weights(), expansion.data(), p.main, p.expand,
-                gates.scales.data(), by_y.slope.data(), by_y.constants.data()};
+                gates.scales.data(), by_y.slope.data(), by_y.constants.data(), saved.mean};
     Found found{by_input, strides ? Pixels(by_taken.data(), layer.main) : Pixels(by_x, layer.in),
                 by_weights.expansion.data(), by_weights.shift.data(), by_weights.diversity.data(),
                 by_weights.main.data(), by_weights.expand.data()};
@@ -275,21 +275,26 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     });
 }
 
-// With the scale and the shift of each norm in the places of its weight and its bias.
-void inference(const Layer &layer, const Parameters &p, const float *x, float *pooled, float *out) {
+// With the scale and the shift of each norm in the places of its weight and its bias; then the output's, (out,).
+void inference(const Layer &layer, const Parameters &p, const float *out_scale, const float *out_shift, const float *x,
+               float *pooled, float *out) {
     if (layer.stride.pixels() > 1)
         by_lanes(layer.in, [&](auto lanes) {
             pool<decltype(lanes)::value>(layer.images, layer.stride, x, layer.in, pooled);
         });
     Arranged arranged(layer, p);
     arranged.normalize(layer, Norm(p.weight1, p.bias1, layer.features()));
+    for (long at = 0; at < layer.other() * layer.out; at++) arranged.expand[at] *= out_scale[at % layer.out];
     Norm norm(p.weight2, p.bias2, layer.out);
     SqueezeExcitation gate = p.gate(layer);
     auto find = [&](const float *mean, float *scale, float *shift) {
         Vector squeezed(layer.out), hidden(layer.hidden), weights(layer.out);
         for (long c = 0; c < layer.out; c++) squeezed[c] = norm.scale[c] * mean[c] + norm.shift[c];
         gate.weigh(squeezed.data(), hidden.data(), weights.data());
-        for (long c = 0; c < layer.out; c++) scale[c] = weights[c] * norm.scale[c], shift[c] = weights[c] * norm.shift[c];
+        for (long c = 0; c < layer.out; c++) {
+            scale[c] = out_scale[c] * weights[c] * norm.scale[c];
+            shift[c] = out_scale[c] * weights[c] * norm.shift[c] + out_shift[c];
+        }
     };
     by_lanes(layer.main, [&](auto lanes) {
         infer_images<decltype(lanes)::value>(layer, arranged.weights(), Input{x, pooled}, find, out);

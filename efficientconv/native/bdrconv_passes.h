@@ -41,13 +41,21 @@ struct Input {
     }
 };
 
-// Of one image.
-template <int L>
-void expand(const Layer &layer, Pixels x, const Weights &weights, const Padded &features) {
+inline void expand(const Layer &layer, const Weights &weights, Pixels x, long r, const Padded &features) {
     long width = layer.images.width;
-    for (long r = 0; r < layer.images.height; r++)
-        multiply<Start::bias>(x.from(r * width), width, layer.in, weights.expansion, layer.features(),
-                                 weights.shift, features.row(r));
+    multiply<Start::bias>(x.from(r * width), width, layer.in, weights.expansion, layer.features(), weights.shift,
+                          features.row(r));
+}
+
+// Calls prepare for each row of an image in time before use for the rows whose taps reach it: while what was prepared
+// lies in the nearest cache.
+template <class Prepare, class Use>
+inline void by_rows(const Layer &layer, Prepare prepare, Use use) {
+    long height = layer.images.height, ready = 0;
+    for (long r = 0; r < height; r++) {
+        for (; ready <= r + layer.kernel.above() && ready < height; ready++) prepare(ready);
+        use(r);
+    }
 }
 
 // Calls with blocks of eight pixels of a row, then of one.
@@ -68,18 +76,20 @@ inline void store_apart(float *at, long step, Vec<L> value) {
 // y[of_group·j + i] = Σ weight[i][tap][plane][j]·features[tap][plane][j] over taps and planes, for one row and one i.
 template <int L>
 void sum_groups(const Layer &layer, const Padded &features, long r, const float *weight, Pixels y) {
+    Taps taps = features.taps();
+    long width = layer.features(), plane = layer.main;
     for (long j = 0; j < layer.main; j += L)
         by_pixels(layer.images.width, [&](auto pixels, long p) {
             constexpr int R = decltype(pixels)::value;
             Vec<L> sum[R] = {};
-            for (long tap = 0; tap < layer.kernel.taps(); tap++) {
-                Pixels from = features.tap(r, tap).from(p, j);
-                for (long c = 0; c < layer.features(); c += layer.main) {
-                    Vec<L> factor = load<L>(weight + tap * layer.features() + c + j);
+            Pixels first = features.tap(r, 0).from(p, j);
+            for (long tap = 0; tap < taps.number; tap++)
+                for (long c = 0; c < width; c += plane) {
+                    Vec<L> factor = load<L>(weight + tap * width + c + j);
+                    const float *from = first.data + taps.at[tap] + c;
 #pragma GCC unroll 8
-                    for (int i = 0; i < R; i++) sum[i] += factor * load<L>(from[i] + c);
+                    for (int i = 0; i < R; i++) sum[i] += factor * load<L>(from + i * width);
                 }
-            }
 #pragma GCC unroll 8
             for (int i = 0; i < R; i++) store_apart<L>(y[p + i] + j * layer.of_group, layer.of_group, sum[i]);
         });
@@ -88,16 +98,20 @@ void sum_groups(const Layer &layer, const Padded &features, long r, const float 
 // The gradient of the features of one row: each tap's weight meets the pixel on its other side.
 template <int L>
 void spread_groups(const Layer &layer, const Padded &by_diverse, long r, const float *weight, Pixels by_features) {
+    Taps taps = by_diverse.taps();
+    long width = layer.diverse(), of_channel = taps.number * layer.features();
     for (long c = 0; c < layer.features(); c += L)
         by_pixels(layer.images.width, [&](auto pixels, long p) {
             constexpr int R = decltype(pixels)::value;
             Vec<L> sum[R] = {};
-            for (long tap = layer.kernel.taps() - 1, at = c; tap >= 0; tap--, at += layer.features())
+            Pixels first = by_diverse.tap(r, 0).from(p, c % layer.main);
+            for (long tap = 0; tap < taps.number; tap++)
                 for (long i = 0; i < layer.of_group; i++) {
-                    Vec<L> factor = load<L>(weight + i * layer.kernel.taps() * layer.features() + at);
-                    Pixels from = by_diverse.tap(r, tap).from(p, i * layer.main + c % layer.main);
+                    long opposite = taps.number - 1 - tap;
+                    Vec<L> factor = load<L>(weight + i * of_channel + opposite * layer.features() + c);
+                    const float *from = first.data + taps.at[tap] + i * layer.main;
 #pragma GCC unroll 8
-                    for (int k = 0; k < R; k++) sum[k] += factor * load<L>(from[k]);
+                    for (int k = 0; k < R; k++) sum[k] += factor * load<L>(from + k * width);
                 }
 #pragma GCC unroll 8
             for (int i = 0; i < R; i++) store<L>(by_features[p + i] + c, sum[i]);
@@ -146,15 +160,14 @@ void add_group_gradients(const Layer &layer, const Padded &by_diverse, long chan
 template <int L>
 void forward_image(const Layer &layer, const Weights &weights, const Input &x, long n, const Padded &features,
                    Pixels y) {
-    long width = layer.images.width;
-    expand<L>(layer, x.image(layer, n), weights, features);
-    for (long r = 0; r < layer.images.height; r++) {
+    long width = layer.images.width, of_channel = layer.kernel.taps() * layer.features();
+    auto prepare = [&](long r) { expand(layer, weights, x.image(layer, n), r, features); };
+    by_rows(layer, prepare, [&](long r) {
         Pixels row = y.from(r * width);
         multiply(x.row(layer, n, r), width, layer.main, weights.main, layer.base(), nullptr, row);
         for (long i = 0; i < layer.of_group; i++)
-            sum_groups<L>(layer, features, r, weights.diversity + i * layer.kernel.taps() * layer.features(),
-                          row.from(0, layer.base() + i));
-    }
+            sum_groups<L>(layer, features, r, weights.diversity + i * of_channel, row.from(0, layer.base() + i));
+    });
 }
 
 // Writes y, (N, H, W, out), the mean of each image and the sum of its squared differences from it, (N, out).
@@ -219,18 +232,20 @@ void infer_images(const Layer &layer, const Weights &weights, const Input &x, Ga
     }
 }
 
-// The sums over each image's pixels of grad·y and of grad, (N, out).
+// The sums over each image's pixels of grad·(y − mean) and of grad, (N, out).
 template <int L>
-void sum_images(const Layer &layer, const float *grad, const float *y, float *by_scales, float *by_shifts) {
+void sum_images(const Layer &layer, const float *grad, const float *y, const float *mean, float *by_scales,
+                float *by_offsets) {
     const Images &images = layer.images;
 #pragma omp parallel for schedule(static) num_threads(images.threads)
     for (long n = 0; n < images.number; n++) {
         Pixels by(grad + n * images.pixels() * layer.out, layer.out), at(y + n * images.pixels() * layer.out, layer.out);
         for (long c = 0; c < layer.out; c += L) {
+            Vec<L> middle = load<L>(mean + c);
             store<L>(by_scales + n * layer.out + c, sum_over<L>(images.pixels(), [&](long p) {
-                         return load<L>(by[p] + c) * load<L>(at[p] + c);
+                         return load<L>(by[p] + c) * (load<L>(at[p] + c) - middle);
                      }));
-            store<L>(by_shifts + n * layer.out + c,
+            store<L>(by_offsets + n * layer.out + c,
                      sum_over<L>(images.pixels(), [&](long p) { return load<L>(by[p] + c); }));
         }
     }
@@ -243,6 +258,7 @@ struct Given {
     Weights weights;
     const float *expansion, *main, *expand;   // transposed
     const float *scales, *slope, *constants;  // (N, out), (out,), (N, out)
+    const float *mean;                        // of x, (in,)
 };
 
 // Gradients: of x pooled, of the pixels that the base branch took, and of the weights for each chunk.
@@ -266,15 +282,16 @@ struct Found {
 struct Room {
     Padded features, by_diverse;
     Vector rows;
-    Pixels by_base, by_features, by_diverse_row;
+    Pixels by_base, by_features, by_diverse_row, centred;
 
     explicit Room(const Layer &layer)
         : features(layer.images, layer.kernel, layer.features()),
           by_diverse(layer.images, layer.kernel, layer.diverse()),
-          rows(layer.images.width * (layer.base() + layer.features() + layer.diverse())),
+          rows(layer.images.width * (layer.base() + layer.features() + layer.diverse() + layer.in)),
           by_base(rows.data(), layer.base()),
           by_features(by_base[layer.images.width], layer.features()),
-          by_diverse_row(by_features[layer.images.width], layer.diverse()) {}
+          by_diverse_row(by_features[layer.images.width], layer.diverse()),
+          centred(by_diverse_row[layer.images.width], layer.in) {}
 };
 
 // The gradient of some channels of y, for one row.
@@ -313,7 +330,10 @@ void back_row(const Layer &layer, const Given &given, long n, long r, const Room
         Vec<L> sum = sum_over<L>(width, [&](long p) { return load<L>(room.by_features[p] + c); });
         store<L>(found.shift + c, load<L>(found.shift + c) + sum);
     }
-    add_products(x, layer.in, room.by_features, layer.features(), width, found.expansion);
+    for (long p = 0; p < width; p++)
+        for (long c = 0; c < layer.in; c += 8)
+            store<8>(room.centred[p] + c, load<8>(x[p] + c) - load<8>(given.mean + c));
+    add_products(room.centred, layer.in, room.by_features, layer.features(), width, found.expansion);
     add_products(taken, layer.main, room.by_base, layer.base(), width, found.main);
     add_products(x.from(0, layer.main), layer.other(), grad, layer.out, width, found.expand);
     multiply(room.by_features, width, layer.features(), given.expansion, layer.in, nullptr, by_x);
@@ -324,7 +344,7 @@ void back_row(const Layer &layer, const Given &given, long n, long r, const Room
 template <int L>
 void back_images(const Layer &layer, const Given &given, const Found &found) {
     const Images &images = layer.images;
-    long weights = layer.kernel.taps() * layer.features();
+    long of_channel = layer.kernel.taps() * layer.features();
 #pragma omp parallel num_threads(images.threads)
     {
         Room room(layer);
@@ -332,13 +352,16 @@ void back_images(const Layer &layer, const Given &given, const Found &found) {
         for (long chunk = 0; chunk < CHUNKS; chunk++) {
             Found to = found.of_chunk(layer, chunk);
             for_images_of(chunk, images, [&](long n) {
-                expand<L>(layer, given.x.image(layer, n), given.weights, room.features);
-                for (long r = 0; r < images.height; r++) back_to_diverse<L>(layer, given, n, r, room);
-                for (long r = 0; r < images.height; r++)
+                auto prepare = [&](long r) {
+                    expand(layer, given.weights, given.x.image(layer, n), r, room.features);
+                    back_to_diverse<L>(layer, given, n, r, room);
+                };
+                by_rows(layer, prepare, [&](long r) {
                     for (long i = 0; i < layer.of_group; i++)
                         add_group_gradients<L>(layer, room.by_diverse, i * layer.main, room.features, r,
-                                               to.diversity + i * weights);
-                for (long r = 0; r < images.height; r++) back_row<L>(layer, given, n, r, room, to);
+                                               to.diversity + i * of_channel);
+                    back_row<L>(layer, given, n, r, room, to);
+                });
             });
         }
     }

@@ -1,12 +1,27 @@
 // Images whose channels come last: with a border of zeros, and their moments.
 #pragma once
 #include <algorithm>
-#include <memory>
+#include <new>
 #include <vector>
 
 #include "pixels.h"
 
-using Vector = std::vector<float>;
+// Where the processor's lines of 64 bytes begin: a vector that lies across two is two loads.
+template <class T>
+struct Aligned {
+    using value_type = T;
+    Aligned() = default;
+    template <class Other>
+    Aligned(const Aligned<Other> &) {}
+    T *allocate(size_t number) {
+        return static_cast<T *>(::operator new(number * sizeof(T), std::align_val_t(64)));
+    }
+    void deallocate(T *at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+    bool operator==(const Aligned &) const { return true; }
+    bool operator!=(const Aligned &) const { return false; }
+};
+
+using Vector = std::vector<float, Aligned<float>>;
 
 // How many images there are, and on how many threads they are shared out.
 struct Images {
@@ -35,21 +50,25 @@ class Padded {
   public:
     Padded(const Images &images, const Kernel &kernel, long depth)
         : images(images), kernel(kernel), depth(depth), joined(kernel.column_dilation == 1 ? kernel.columns : 1),
-          offsets(kernel.taps() / joined),
-          data(new float[(images.height + 2 * kernel.above()) * width() * depth + WIDEST]()) {
-        for (size_t run = 0; run < offsets.size(); run++) offsets[run] = tap(0, run * joined).data - data.get();
+          line((images.width + 2 * kernel.left()) * depth), offsets(kernel.taps()),
+          data((images.height + 2 * kernel.above()) * line) {
+        for (long t = 0; t < kernel.taps(); t++)
+            offsets[t] = t / kernel.columns * kernel.row_dilation * line +
+                         t % kernel.columns * kernel.column_dilation * depth;
+        for (long t = 0; t < kernel.taps(); t += joined) starts.push_back(offsets[t]);
     }
 
     // The pixels of a row of the image.
-    Pixels row(long r) const { return {at(r + kernel.above(), kernel.left()), depth}; }
+    Pixels row(long r) const { return {data.data() + (r + kernel.above()) * line + kernel.left() * depth, depth}; }
 
     // The pixels that a tap of the kernel reads for a row of its output.
-    Pixels tap(long r, long tap) const {
-        return {at(r + tap / kernel.columns * kernel.row_dilation, tap % kernel.columns * kernel.column_dilation), depth};
-    }
+    Pixels tap(long r, long tap) const { return {data.data() + r * line + offsets[tap], depth}; }
 
-    // Where all taps lie, behind tap(r, 0): those that lie side by side are one, of `joined`·depth channels.
-    Taps runs() const { return {(long)offsets.size(), offsets.data()}; }
+    // Where all taps lie, behind tap(r, 0).
+    Taps taps() const { return {kernel.taps(), offsets.data()}; }
+
+    // The same, where those that lie side by side are one, of `joined`·depth channels.
+    Taps runs() const { return {(long)starts.size(), starts.data()}; }
 
     // Fills the image with the first `depth` channels of another.
     void fill(Pixels x) const {
@@ -63,10 +82,9 @@ class Padded {
     const long depth, joined;
 
   private:
-    long width() const { return images.width + 2 * kernel.left(); }
-    float *at(long r, long c) const { return data.get() + (r * width() + c) * depth; }
-    std::vector<long> offsets;
-    std::unique_ptr<float[]> data;
+    const long line;  // floats of a row with its border
+    std::vector<long> offsets, starts;
+    Vector data;
 };
 
 // Row r of the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
@@ -138,8 +156,8 @@ template <int L>
 void add_covariance(const Images &images, const float *x, long channels, float *image_means, float *products) {
 #pragma omp parallel num_threads(images.threads)
     {
-        std::unique_ptr<float[]> row(new float[images.width * channels]);
-        Pixels differences(row.get(), channels);
+        Vector row(images.width * channels);
+        Pixels differences(row.data(), channels);
 #pragma omp for schedule(static)
         for (long chunk = 0; chunk < CHUNKS; chunk++)
             for_images_of(chunk, images, [&](long n) {

@@ -81,17 +81,17 @@ struct Norm {
     }
 };
 
-// The gradients of the statistics, from those of scale and shift; those of weight and bias are written.
+// The gradients of the statistics, from those of scale and offset in scale·(x − mean) + offset; those of weight and bias
+// are written. The gradient of the scale in scale·x + shift would lose digits where the mean is far from zero.
 inline Statistics back_through_norm(const Statistics &of, const float *weight, double epsilon, const Vector &by_scale,
-                                    const Vector &by_shift, float *by_weight, float *by_bias) {
+                                    const Vector &by_offset, float *by_weight, float *by_bias) {
     Statistics by(of.mean.size());
     for (size_t c = 0; c < by_scale.size(); c++) {
         double reciprocal = 1 / std::sqrt(of.variance[c] + epsilon);
-        double by_factor = by_scale[c] - (double)of.mean[c] * by_shift[c];
-        by_weight[c] = by_factor * reciprocal;
-        by_bias[c] = by_shift[c];
-        by.mean[c] = -by_shift[c] * weight[c] * reciprocal;
-        by.variance[c] = -0.5 * by_factor * weight[c] * reciprocal * reciprocal * reciprocal;
+        by_weight[c] = by_scale[c] * reciprocal;
+        by_bias[c] = by_offset[c];
+        by.mean[c] = -by_offset[c] * weight[c] * reciprocal;
+        by.variance[c] = -0.5 * by_scale[c] * weight[c] * reciprocal * reciprocal * reciprocal;
     }
     return by;
 }

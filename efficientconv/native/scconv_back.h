@@ -47,14 +47,14 @@ struct BackRoom : Room {
     Rows by_columns, by_squeezed, by_z;  // of one row; by_columns with a border of zeros
     Vector by_kernel, by_pointwise, by_y, means;  // for the output's gradient as it is; of the mean of y₁
     Vector turned, turned_shift;         // from the output's gradient through the 1×1s, (out, squeezed), (squeezed,)
-    Vector by_scale, by_shift, slope, constant;
+    Vector by_scale, by_offset, slope, constant;
 
     explicit BackRoom(const Layer &layer)
         : Room(layer), by_y1(layer.images, {layer.kernel.rows, 1, layer.kernel.row_dilation, 1}, layer.out),
           by_columns(layer.images.width + 2 * layer.kernel.left(), Turned::wide(layer)),
           by_squeezed(layer.images.width, layer.squeezed()), by_z(layer.images.width, layer.in),
           by_kernel(kernel.size()), by_pointwise(pointwise.size()), by_y(layer.out), means(layer.out),
-          turned(pointwise.size()), turned_shift(layer.squeezed()), by_scale(layer.in), by_shift(layer.in),
+          turned(pointwise.size()), turned_shift(layer.squeezed()), by_scale(layer.in), by_offset(layer.in),
           slope(layer.in), constant(layer.in) {}
 };
 
@@ -157,23 +157,24 @@ inline void add_through_kernel(const Layer &layer, const Turned &turned, long r,
         }
 }
 
-// From the gradient of a row of z to that of x but for the norm's statistics; adds to those of scale and shift.
+// From the gradient of a row of z to that of x but for the norm's statistics; adds to those of scale and offset, in
+// scale·(x − mean) + offset: that of the scale in scale·x + shift would lose digits where the mean is far from zero.
 template <int L>
 void back_through_gate(const Layer &layer, Pixels x, Pixels given, Pixels by_z, Pixels by_x, BackRoom &room) {
     long half = layer.in / 2;
     for (long c = 0; c < layer.in; c += L) {
         long other = c < half ? c + half : c - half;
-        Vec<L> factor = load<L>(&room.scale[c]), by_scale = load<L>(&room.by_scale[c]);
-        Vec<L> by_shift = load<L>(&room.by_shift[c]);
+        Vec<L> factor = load<L>(&room.scale[c]), mean = load<L>(&room.mean[c]), by_scale = load<L>(&room.by_scale[c]);
+        Vec<L> by_offset = load<L>(&room.by_offset[c]);
         for (long p = 0; p < layer.images.width; p++) {
             Vec<L> by = load<L>(by_z[p] + c), by_other = load<L>(by_z[p] + other), weight = load<L>(given[p] + c);
             Vec<L> value = load<L>(x[p] + c), by_score = (by + by_other) * value * weight * (1 - weight);
-            by_scale += by_score * value;
-            by_shift += by_score;
+            by_scale += by_score * (value - mean);
+            by_offset += by_score;
             store<L>(by_x[p] + c, kept<L>(weight) * by + weight * by_other + factor * by_score);
         }
         store<L>(&room.by_scale[c], by_scale);
-        store<L>(&room.by_shift[c], by_shift);
+        store<L>(&room.by_offset[c], by_offset);
     }
 }
 
@@ -203,11 +204,10 @@ inline void back_through_statistics(const Layer &layer, const Weights &weights, 
     for (long g = 0; g < layer.norm_groups; g++) {
         double by_mean = 0, by_reciprocal = 0, one = reciprocal[g];
         for (long c = g * channels; c < (g + 1) * channels; c++) {
-            double centred = room.by_scale[c] - (double)mean[g] * room.by_shift[c];
-            found.norm_weight[c] += centred * one;
-            found.norm_bias[c] += room.by_shift[c];
-            by_reciprocal += centred * weights.norm_weight[c];
-            by_mean -= (double)room.by_shift[c] * room.scale[c];
+            found.norm_weight[c] += room.by_scale[c] * one;
+            found.norm_bias[c] += room.by_offset[c];
+            by_reciprocal += (double)room.by_scale[c] * weights.norm_weight[c];
+            by_mean -= (double)room.by_offset[c] * room.scale[c];
         }
         double slope = -by_reciprocal * one * one * one / count;
         for (long c = g * channels; c < (g + 1) * channels; c++) {
@@ -250,7 +250,7 @@ inline void back_image(const Layer &layer, const Given &given, const Turned &tur
     find_gradient_of_y1(layer, grad, room);
     turn_pointwise(layer, given.weights, room);
     std::fill(room.by_scale.begin(), room.by_scale.end(), 0.f);
-    std::fill(room.by_shift.begin(), room.by_shift.end(), 0.f);
+    std::fill(room.by_offset.begin(), room.by_offset.end(), 0.f);
     for (long r = 0; r < images.height; r++) {
         long first = r * images.width;
         fetch<For::reading>(next.from(first), images.width);

@@ -51,11 +51,11 @@ struct Rows : private Vector, Pixels {
 struct Room {
     std::vector<Padded> up;   // for each group of the convolution
     Rows squeezed, z, given;  // given: the weight with which a channel goes to the other half; 0 if it is informative
-    Vector scale, shift, tap_sums, sums, beta1, beta2, kernel, pointwise, bias;
+    Vector mean, scale, shift, tap_sums, sums, beta1, beta2, kernel, pointwise, bias;
 
     explicit Room(const Layer &layer)
         : squeezed(layer.images.pixels(), layer.squeezed()), z(layer.images.pixels(), layer.in),
-          given(layer.images.pixels(), layer.in), scale(layer.in), shift(layer.in), tap_sums(layer.groups * layer.rows()),
+          given(layer.images.pixels(), layer.in), mean(layer.in), scale(layer.in), shift(layer.in), tap_sums(layer.groups * layer.rows()),
           sums(layer.squeezed()), beta1(layer.out), beta2(layer.out), kernel(layer.rows() * layer.out),
           pointwise(layer.squeezed() * layer.out), bias(layer.out) {
         for (long g = 0; g < layer.groups; g++) up.emplace_back(layer.images, layer.kernel, layer.depth());
@@ -84,6 +84,7 @@ inline void find_scores(const Layer &layer, const Weights &weights, const float 
                         Room &room) {
     for (long c = 0; c < layer.in; c++) {
         long g = c / layer.of_norm_group();
+        room.mean[c] = mean[g];
         room.scale[c] = weights.norm_weight[c] * reciprocal[g];
         room.shift[c] = weights.norm_bias[c] - mean[g] * room.scale[c];
     }

@@ -49,6 +49,24 @@ def assert_as_drawn() -> Callable[[nn.Module, Tensor, float], None]:
 
 
 @pytest.fixture
+def assert_as_exact_as_drawn() -> Callable[[nn.Module, Tensor], None]:
+    """Compare both with double precision: output, gradients and buffers of two steps in float32."""
+
+    def assert_as_exact_as_drawn(layer: nn.Module, x: Tensor) -> None:
+        exact, drawn, x64 = copy.deepcopy(layer).double(), copy.deepcopy(layer), x.detach().double().requires_grad_()
+        for _ in range(2):
+            found = step(layer, x)
+            with Drawn():
+                expected, near = step(exact, x64), step(drawn, x)
+        for key, value in expected.items():
+            scale = max(1.0, value.abs().max().item())
+            errors = [(way[key] - value).abs().max().item() / scale for way in (found, near)]
+            assert errors[0] < 3 * errors[1] + 2e-6, f"{key}: {errors}"
+
+    return assert_as_exact_as_drawn
+
+
+@pytest.fixture
 def assert_refuses_second_gradient() -> Callable[[nn.Module, Tensor], None]:
     """Check that a gradient of the layer's gradient is refused, where it would be wrong."""
 
