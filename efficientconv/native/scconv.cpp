@@ -43,7 +43,8 @@ struct Arranged {
         for_low(layer, layer.out, [&](long here, long there) { pointwise[here] = p.pointwise2[there]; });
     }
 
-    void arrange(const Layer &layer, const float *squeeze1, const float *squeeze2, const float *conv, const float *pointwise1) {
+    void arrange(const Layer &layer, const float *squeeze1, const float *squeeze2, const float *conv,
+                 const float *pointwise1) {
         for_squeeze1(layer, [&](long here, long there) { squeeze[here] = squeeze1[there]; });
         for_squeeze2(layer, [&](long here, long there) { squeeze[here] = squeeze2[there]; });
         for_kernel(layer, [&](long here, long there) { kernel[here] = conv[there]; });
@@ -121,8 +122,9 @@ void back_through_shares(const Layer &layer, const Parameters &p, const ByWeight
     };
     for (long c = 0; c < layer.in; c++) by_sum -= by_product(c) / (sum * sum);
     for (long c = 0; c < layer.in; c++) {
-        double by_weight = 2. * by_weights.norm_weight[c] * p.norm_weight[c] + (double)by_weights.norm_bias[c] * p.norm_bias[c];
-        by.norm_weight[c] = by_weight / sum + by_sum;
+        double by_both = 2. * by_weights.norm_weight[c] * p.norm_weight[c];
+        by_both += (double)by_weights.norm_bias[c] * p.norm_bias[c];
+        by.norm_weight[c] = by_both / sum + by_sum;
         by.norm_bias[c] = by_weights.norm_bias[c] * p.norm_weight[c] / sum;
     }
 }

@@ -67,11 +67,13 @@ inline void sum_products(const Layer &layer, Pixels grad, Pixels next, BackRoom 
         fetch<For::writing>(next.from(r * width), width);
         for (long g = 0; g < layer.groups; g++) {
             long first = g * layer.width();
-            add_row_kernel_gradient(room.up[g], r, row.from(0, first), layer.width(), {&room.by_kernel[first], layer.out});
+            add_row_kernel_gradient(room.up[g], r, row.from(0, first), layer.width(),
+                                    {&room.by_kernel[first], layer.out});
         }
         add_products(room.squeezed.from(r * width), layer.squeezed(), row, layer.out, width, room.by_pointwise.data());
         for (long c = 0; c < layer.out; c += 8)
-            store<8>(&room.by_y[c], load<8>(&room.by_y[c]) + sum_over<8>(width, [&](long p) { return load<8>(row[p] + c); }));
+            store<8>(&room.by_y[c],
+                     load<8>(&room.by_y[c]) + sum_over<8>(width, [&](long p) { return load<8>(row[p] + c); }));
     }
 }
 
@@ -110,8 +112,8 @@ inline void add_gradients(const Layer &layer, const BackRoom &room, const Found 
                          found.kernel + r * out + c);
     for (long k = 0; k < layer.squeezed(); k++) {
         bool is_up = k < layer.up;
-        add_gradient(&room.by_pointwise[k * out], is_up ? beta1 : beta2, means, is_up ? room.sums[k] : -room.sums[k], out,
-                     found.pointwise + k * out);
+        add_gradient(&room.by_pointwise[k * out], is_up ? beta1 : beta2, means, is_up ? room.sums[k] : -room.sums[k],
+                     out, found.pointwise + k * out);
     }
     add_gradient(room.by_y.data(), beta1, means, layer.images.pixels(), out, found.bias);
 }
@@ -182,7 +184,8 @@ inline void back_row(const Layer &layer, const Turned &turned, Pixels x, Pixels 
                      Pixels by_x, const Found &found) {
     long width = layer.images.width, squeezed = layer.squeezed();
     Pixels z = room.z.from(r * width);
-    multiply<Start::bias>(grad, width, layer.out, room.turned.data(), squeezed, room.turned_shift.data(), room.by_squeezed);
+    multiply<Start::bias>(grad, width, layer.out, room.turned.data(), squeezed, room.turned_shift.data(),
+                          room.by_squeezed);
     for (long g = 0; g < layer.groups; g++) add_through_kernel(layer, turned, r, g, room);
     for (const Block &block : blocks(layer)) {
         Pixels by = room.by_squeezed.from(0, block.to);

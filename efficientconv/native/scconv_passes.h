@@ -55,8 +55,8 @@ struct Room {
 
     explicit Room(const Layer &layer)
         : squeezed(layer.images.pixels(), layer.squeezed()), z(layer.images.pixels(), layer.in),
-          given(layer.images.pixels(), layer.in), mean(layer.in), scale(layer.in), shift(layer.in), tap_sums(layer.groups * layer.rows()),
-          sums(layer.squeezed()), beta1(layer.out), beta2(layer.out), kernel(layer.rows() * layer.out),
+          given(layer.images.pixels(), layer.in), mean(layer.in), scale(layer.in), shift(layer.in),
+          tap_sums(layer.groups * layer.rows()), sums(layer.squeezed()), beta1(layer.out), beta2(layer.out), kernel(layer.rows() * layer.out),
           pointwise(layer.squeezed() * layer.out), bias(layer.out) {
         for (long g = 0; g < layer.groups; g++) up.emplace_back(layer.images, layer.kernel, layer.depth());
     }
@@ -105,8 +105,8 @@ inline void copy_row(Pixels from, long width, Pixels to) {
 // z = kept·x + the other half's given·x, of one row. One function for both directions, so that they agree on what is
 // informative.
 template <int L>
-__attribute__((noinline)) void reconstruct(const Layer &layer, Pixels x, const float *scale, const float *shift,
-                                           Pixels given, Pixels z) {
+__attribute__((noinline)) void reconstruct(const Layer &layer, Pixels x, const Room &room, Pixels given, Pixels z) {
+    const float *scale = room.scale.data(), *shift = room.shift.data();
     long half = layer.in / 2;
     const Vec<WIDEST> threshold = Vec<WIDEST>{} + (float)layer.threshold;
     for (long p = 0; p < layer.images.width; p++) {
@@ -125,13 +125,14 @@ __attribute__((noinline)) void reconstruct(const Layer &layer, Pixels x, const f
 
 // From x to what the two paths convolve, of one image; `next` will be read or written after that.
 template <For PURPOSE>
-void squeeze_image(const Layer &layer, const Weights &weights, Pixels x, Pixels next, bool keeps_rows, const Room &room) {
+void squeeze_image(const Layer &layer, const Weights &weights, Pixels x, Pixels next, bool keeps_rows,
+                   const Room &room) {
     long width = layer.images.width;
     for (long r = 0; r < layer.images.height; r++) {
         fetch<PURPOSE>(next.from(r * width), width);
         Pixels z = room.z.from(keeps_rows ? r * width : 0), given = room.given.from(keeps_rows ? r * width : 0);
         by_lanes(layer.in / 2, [&](auto lanes) {
-            reconstruct<decltype(lanes)::value>(layer, x.from(r * width), room.scale.data(), room.shift.data(), given, z);
+            reconstruct<decltype(lanes)::value>(layer, x.from(r * width), room, given, z);
         });
         Pixels row = room.squeezed.from(r * width);
         for (const Block &block : blocks(layer)) {
@@ -175,7 +176,8 @@ inline void find_difference(const Layer &layer, const Weights &weights, const Ro
              {sums2.data(), 0});
     for (long first = 0; first < layer.out; first += layer.width()) {
         Pixels sums(&room.tap_sums[first / layer.width() * layer.rows()], 0);
-        multiply<Start::y>(sums, 1, layer.rows(), {weights.kernel + first, layer.out}, layer.width(), {&sums1[first], 0});
+        Pixels kernel(weights.kernel + first, layer.out);
+        multiply<Start::y>(sums, 1, layer.rows(), kernel, layer.width(), {&sums1[first], 0});
     }
     for (long c = 0; c < layer.out; c++)
         difference[c] = ((sums1[c] - sums2[c]) / layer.images.pixels() + weights.bias1[c] - weights.bias2[c]) *
@@ -197,10 +199,10 @@ inline void scale_rows(const float *matrix, long rows, const Vector &factor, flo
 
 // β₁·y₁ + β₂·y₂, as one sum; `next` will be read after that.
 inline void fuse_image(const Layer &layer, const Weights &weights, Pixels next, Room &room, Pixels y) {
-    long width = layer.images.width, of_up = layer.up * layer.out;
+    long width = layer.images.width, lower = layer.up * layer.out;
     scale_rows(weights.kernel, layer.rows(), room.beta1, room.kernel.data());
     scale_rows(weights.pointwise, layer.up, room.beta1, room.pointwise.data());
-    scale_rows(weights.pointwise + of_up, layer.low, room.beta2, &room.pointwise[of_up]);
+    scale_rows(weights.pointwise + lower, layer.low, room.beta2, &room.pointwise[lower]);
     for (long c = 0; c < layer.out; c++)
         room.bias[c] = room.beta1[c] * weights.bias1[c] + room.beta2[c] * weights.bias2[c];
     const long here = 0;
@@ -209,9 +211,10 @@ inline void fuse_image(const Layer &layer, const Weights &weights, Pixels next, 
         for (long g = 0; g < layer.groups; g++) {
             long first = g * layer.width();
             const Padded &up = room.up[g];
-            Product pointwise{room.squeezed.from(r * width), {1, &here}, layer.squeezed(), {&room.pointwise[first], layer.out}};
-            Product kernel{up.tap(r, 0), up.runs(), up.joined * up.depth, {&room.kernel[first], layer.out}};
-            add_up<Start::bias>({pointwise, kernel}, width, layer.width(), &room.bias[first], y.from(r * width, first));
+            Pixels pointwise(&room.pointwise[first], layer.out), kernel(&room.kernel[first], layer.out);
+            Product of_squeezed{room.squeezed.from(r * width), {1, &here}, layer.squeezed(), pointwise};
+            Product of_up{up.tap(r, 0), up.runs(), up.joined * up.depth, kernel};
+            add_up<Start::bias>({of_squeezed, of_up}, width, layer.width(), &room.bias[first], y.from(r * width, first));
         }
     }
 }
@@ -236,7 +239,8 @@ inline void forward_images(const Layer &layer, const Weights &weights, const flo
             Pixels image(x + n * images.pixels() * layer.in, layer.in);
             float *mean = saved.mean + n * layer.norm_groups, *reciprocal = saved.reciprocal + n * layer.norm_groups;
             float *difference = saved.difference + n * layer.out;
-            Pixels to(y + n * images.pixels() * layer.out, layer.out), next = image.from(n + 1 < images.number ? images.pixels() : 0);
+            Pixels to(y + n * images.pixels() * layer.out, layer.out);
+            Pixels next = image.from(n + 1 < images.number ? images.pixels() : 0);
             measure_groups(layer, image, mean, reciprocal);
             find_scores(layer, weights, mean, reciprocal, room);
             squeeze_image<For::writing>(layer, weights, image, to, false, room);
