@@ -148,8 +148,8 @@ def means_and_affine(norm: nn.BatchNorm2d, y: Tensor) -> tuple[Tensor, Tensor, T
 def update_running_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Do what a call of ``norm`` does beside its output, for ``count`` values a channel of this (biased) variance."""
     momentum = next_momentum(norm)
-    cast(Tensor, norm.running_mean).mul_(1 - momentum).add_(mean, alpha=momentum)
-    cast(Tensor, norm.running_var).mul_(1 - momentum).add_(variance, alpha=momentum * count / (count - 1))
+    cast(Tensor, norm.running_mean).lerp_(mean, momentum)
+    cast(Tensor, norm.running_var).lerp_(variance * (count / (count - 1)), momentum)
 
 
 def next_momentum(norm: nn.BatchNorm2d) -> float:
