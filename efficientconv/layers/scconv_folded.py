@@ -7,7 +7,7 @@ and is one operator, and 1×1 for the lower, whose squeezed channels are rows of
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class FoldedSCConv(FoldedForm):
         z = torch.addcmul(redundant, x, informative)
         return self.fusion(z.add_(redundant.roll(x.shape[1] // 2, 1)))
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> FoldedSCConv:
         """As any module's; what is trained on is no product of the layer's factors any more."""
         if mode:
             self.factors = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,45 +12,44 @@ from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import has_everything, update_running_statistics
 from efficientconv.layers.batch_norm import scale_and_shift
+from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
     from efficientconv.layers.slimconv import SlimConv2d
 
+Module = TypeVar("Module", bound=nn.Module)
 Sizes = tuple[int | float, ...]
+DRAWN = [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.Sigmoid, nn.Conv2d, nn.Conv2d, nn.ReLU, nn.Conv2d]  # beside norms
+RESTORING = [nn.ReLU, nn.Conv2d]
 
 
 def native_library(layer: SlimConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
-    convs, norms = _convs(layer), _norms(layer)
-    wide1, wide2 = convs[2:3], convs[4:5]
+    paths, norms = _paths(layer), _of_type(layer, nn.BatchNorm2d)
+    modules = [module for path in paths for module in path.children()]
     fits = (
-        layer.stride == (1, 1)
+        [type(module) for module in modules if type(module) is not nn.BatchNorm2d] in (DRAWN, [*DRAWN, *RESTORING])
+        and all(conv.groups == 1 for conv in _of_type(layer, nn.Conv2d))
+        and layer.stride == (1, 1)
         and layer.padding_mode == "zeros"
         and layer._is_odd
         and layer.in_channels % (16 * layer.num_splits) == layer.out_channels % 8 == 0
-        and all(conv.groups == 1 for conv in wide1 + wide2)
         and x.shape[1] == layer.in_channels
         and all(has_everything(norm) and norm.training == layer.training for norm in norms)
         and (len(x) > 1 and len(norms) == 4 if layer.training else is_inference(layer, x))
     )
-    return native_form("slimconv", x, *convs, *norms) if fits else None
+    return native_form("slimconv", x, *modules) if fits and not any(map(has_hooks, paths)) else None
 
 
-def _convs(layer: SlimConv2d) -> list[nn.Conv2d]:
-    """Return the gate's two convolutions, the first path's, the second's two, and the last one where there is one."""
-    return _of_type(layer, nn.Conv2d)
+def _paths(layer: SlimConv2d) -> tuple[nn.Module, ...]:
+    return layer.gate, layer.path1, layer.path2, layer.restore
 
 
-def _norms(layer: SlimConv2d) -> list[nn.BatchNorm2d]:
-    """Return the gate's norm, the first path's and the second's two; none where they are folded."""
-    return _of_type(layer, nn.BatchNorm2d)
-
-
-def _of_type(layer: SlimConv2d, kind: type[nn.Module]) -> list[Any]:
-    paths = (layer.gate, layer.path1, layer.path2, layer.restore)
-    return [module for path in paths for module in path.children() if isinstance(module, kind)]
+def _of_type(layer: SlimConv2d, kind: type[Module]) -> list[Module]:
+    """Return the gate's convolutions or norms, the first path's, the second's, and what restores the width."""
+    return [module for path in _paths(layer) for module in path.children() if isinstance(module, kind)]
 
 
 def training_step(native: Library, layer: SlimConv2d, x: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def training_step(native: Library, layer: SlimConv2d, x: Tensor) -> Tensor:
         layer: in training mode.
         x: (N, i, H, W), channels last, at least two images.
     """
-    norms = _norms(layer)
+    norms = _of_type(layer, nn.BatchNorm2d)
     affine = [(norm.weight, norm.bias) for norm in norms]
     y, *statistics = _TrainingStep.apply(native, _sizes(layer, x, norms), x, *_parameters(layer, affine))
     count = x.numel() // x.shape[1]
@@ -79,7 +79,7 @@ def inference(native: Library, layer: SlimConv2d, x: Tensor) -> Tensor:
         layer: in eval mode, with its batch norms or with these folded.
         x: (N, i, H, W), channels last.
     """
-    norms, y = _norms(layer), empty_image(x, layer.out_channels)
+    norms, y = _of_type(layer, nn.BatchNorm2d), empty_image(x, layer.out_channels)
     affine = [scale_and_shift(norm) for norm in norms] or [_bias_as_shift(conv) for conv in _normed(layer)]
     native.call("inference", _sizes(layer, x, norms), _parameters(layer, affine), by_pixels(x), by_pixels(y))
     return y
@@ -87,7 +87,7 @@ def inference(native: Library, layer: SlimConv2d, x: Tensor) -> Tensor:
 
 def _normed(layer: SlimConv2d) -> tuple[nn.Conv2d, ...]:
     """Return the convolutions in front of the four norms."""
-    squeeze, _, conv1, narrow, conv2, *_ = _convs(layer)
+    squeeze, _, conv1, narrow, conv2, *_ = _of_type(layer, nn.Conv2d)
     return squeeze, conv1, narrow, conv2
 
 
@@ -96,17 +96,17 @@ def _bias_as_shift(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return torch.ones_like(bias), bias
 
 
-def _parameters(layer: SlimConv2d, affine: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+def _parameters(layer: SlimConv2d, affine: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """Return the parameters in the order of the C++, with weight and bias of each norm, or scale and shift."""
-    squeeze, excite, conv1, narrow, conv2, *restore = (conv.weight.contiguous() for conv in _convs(layer))
+    squeeze, excite, conv1, narrow, conv2, *restore = (conv.weight.contiguous() for conv in _of_type(layer, nn.Conv2d))
     gate, first, between, second = affine
-    bias = cast(Tensor, _convs(layer)[1].bias)
+    bias = cast(Tensor, _of_type(layer, nn.Conv2d)[1].bias)
     return [squeeze, *gate, excite, bias, conv1, *first, narrow, *between, conv2, *second, *(restore or [squeeze[:0]])]
 
 
 def _sizes(layer: SlimConv2d, x: Tensor, norms: list[nn.BatchNorm2d]) -> Sizes:
     """Return the numbers of the C++."""
-    squeeze, restores = _convs(layer)[0], int(len(_convs(layer)) == 6)
+    squeeze, restores = _of_type(layer, nn.Conv2d)[0], int(len(_of_type(layer, nn.Conv2d)) == 6)
     geometry = (len(x), *x.shape[2:], *layer.kernel_size, *layer.dilation)
     widths = (layer.in_channels, layer.num_splits, squeeze.out_channels, layer.out_channels, restores)
     return *geometry, *widths, *([norm.eps for norm in norms] or [0.0] * 4)

@@ -121,7 +121,7 @@ void add_up(const Product (&products)[N], long pixels, long width, const float *
         };
         if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>());
         if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
-        blocks_of(Size<4>()), blocks_of(Size<1>());
+        blocks_of(Size<4>()), blocks_of(Size<2>()), blocks_of(Size<1>());
     });
 }
 
