@@ -80,9 +80,9 @@ class Padded {
     const Images images;
     const Kernel kernel;
     const long depth, joined;
+    const long line;  // floats of a row with its border
 
   private:
-    const long line;  // floats of a row with its border
     std::vector<long> offsets, starts;
     Vector data;
 };
@@ -100,17 +100,34 @@ void convolve(const Padded &x, const float *w, long width, const float *bias, Pi
         convolve_row<START>(x, r, w, width, bias, y.from(r * x.images.width));
 }
 
-// What row r of y adds to the gradient of w, for by_y, its gradient.
-inline void add_row_kernel_gradient(const Padded &x, long r, Pixels by_y, long width, Pixels w) {
+// How many rows of an image are met at once where a kernel's gradient is summed: it is read and written for each strip.
+inline long strip(const Images &images, long r) {
+    return std::min(std::max(1L, 64 / images.width), images.height - r);
+}
+
+// What rows of y, `line` floats one behind the other, add to the gradient of w, for by_y, their gradient.
+inline void add_strip_kernel_gradient(const Padded &x, long r, long rows, Pixels by_y, long line, long width, Pixels w) {
     for (long tap = 0; tap < x.kernel.taps(); tap += x.joined)
-        add_products(x.tap(r, tap), x.joined * x.depth, by_y, width, x.images.width, w.from(tap * x.depth));
+        add_products(x.tap(r, tap), x.joined * x.depth, by_y, width, x.images.width, w.from(tap * x.depth),
+                     {rows, x.line, line});
 }
 
 // w += its gradient, (taps, depth, width), for by_y, the gradient of y. That of x is the convolution of by_y with the
 // kernel turned by half a circle and its matrices transposed.
 inline void add_kernel_gradient(const Padded &x, Pixels by_y, long width, float *w) {
-    for (long r = 0; r < x.images.height; r++)
-        add_row_kernel_gradient(x, r, by_y.from(r * x.images.width), width, {w, width});
+    long line = x.images.width * by_y.stride;
+    for (long r = 0, rows; r < x.images.height; r += rows) {
+        rows = strip(x.images, r);
+        add_strip_kernel_gradient(x, r, rows, by_y.from(r * x.images.width), line, width, {w, width});
+    }
+}
+
+// The same for by_y with a border.
+inline void add_kernel_gradient(const Padded &x, const Padded &by_y, Pixels w) {
+    for (long r = 0, rows; r < x.images.height; r += rows) {
+        rows = strip(x.images, r);
+        add_strip_kernel_gradient(x, r, rows, by_y.row(r), by_y.line, by_y.depth, w);
+    }
 }
 
 // Sums over pixels, four at a time, so that one addition need not wait for the last.

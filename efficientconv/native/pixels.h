@@ -145,22 +145,28 @@ void multiply(Pixels x, long pixels, long depth, const float *w, long width, con
     convolve<START>(x, {1, &here}, pixels, depth, w, width, bias, y);
 }
 
+// So many rows of pixels, and how many floats one lies behind the other.
+struct Lines {
+    long number, of_x, of_y;
+};
+
 template <int L, int V, int K>
-inline void gradient_block(Pixels x, Pixels y, long pixels, Pixels w) {
+inline void gradient_block(Pixels x, Pixels y, long pixels, Lines lines, Pixels w) {
     Vec<L> sum[K][V];
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) sum[k][v] = load<L>(w[k] + v * L);
-    for (long p = 0; p < pixels; p++) {
-        Vec<L> row[V];
+    for (; lines.number--; x.data += lines.of_x, y.data += lines.of_y)
+        for (long p = 0; p < pixels; p++) {
+            Vec<L> row[V];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
+            for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
 #pragma GCC unroll 16
-        for (int k = 0; k < K; k++)
+            for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-            for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
-    }
+                for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
+        }
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
@@ -168,13 +174,14 @@ inline void gradient_block(Pixels x, Pixels y, long pixels, Pixels w) {
 }
 
 // w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width), one row a pixel; width is a multiple of 8.
-inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, Pixels w) {
+inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, Pixels w, Lines lines = {1, 0, 0}) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
         long k = 0;
         auto blocks_of = [&](auto rows) {
             constexpr int K = decltype(rows)::value;
-            for (; k + K <= depth; k += K) gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, w.from(k, c));
+            for (; k + K <= depth; k += K)
+                gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, lines, w.from(k, c));
         };
         if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>()), blocks_of(Size<12>());
         if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());

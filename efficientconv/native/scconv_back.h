@@ -62,18 +62,20 @@ struct BackRoom : Room {
 inline void sum_products(const Layer &layer, Pixels grad, Pixels next, BackRoom &room) {
     long width = layer.images.width;
     for (Vector *sums : {&room.by_kernel, &room.by_pointwise, &room.by_y}) std::fill(sums->begin(), sums->end(), 0.f);
-    for (long r = 0; r < layer.images.height; r++) {
-        Pixels row = grad.from(r * width);
-        fetch<For::writing>(next.from(r * width), width);
+    for (long r = 0, rows; r < layer.images.height; r += rows) {
+        rows = strip(layer.images, r);
+        Pixels by = grad.from(r * width);
+        fetch<For::writing>(next.from(r * width), rows * width);
         for (long g = 0; g < layer.groups; g++) {
             long first = g * layer.width();
-            add_row_kernel_gradient(room.up[g], r, row.from(0, first), layer.width(),
-                                    {&room.by_kernel[first], layer.out});
+            add_strip_kernel_gradient(room.up[g], r, rows, by.from(0, first), width * layer.out, layer.width(),
+                                      {&room.by_kernel[first], layer.out});
         }
-        add_products(room.squeezed.from(r * width), layer.squeezed(), row, layer.out, width, room.by_pointwise.data());
+        add_products(room.squeezed.from(r * width), layer.squeezed(), by, layer.out, rows * width,
+                     room.by_pointwise.data());
         for (long c = 0; c < layer.out; c += 8)
             store<8>(&room.by_y[c],
-                     load<8>(&room.by_y[c]) + sum_over<8>(width, [&](long p) { return load<8>(row[p] + c); }));
+                     load<8>(&room.by_y[c]) + sum_over<8>(rows * width, [&](long p) { return load<8>(by[p] + c); }));
     }
 }
 

@@ -56,8 +56,8 @@ struct Room {
     explicit Room(const Layer &layer)
         : squeezed(layer.images.pixels(), layer.squeezed()), z(layer.images.pixels(), layer.in),
           given(layer.images.pixels(), layer.in), mean(layer.in), scale(layer.in), shift(layer.in),
-          tap_sums(layer.groups * layer.rows()), sums(layer.squeezed()), beta1(layer.out), beta2(layer.out), kernel(layer.rows() * layer.out),
-          pointwise(layer.squeezed() * layer.out), bias(layer.out) {
+          tap_sums(layer.groups * layer.rows()), sums(layer.squeezed()), beta1(layer.out), beta2(layer.out),
+          kernel(layer.rows() * layer.out), pointwise(layer.squeezed() * layer.out), bias(layer.out) {
         for (long g = 0; g < layer.groups; g++) up.emplace_back(layer.images, layer.kernel, layer.depth());
     }
 };
@@ -214,7 +214,8 @@ inline void fuse_image(const Layer &layer, const Weights &weights, Pixels next, 
             Pixels pointwise(&room.pointwise[first], layer.out), kernel(&room.kernel[first], layer.out);
             Product of_squeezed{room.squeezed.from(r * width), {1, &here}, layer.squeezed(), pointwise};
             Product of_up{up.tap(r, 0), up.runs(), up.joined * up.depth, kernel};
-            add_up<Start::bias>({of_squeezed, of_up}, width, layer.width(), &room.bias[first], y.from(r * width, first));
+            Pixels to = y.from(r * width, first);
+            add_up<Start::bias>({of_squeezed, of_up}, width, layer.width(), &room.bias[first], to);
         }
     }
 }

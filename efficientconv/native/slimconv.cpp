@@ -2,24 +2,9 @@
 //
 // Four times something has to be known of all images before the next can be computed: the gate's batch norm, of the
 // means of x, and those of the two paths. Between them an image goes through the layer in one pass.
-#include "slimconv_passes.h"
+#include "slimconv_gate.h"
 
 namespace {
-
-// The parameters or their gradients, each as its module has it.
-struct Parameters {
-    float *squeeze, *gate_weight, *gate_bias, *excite, *excite_bias;  // (hidden, in), (hidden,), …, (in, hidden), (in,)
-    float *conv1, *weight1, *bias1, *narrow;                          // (first, first, taps), …, (second, first)
-    float *weight2, *bias2, *conv2, *weight3, *bias3, *restore;       // (second, second, taps), …, (out, both)
-};
-
-// What the backward pass needs of the forward pass besides x.
-struct Saved {
-    float *means, *hidden, *gates;         // (N, in), (N, hidden), (N, in)
-    float *y1, *m, *y2;                    // (N, H, W, first), (N, H, W, second) twice
-    float *mean0, *variance0;              // of the gate's hidden values
-    float *mean1, *variance1, *mean2, *variance2, *mean3, *variance3;  // of y₁, m and y₂
-};
 
 // (out, in, taps) → (taps, in, out).
 Vector by_taps(const float *weight, long out, long in, long taps) {
@@ -35,7 +20,8 @@ Vector turned(const float *weight, long out, long in, long taps) {
     Vector result(out * in * taps);
     for (long o = 0; o < out; o++)
         for (long i = 0; i < in; i++)
-            for (long t = 0; t < taps; t++) result[((taps - 1 - t) * out + o) * in + i] = weight[(o * in + i) * taps + t];
+            for (long t = 0; t < taps; t++)
+                result[((taps - 1 - t) * out + o) * in + i] = weight[(o * in + i) * taps + t];
     return result;
 }
 
@@ -57,98 +43,14 @@ struct Arranged {
     Weights weights() const { return {kernel1.data(), narrow.data(), kernel2.data(), restore.data()}; }
 };
 
-// The means of x, and what the first convolution of the gate makes of them.
-void find_hidden(const Layer &layer, const Parameters &p, const float *x, float *means_of, float *hidden) {
-    by_lanes(layer.in, [&](auto lanes) {
-#pragma omp parallel for schedule(static) num_threads(layer.images.threads)
-        for (long n = 0; n < layer.images.number; n++)
-            means<decltype(lanes)::value>(image_of(layer, x, layer.in, n), layer.images.pixels(), layer.in,
-                                          means_of + n * layer.in);
-    });
-    for (long n = 0; n < layer.images.number; n++)
-        for (long h = 0; h < layer.hidden; h++) {
-            double sum = 0;
-            for (long c = 0; c < layer.in; c++) sum += (double)p.squeeze[h * layer.in + c] * means_of[n * layer.in + c];
-            hidden[n * layer.hidden + h] = sum;
-        }
-}
-
-Statistics statistics_of_hidden(const Layer &layer, const float *hidden) {
-    Statistics result(layer.hidden);
-    long number = layer.images.number;
-    for (long h = 0; h < layer.hidden; h++) {
-        double sum = 0, squares = 0;
-        for (long n = 0; n < number; n++) sum += hidden[n * layer.hidden + h];
-        for (long n = 0; n < number; n++) {
-            double difference = hidden[n * layer.hidden + h] - sum / number;
-            squares += difference * difference;
-        }
-        result.mean[h] = sum / number;
-        result.variance[h] = squares / number;
-    }
-    return result;
-}
-
-void find_gates(const Layer &layer, const Parameters &p, const float *hidden, const Norm &norm, float *gates) {
-    for (long n = 0; n < layer.images.number; n++)
-        for (long c = 0; c < layer.in; c++) {
-            float sum = p.excite_bias[c];
-            for (long h = 0; h < layer.hidden; h++) {
-                float value = norm.scale[h] * hidden[n * layer.hidden + h] + norm.shift[h];
-                sum += p.excite[c * layer.hidden + h] * (value > 0 ? value : 0);
-            }
-            gates[n * layer.in + c] = 1 / (1 + std::exp(-sum));
-        }
-}
-
-// The gates of an image, and these from the last to the first.
-Vector flipped(const Layer &layer, const float *gates) {
-    Vector result(gates, gates + layer.in);
-    std::reverse(result.begin(), result.end());
-    return result;
-}
-
-// From the gradients of the gates, (N, in), to those of the means of x.
-Vector back_through_gates(const Layer &layer, const Parameters &p, const Saved &saved, const Vector &by_gates,
-                          const Parameters &by) {
-    long number = layer.images.number, hidden = layer.hidden;
-    Statistics of(hidden, saved.mean0, saved.variance0);
-    Norm norm(of, p.gate_weight, p.gate_bias, layer.epsilon_gate);
-    Vector by_hidden(number * hidden), by_scale(hidden), by_offset(hidden), by_means(number * layer.in);
-    for (long at = 0; at < number * layer.in; at++) {
-        long n = at / layer.in, c = at % layer.in;
-        float by_sum = by_gates[at] * saved.gates[at] * (1 - saved.gates[at]);
-        by.excite_bias[c] += by_sum;
-        for (long h = 0; h < hidden; h++) {
-            float value = norm.scale[h] * saved.hidden[n * hidden + h] + norm.shift[h];
-            if (value <= 0) continue;
-            by.excite[c * hidden + h] += by_sum * value;
-            by_hidden[n * hidden + h] += by_sum * p.excite[c * hidden + h];
-        }
-    }
-    for (long at = 0; at < number * hidden; at++) {
-        by_scale[at % hidden] += by_hidden[at] * (saved.hidden[at] - of.mean[at % hidden]);
-        by_offset[at % hidden] += by_hidden[at];
-    }
-    Statistics back = back_through_norm(of, p.gate_weight, layer.epsilon_gate, by_scale, by_offset, by.gate_weight,
-                                        by.gate_bias);
-    BackNorm through(norm, of, back, number);
-    for (long at = 0; at < number * hidden; at++) {
-        long n = at / hidden, h = at % hidden;
-        float by_value = through.scale[h] * by_hidden[at] + through.slope[h] * saved.hidden[at] + through.constant[h];
-        for (long c = 0; c < layer.in; c++) {
-            by.squeeze[h * layer.in + c] += by_value * saved.means[n * layer.in + c];
-            by_means[n * layer.in + c] += by_value * p.squeeze[h * layer.in + c];
-        }
-    }
-    return by_means;
-}
-
 // The sums of a norm's gradient over the images.
 struct Sums {
     Vector scale, offset;
     explicit Sums(long channels) : scale(CHUNKS * channels), offset(CHUNKS * channels) {}
-    NormSums of_chunk(long channels, long chunk) { return NormSums{scale.data(), offset.data()}.of_chunk(channels, chunk); }
+
+    NormSums of_chunk(long channels, long chunk) {
+        return {&scale[chunk * channels], &offset[chunk * channels]};
+    }
 
     BackNorm back(const Layer &layer, const Norm &norm, const Statistics &of, const float *weight, double epsilon,
                   float *by_weight, float *by_bias) {
@@ -202,6 +104,143 @@ struct WholeRoom : Room {
           y2(m[layer.images.pixels()], layer.second()), z(y2[layer.images.pixels()], layer.both()) {}
 };
 
+// The norms of the two paths, from what the forward pass saved.
+struct Norms {
+    Statistics of1, of2, of3;
+    Norm norm1, norm2, norm3;
+
+    Norms(const Layer &layer, const Parameters &p, const Saved &saved)
+        : of1(layer.first(), saved.mean1, saved.variance1), of2(layer.second(), saved.mean2, saved.variance2),
+          of3(layer.second(), saved.mean3, saved.variance3), norm1(of1, p.weight1, p.bias1, layer.epsilon1),
+          norm2(of2, p.weight2, p.bias2, layer.epsilon2), norm3(of3, p.weight3, p.bias3, layer.epsilon3) {}
+};
+
+struct BackNorms {
+    BackNorm first, second;
+};
+
+// The passes from the output's gradient to that of x.
+struct Backward {
+    const Layer &layer;
+    const Parameters &p;
+    const Saved &saved;
+    const Parameters &by;
+    const float *x, *grad;
+    float *by_z, *by_bent, *by_x;
+    Norms norms;
+
+    Pixels y1(long n) const { return image_of(layer, saved.y1, layer.first(), n); }
+    Pixels m(long n) const { return image_of(layer, saved.m, layer.second(), n); }
+    Pixels y2(long n) const { return image_of(layer, saved.y2, layer.second(), n); }
+    Pixels z(long n) const { return image_of(layer, by_z, layer.both(), n); }
+    Pixels bent(long n) const { return image_of(layer, by_bent, layer.second(), n); }
+
+    // To z, and what the norms at the paths' ends make of it.
+    BackNorms through_restoring() const {
+        long pixels = layer.images.pixels();
+        Sums sums1(layer.first()), sums3(layer.second());
+        Vector by_restore(layer.restores * CHUNKS * layer.both() * layer.out);
+        for_chunks<RowRoom>(layer, [&](RowRoom &room, long chunk, long n) {
+            if (layer.restores) back_through_restoring(room, n, &by_restore[chunk * layer.both() * layer.out]);
+            sums1.of_chunk(layer.first(), chunk).add(z(n), y1(n), pixels, norms.of1.mean);
+            sums3.of_chunk(layer.second(), chunk).add(z(n).from(0, layer.first()), y2(n), pixels, norms.of3.mean);
+        });
+        if (layer.restores) {
+            sum_chunks(by_restore);
+            from_taps(by_restore, layer.out, layer.both(), 1, by.restore);
+        }
+        return {sums1.back(layer, norms.norm1, norms.of1, p.weight1, layer.epsilon1, by.weight1, by.bias1),
+                sums3.back(layer, norms.norm3, norms.of3, p.weight3, layer.epsilon3, by.weight3, by.bias3)};
+    }
+
+    void back_through_restoring(RowRoom &room, long n, float *by_restore) const {
+        long width = layer.images.width;
+        for (long at = 0; at < layer.images.pixels(); at += width) {
+            Pixels from = image_of(layer, grad, layer.out, n).from(at), to = z(n).from(at);
+            normalize<Bend::relu>(y1(n).from(at), width, norms.norm1, room.z);
+            normalize<Bend::relu>(y2(n).from(at), width, norms.norm3, room.z.from(0, layer.first()));
+            add_products(room.z, layer.both(), from, layer.out, width, by_restore);
+            multiply(from, width, layer.out, p.restore, layer.both(), nullptr, to);
+            bend_back(room.z, width, layer.both(), to);
+        }
+    }
+
+    // To what the second path's first norm gives, and through that norm.
+    BackNorm through_second_path(const BackNorm &end) const {
+        long second = layer.second(), taps = layer.kernel.taps(), width = layer.images.width;
+        Sums sums(second);
+        Vector kernel = turned(p.conv2, second, second, taps), by_kernel(CHUNKS * taps * second * second);
+        for_chunks<BackRoom>(layer, [&](BackRoom &room, long chunk, long n) {
+            Pixels by_kernel_here(&by_kernel[chunk * taps * second * second], second);
+            end.apply(layer, z(n).from(0, layer.first()), y2(n), room.by_y2);
+            normalize_image<Bend::relu>(layer, m(n), norms.norm2, room.v);
+            add_kernel_gradient(room.v, room.by_y2, by_kernel_here);
+            for (long r = 0; r < layer.images.height; r++) {
+                Pixels to = bent(n).from(r * width);
+                convolve_row(room.by_y2, r, kernel.data(), second, nullptr, to);
+                bend_back(room.v.row(r), width, second, to);
+            }
+            sums.of_chunk(second, chunk).add(bent(n), m(n), layer.images.pixels(), norms.of2.mean);
+        });
+        sum_chunks(by_kernel);
+        from_taps(by_kernel, second, second, taps, by.conv2);
+        return sums.back(layer, norms.norm2, norms.of2, p.weight2, layer.epsilon2, by.weight2, by.bias2);
+    }
+
+    // To x but for its means, and to the gates, (N, in).
+    Vector through_first_path(const BackNorm &end1, const BackNorm &end2) const {
+        long first = layer.first(), second = layer.second(), taps = layer.kernel.taps();
+        Vector by_gates(layer.images.number * layer.in), kernel = turned(p.conv1, first, first, taps);
+        Vector by_kernel(CHUNKS * taps * first * first), by_narrow(CHUNKS * first * second);
+        for_chunks<BackRoom>(layer, [&](BackRoom &room, long chunk, long n) {
+            Pixels image = image_of(layer, x, layer.in, n);
+            end1.apply(layer, z(n), y1(n), room.by_y1);
+            for (long r = 0; r < layer.images.height; r++)
+                fold(layer, image.from(r * layer.images.width), saved.gates + n * layer.in, layer.images.width,
+                     room.u1.row(r));
+            add_kernel_gradient(room.u1, room.by_y1, {&by_kernel[chunk * taps * first * first], first});
+            back_through_folds(room, n, end2, kernel, &by_narrow[chunk * first * second], &by_gates[n * layer.in]);
+        });
+        sum_chunks(by_kernel);
+        sum_chunks(by_narrow);
+        from_taps(by_kernel, first, first, taps, by.conv1);
+        from_taps(by_narrow, second, first, 1, by.narrow);
+        return by_gates;
+    }
+
+    void back_through_folds(BackRoom &room, long n, const BackNorm &end2, const Vector &kernel, float *by_narrow,
+                            float *by_gates) const {
+        const float *gates = saved.gates + n * layer.in;
+        long first = layer.first(), width = layer.images.width;
+        Vector gates_flipped = flipped(layer, gates), by_flipped(layer.in);
+        for (long at = 0, r = 0; r < layer.images.height; r++, at += width) {
+            Pixels image = image_of(layer, x, layer.in, n).from(at), to = image_of(layer, by_x, layer.in, n).from(at);
+            convolve_row(room.by_y1, r, kernel.data(), first, nullptr, room.by_u);
+            back_through_fold<false>(layer, image, gates, room.by_u, width, to, by_gates);
+            fold(layer, image, gates_flipped.data(), width, room.u2);
+            end2.apply(bent(n).from(at), m(n).from(at), width, room.by_m);
+            add_products(room.u2, first, room.by_m, layer.second(), width, by_narrow);
+            multiply(room.by_m, width, layer.second(), p.narrow, first, nullptr, room.by_u);
+            back_through_fold<true>(layer, image, gates_flipped.data(), room.by_u, width, to, by_flipped.data());
+        }
+        for (long c = 0; c < layer.in; c++) by_gates[c] += by_flipped[layer.in - 1 - c];
+    }
+
+    void through_means(const Vector &by_means) const {
+        long pixels = layer.images.pixels();
+        by_lanes(layer.in, [&](auto lanes) {
+            constexpr int L = decltype(lanes)::value;
+#pragma omp parallel for schedule(static) num_threads(layer.images.threads)
+            for (long n = 0; n < layer.images.number; n++) {
+                Pixels to = image_of(layer, by_x, layer.in, n);
+                for (long q = 0; q < pixels; q++)
+                    for (long c = 0; c < layer.in; c += L)
+                        store<L>(to[q] + c, load<L>(to[q] + c) + load<L>(&by_means[n * layer.in + c]) / (float)pixels);
+            }
+        });
+    }
+};
+
 }  // namespace
 
 extern "C" {
@@ -232,8 +271,8 @@ void training(const Layer &layer, const Parameters &p, const float *x, const Sav
     Statistics of3(layer.images, second, means2.data(), squares2.data());
     Norm norm3(of3, p.weight3, p.bias3, layer.epsilon3);
     for_chunks<RowRoom>(layer, [&](RowRoom &room, long, long n) {
-        end_image(layer, weights, image_of(layer, saved.y1, first, n), image_of(layer, saved.y2, second, n), norm1, norm3,
-                  room.z, image_of(layer, out, layer.out, n));
+        Pixels y1 = image_of(layer, saved.y1, first, n), y2 = image_of(layer, saved.y2, second, n);
+        end_image(layer, weights, y1, y2, norm1, norm3, room.z, image_of(layer, out, layer.out, n));
     });
     of0.copy_to(saved.mean0, saved.variance0), of1.copy_to(saved.mean1, saved.variance1);
     of2.copy_to(saved.mean2, saved.variance2), of3.copy_to(saved.mean3, saved.variance3);
@@ -242,89 +281,13 @@ void training(const Layer &layer, const Parameters &p, const float *x, const Sav
 // by holds zeros; by_z and by_bent are room, (N, H, W, both) and (N, H, W, second).
 void backward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, const float *grad,
               float *by_z, float *by_bent, float *by_x, const Parameters &by) {
-    long first = layer.first(), second = layer.second(), width = layer.images.width, taps = layer.kernel.taps();
-    Statistics of1(first, saved.mean1, saved.variance1), of2(second, saved.mean2, saved.variance2);
-    Statistics of3(second, saved.mean3, saved.variance3);
-    Norm norm1(of1, p.weight1, p.bias1, layer.epsilon1), norm2(of2, p.weight2, p.bias2, layer.epsilon2);
-    Norm norm3(of3, p.weight3, p.bias3, layer.epsilon3);
-    Sums sums1(first), sums2(second), sums3(second);
-    Vector by_restore(layer.restores ? CHUNKS * layer.both() * layer.out : 0);
-    for_chunks<RowRoom>(layer, [&](RowRoom &room, long chunk, long n) {
-        Pixels y1 = image_of(layer, saved.y1, first, n), y2 = image_of(layer, saved.y2, second, n);
-        Pixels from = image_of(layer, grad, layer.out, n), to = image_of(layer, by_z, layer.both(), n);
-        for (long at = 0; layer.restores && at < layer.images.pixels(); at += width) {
-            normalize<Bend::relu>(y1.from(at), width, norm1, room.z);
-            normalize<Bend::relu>(y2.from(at), width, norm3, room.z.from(0, first));
-            add_products(room.z, layer.both(), from.from(at), layer.out, width,
-                         &by_restore[chunk * layer.both() * layer.out]);
-            multiply(from.from(at), width, layer.out, p.restore, layer.both(), nullptr, to.from(at));
-            bend_back(room.z, width, layer.both(), to.from(at));
-        }
-        sums1.of_chunk(first, chunk).add(to, y1, layer.images.pixels(), of1.mean);
-        sums3.of_chunk(second, chunk).add(to.from(0, first), y2, layer.images.pixels(), of3.mean);
-    });
-    BackNorm back1 = sums1.back(layer, norm1, of1, p.weight1, layer.epsilon1, by.weight1, by.bias1);
-    BackNorm back3 = sums3.back(layer, norm3, of3, p.weight3, layer.epsilon3, by.weight3, by.bias3);
-    Vector turned1 = turned(p.conv1, first, first, taps), turned2 = turned(p.conv2, second, second, taps);
-    Vector by_kernel1(CHUNKS * taps * first * first), by_kernel2(CHUNKS * taps * second * second);
-    Vector by_narrow(CHUNKS * first * second);
-    for_chunks<BackRoom>(layer, [&](BackRoom &room, long chunk, long n) {
-        Pixels m = image_of(layer, saved.m, second, n), y2 = image_of(layer, saved.y2, second, n);
-        Pixels to = image_of(layer, by_bent, second, n);
-        back3.apply(layer, image_of(layer, by_z, layer.both(), n).from(0, first), y2, room.by_y2);
-        normalize_image<Bend::relu>(layer, m, norm2, room.v);
-        for (long r = 0; r < layer.images.height; r++) {
-            float *sum = &by_kernel2[chunk * taps * second * second];
-            add_row_kernel_gradient(room.v, r, room.by_y2.row(r), second, {sum, second});
-            convolve_row(room.by_y2, r, turned2.data(), second, nullptr, to.from(r * width));
-            bend_back(room.v.row(r), width, second, to.from(r * width));
-        }
-        sums2.of_chunk(second, chunk).add(to, m, layer.images.pixels(), of2.mean);
-    });
-    BackNorm back2 = sums2.back(layer, norm2, of2, p.weight2, layer.epsilon2, by.weight2, by.bias2);
-    Vector by_gates(layer.images.number * layer.in);
-    for_chunks<BackRoom>(layer, [&](BackRoom &room, long chunk, long n) {
-        const float *gates = saved.gates + n * layer.in;
-        Vector turned_gates = flipped(layer, gates), by_flipped(layer.in);
-        Pixels image = image_of(layer, x, layer.in, n), to = image_of(layer, by_x, layer.in, n);
-        Pixels m = image_of(layer, saved.m, second, n), by_m = image_of(layer, by_bent, second, n);
-        back1.apply(layer, image_of(layer, by_z, layer.both(), n), image_of(layer, saved.y1, first, n), room.by_y1);
-        for (long r = 0; r < layer.images.height; r++)
-            fold(layer, image.from(r * width), gates, width, room.u1.row(r));
-        for (long r = 0; r < layer.images.height; r++) {
-            long at = r * width;
-            float *sum = &by_kernel1[chunk * taps * first * first];
-            add_row_kernel_gradient(room.u1, r, room.by_y1.row(r), first, {sum, first});
-            convolve_row(room.by_y1, r, turned1.data(), first, nullptr, room.by_u);
-            back_through_fold<false>(layer, image.from(at), gates, room.by_u, width, to.from(at),
-                                     &by_gates[n * layer.in]);
-            fold(layer, image.from(at), turned_gates.data(), width, room.u2);
-            back2.apply(by_m.from(at), m.from(at), width, room.by_m);
-            add_products(room.u2, first, room.by_m, second, width, &by_narrow[chunk * first * second]);
-            multiply(room.by_m, width, second, p.narrow, first, nullptr, room.by_u);
-            back_through_fold<true>(layer, image.from(at), turned_gates.data(), room.by_u, width, to.from(at),
-                                    by_flipped.data());
-        }
-        for (long c = 0; c < layer.in; c++) by_gates[n * layer.in + c] += by_flipped[layer.in - 1 - c];
-    });
-    for (Vector *chunks : {&by_restore, &by_kernel1, &by_kernel2, &by_narrow}) sum_chunks(*chunks);
-    from_taps(by_kernel1, first, first, taps, by.conv1);
-    from_taps(by_kernel2, second, second, taps, by.conv2);
-    from_taps(by_narrow, second, first, 1, by.narrow);
-    if (layer.restores) from_taps(by_restore, layer.out, layer.both(), 1, by.restore);
-    Vector by_means = back_through_gates(layer, p, saved, by_gates, by);
-    for (float &value : by_means) value /= layer.images.pixels();
-    by_lanes(layer.in, [&](auto lanes) {
-        constexpr int L = decltype(lanes)::value;
-#pragma omp parallel for schedule(static) num_threads(layer.images.threads)
-        for (long n = 0; n < layer.images.number; n++) {
-            Pixels to = image_of(layer, by_x, layer.in, n);
-            for (long q = 0; q < layer.images.pixels(); q++)
-                for (long c = 0; c < layer.in; c += L)
-                    store<L>(to[q] + c, load<L>(to[q] + c) + load<L>(&by_means[n * layer.in + c]));
-        }
-    });
+    Backward back{layer, p, saved, by, x, grad, by_z, by_bent, by_x, Norms(layer, p, saved)};
+    BackNorms through = back.through_restoring();
+    BackNorm through2 = back.through_second_path(through.second);
+    Vector by_gates = back.through_first_path(through.first, through2);
+    back.through_means(back_through_gates(layer, p, saved, by_gates, by));
 }
+
 // With the scale and the shift of each norm in the places of its weight and its bias.
 void inference(const Layer &layer, const Parameters &p, const float *x, float *out) {
     long first = layer.first(), second = layer.second(), number = layer.images.number;
@@ -336,8 +299,8 @@ void inference(const Layer &layer, const Parameters &p, const float *x, float *o
     Norm norm1(p.weight1, p.bias1, first), norm2(p.weight2, p.bias2, second), norm3(p.weight3, p.bias3, second);
     for_chunks<WholeRoom>(layer, [&](WholeRoom &room, long, long n) {
         const float *weight = &gates[n * layer.in];
-        begin_image(layer, weights, image_of(layer, x, layer.in, n), weight, flipped(layer, weight).data(), room, room.y1,
-                    room.m);
+        begin_image(layer, weights, image_of(layer, x, layer.in, n), weight, flipped(layer, weight).data(), room,
+                    room.y1, room.m);
         go_on_with_image(layer, weights, room.m, norm2, room, room.y2);
         end_image(layer, weights, room.y1, room.y2, norm1, norm3, room.z, image_of(layer, out, layer.out, n));
     });

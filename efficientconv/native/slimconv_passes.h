@@ -16,10 +16,11 @@ struct Layer {
     long both() const { return first() + second(); }
 };
 
-// The weights as the passes take them, and what they save.
+// The weights as the passes take them.
 struct Weights {
-    const float *kernel1, *narrow, *kernel2, *restore;  // (taps, first, first), (first, second), (taps, second, second),
-};                                                      // (both, out)
+    const float *kernel1, *narrow;   // (taps, first, first), (first, second)
+    const float *kernel2, *restore;  // (taps, second, second), (both, out)
+};
 
 // An image of a batch.
 inline Pixels image_of(const Layer &layer, const float *data, long channels, long n) {
@@ -37,6 +38,13 @@ inline void fold(const Layer &layer, Pixels x, const float *weights, long pixels
                 store<L>(u[p] + c, sum);
             }
     });
+}
+
+// The gates of an image from the last to the first.
+inline Vector flipped(const Layer &layer, const float *gates) {
+    Vector result(gates, gates + layer.in);
+    std::reverse(result.begin(), result.end());
+    return result;
 }
 
 enum class Bend { none, relu };
@@ -119,8 +127,6 @@ inline void end_image(const Layer &layer, const Weights &weights, Pixels y1, Pix
 // The sums over pixels of by·(y − mean) and of by, added to.
 struct NormSums {
     float *scale, *offset;
-
-    NormSums of_chunk(long channels, long chunk) const { return {scale + chunk * channels, offset + chunk * channels}; }
 
     void add(Pixels by, Pixels y, long pixels, const Vector &mean) const {
         by_lanes(mean.size(), [&](auto lanes) {
