@@ -53,20 +53,22 @@ struct Taps {
 
 enum class Start { zero, bias, y };  // what a product is added to
 
-template <int L, int V, int R, Start START>
-inline void multiply_block(Pixels x, Taps taps, long depth, const float *w, long width, const float *bias, Pixels y) {
-    Vec<L> sum[R][V];
-#pragma GCC unroll 16
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; v++) {
-            if constexpr (START == Start::zero) sum[r][v] = Vec<L>{};
-            if constexpr (START == Start::bias) sum[r][v] = load<L>(bias + v * L);
-            if constexpr (START == Start::y) sum[r][v] = load<L>(y[r] + v * L);
-        }
-    for (long tap = 0; tap < taps.number; tap++) {
-        const float *from = x.data + taps.at[tap];
-        for (long k = 0; k < depth; k++, w += width) {
+// Σ x[tap]·w[tap]; w: (taps, depth, width), one row a pixel.
+struct Product {
+    Pixels x;
+    Taps taps;
+    long depth;
+    Pixels w;
+};
+
+// Adds the product for R pixels from p on, and V vectors of channels from c on.
+template <int L, int V, int R>
+inline void add_product(const Product &product, long p, long c, Vec<L> (&sum)[R][V]) {
+    Pixels x = product.x.from(p);
+    const float *w = product.w.data + c;
+    for (long tap = 0; tap < product.taps.number; tap++) {
+        const float *from = x.data + product.taps.at[tap];
+        for (long k = 0; k < product.depth; k++, w += product.w.stride) {
             Vec<L> row[V];
 #pragma GCC unroll 4
             for (int v = 0; v < V; v++) row[v] = load<L>(w + v * L);
@@ -76,6 +78,21 @@ inline void multiply_block(Pixels x, Taps taps, long depth, const float *w, long
                 for (int v = 0; v < V; v++) sum[r][v] += from[r * x.stride + k] * row[v];
         }
     }
+}
+
+template <int L, int V, int R, Start START, int N>
+inline void multiply_block(const Product (&products)[N], long p, long c, const float *bias, Pixels y) {
+    Vec<L> sum[R][V];
+    y = y.from(p, c);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) {
+            if constexpr (START == Start::zero) sum[r][v] = Vec<L>{};
+            if constexpr (START == Start::bias) sum[r][v] = load<L>(bias + c + v * L);
+            if constexpr (START == Start::y) sum[r][v] = load<L>(y[r] + v * L);
+        }
+    for (const Product &product : products) add_product<L, V, R>(product, p, c, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
@@ -95,58 +112,86 @@ inline void by_columns(long width, Function function) {
     for (; c < width; c += 8) function(Size<8>(), Size<1>(), c);
 }
 
-// y = Σ x[tap]·w[tap] + start: (pixels, depth)·(taps, depth, width) → (pixels, width); width is a multiple of 8.
-template <Start START = Start::zero>
-void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
+// y = the products + start, (pixels, width); width is a multiple of 8.
+template <Start START, int N>
+void add_up(const Product (&products)[N], long pixels, long width, const float *bias, Pixels y) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
-        constexpr int R = REGISTERS == 32 || V == 1 ? 8 : 4;
-        const float *start = START == Start::bias ? bias + c : nullptr;
         long p = 0;
-        for (; p + R <= pixels; p += R)
-            multiply_block<L, V, R, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
-        for (; p < pixels; p++)
-            multiply_block<L, V, 1, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
+        auto blocks_of = [&](auto rows) {
+            constexpr int R = decltype(rows)::value;
+            for (; p + R <= pixels; p += R) multiply_block<L, V, R, START>(products, p, c, bias, y);
+        };
+        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>());
+        if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
+        blocks_of(Size<4>()), blocks_of(Size<2>()), blocks_of(Size<1>());
     });
 }
 
-// y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width); width is a multiple of 8.
+// y = Σ x[tap]·w[tap] + start: (pixels, depth)·(taps, depth, width) → (pixels, width); width is a multiple of 8.
+template <Start START = Start::zero>
+void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
+    add_up<START>({{x, taps, depth, {w, width}}}, pixels, width, bias, y);
+}
+
+// y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width), w one row a pixel; width is a multiple of 8.
+template <Start START = Start::zero>
+void multiply(Pixels x, long pixels, long depth, Pixels w, long width, Pixels y) {
+    const long here = 0;
+    add_up<START>({{x, {1, &here}, depth, w}}, pixels, width, nullptr, y);
+}
+
+// With a bias.
 template <Start START = Start::zero>
 void multiply(Pixels x, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
     const long here = 0;
     convolve<START>(x, {1, &here}, pixels, depth, w, width, bias, y);
 }
 
+// So many rows of pixels, and how many floats one lies behind the other.
+struct Lines {
+    long number, of_x, of_y;
+};
+
 template <int L, int V, int K>
-inline void gradient_block(Pixels x, Pixels y, long pixels, float *w, long width) {
+inline void gradient_block(Pixels x, Pixels y, long pixels, Lines lines, Pixels w) {
     Vec<L> sum[K][V];
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) sum[k][v] = load<L>(w + k * width + v * L);
-    for (long p = 0; p < pixels; p++) {
-        Vec<L> row[V];
+        for (int v = 0; v < V; v++) sum[k][v] = load<L>(w[k] + v * L);
+    for (; lines.number--; x.data += lines.of_x, y.data += lines.of_y)
+        for (long p = 0; p < pixels; p++) {
+            Vec<L> row[V];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
+            for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
 #pragma GCC unroll 16
-        for (int k = 0; k < K; k++)
+            for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-            for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
-    }
+                for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
+        }
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) store<L>(w + k * width + v * L, sum[k][v]);
+        for (int v = 0; v < V; v++) store<L>(w[k] + v * L, sum[k][v]);
 }
 
-// w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width); width is a multiple of 8.
-inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, float *w) {
+// w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width), one row a pixel; width is a multiple of 8.
+inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, Pixels w, Lines lines = {1, 0, 0}) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
-        constexpr int K = REGISTERS == 32 || V == 1 ? 8 : 4;
         long k = 0;
-        for (; k + K <= depth; k += K)
-            gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
-        for (; k < depth; k++) gradient_block<L, V, 1>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
+        auto blocks_of = [&](auto rows) {
+            constexpr int K = decltype(rows)::value;
+            for (; k + K <= depth; k += K)
+                gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, lines, w.from(k, c));
+        };
+        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>()), blocks_of(Size<12>());
+        if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
+        blocks_of(Size<4>()), blocks_of(Size<1>());
     });
+}
+
+inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, float *w) {
+    add_products(x, depth, y, width, pixels, {w, width});
 }
