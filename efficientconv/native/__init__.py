@@ -9,6 +9,7 @@ through several of them while it lies in the processor's cache::
 
     pixels.h    products of pixels, and their gradients     image.h     images with a border, sums over images
     norm.h      batch norms and gates                       <layer>.cpp a layer as one operator
+    groups.h    convolutions in groups, wide and narrow     windows.h   strides: all pixels of a window side by side
 
 Compiling takes about two seconds, once for a processor and a version. Nothing here is a layer's definition: each layer
 computes the same without a compiler, operator by operator, and the tests hold both side by side.
