@@ -11,8 +11,8 @@ through several of them while it lies in the processor's cache::
     norm.h      batch norms and gates                       pooling.h   averages over the windows of a stride
     sigmoid.h   the logistic function of a vector           <layer>.cpp a layer as one operator
 
-Compiling takes two to five seconds, once for a processor and a version. Nothing here is a layer's definition: each layer
-computes the same without a compiler, operator by operator, and the tests hold both side by side.
+Compiling takes two to five seconds, once for a processor and a version. Nothing here is a layer's definition: each
+layer computes the same without a compiler, operator by operator, and the tests hold both side by side.
 """
 
 from efficientconv.native.compiler import compiler_version
