@@ -32,6 +32,14 @@ inline void by_lanes(long width, Function function) {
     width % WIDEST ? function(Size<8>()) : function(Size<WIDEST>());
 }
 
+// Calls with blocks of eight pixels of a row, then of one.
+template <class Function>
+inline void by_pixels(long width, Function function) {
+    long p = 0;
+    for (; p + 8 <= width; p += 8) function(Size<8>(), p);
+    for (; p < width; p++) function(Size<1>(), p);
+}
+
 // Rows of floats, one a pixel, `stride` apart.
 struct Pixels {
     float *data;
