@@ -41,15 +41,14 @@ struct Parameters {
 // Calls with the place of each weight of the primary convolution, (wider taps, in, width), and in the parameter.
 template <class Function>
 void for_primary(const Layer &layer, Function function) {
-    const Kernel &kernel = layer.kernel;
-    for (long at = 0; at < layer.half * layer.in * kernel.taps(); at++) {
-        long o = at / kernel.taps() / layer.in, i = at / kernel.taps() % layer.in;
-        long row = at % kernel.taps() / kernel.columns, column = at % kernel.columns;
+    long taps = layer.kernel.taps(), wider = layer.wider().columns;
+    for (long tap = 0; tap < taps; tap++)
         for (long pixel = 0; pixel < layer.together(); pixel++) {
-            long tap = row * layer.wider().columns + column + pixel;
-            function((tap * layer.in + i) * layer.width() + pixel * layer.half + o, at);
+            long first = (tap / layer.kernel.columns * wider + tap % layer.kernel.columns + pixel) * layer.in;
+            for (long i = 0; i < layer.in; i++)
+                for (long o = 0; o < layer.half; o++)
+                    function((first + i) * layer.width() + pixel * layer.half + o, (o * layer.in + i) * taps + tap);
         }
-    }
 }
 
 // The weights in the order of the passes.
@@ -63,6 +62,12 @@ struct Arranged {
         for (long c = 0; c < layer.width(); c++) bias[c] = p.primary_bias[c % layer.half];
     }
 };
+
+// Asks for part r of parts of an image, to read (0) or to write (1), while there is something else to do.
+template <int WRITE>
+inline void prefetch_part(const float *image, long floats, long r, long parts) {
+    for (long at = r * floats / parts; at < (r + 1) * floats / parts; at += 16) __builtin_prefetch(image + at, WRITE, 2);
+}
 
 // What the primary convolution reads for a row of its output, and where it writes it.
 inline Pixels read(const Layer &layer, const Padded &x, long r, long tap) {
@@ -124,10 +129,14 @@ void forward_images(const Layer &layer, const Arranged &weights, const float *ch
 #pragma omp for schedule(static)
         for (long n = 0; n < images.number; n++) {
             image.fill({x + n * input.pixels() * layer.in, layer.in});
-            for (long r = 0; r < images.height; r++)
+            long first = n * images.pixels(), next = std::min(n + 1, images.number - 1) * input.pixels() * layer.in;
+            for (long r = 0; r < images.height; r++) {
+                prefetch_part<0>(x + next, input.pixels() * layer.in, r, images.height);
+                prefetch_part<1>(output.y + first * layer.out(), images.pixels() * layer.out(), r, images.height);
                 convolve<Start::bias>(read(layer, image, r, 0), image.taps(), images.width / layer.together(),
                                       layer.in, weights.primary.data(), layer.width(), weights.bias.data(),
                                       written(layer, intrinsic, r));
+            }
             for (long r = 0; r < images.height; r++)
                 forward_row<L>(layer, weights.cheap.data(), cheap_bias, intrinsic, r, output,
                                n * images.pixels() + r * images.width);
@@ -247,10 +256,13 @@ void back_image(const Layer &layer, const float *turned, Pixels grad, const Room
             [&](long p, long c, Vec<L> sum) { store<L>(to[p] + c, sum); });
         add_sum<L>(to, images.width, layer.half, by.primary_bias);
         add_sum<L>(row.from(0, layer.half), images.width, layer.half, by.cheap_bias);
-        for (long tap = 0; tap < layer.wider().taps(); tap++)
-            add_products(read(layer, room.x, r, tap), layer.in, written(layer, room.by_intrinsic, r), layer.width(),
-                         images.width / layer.together(), by.primary + tap * layer.in * layer.width());
     }
+    Pixels x = read(layer, room.x, 0, 0), to = written(layer, room.by_intrinsic, 0);
+    Rows rows{images.height, images.width / layer.together(), read(layer, room.x, 1, 0).data - x.data,
+              written(layer, room.by_intrinsic, 1).data - to.data};
+    for (long tap = 0; tap < layer.wider().taps(); tap++)
+        add_products(read(layer, room.x, 0, tap), layer.in, to, layer.width(), rows,
+                     by.primary + tap * layer.in * layer.width());
 }
 
 template <int L>

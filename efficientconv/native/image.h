@@ -37,6 +37,19 @@ struct Kernel {
     long left() const { return column_dilation * (columns - 1) / 2; }
 };
 
+// to = the first `channels` of x.
+inline void copy_pixels(Pixels x, long pixels, long channels, Pixels to) {
+    if (x.stride == channels && to.stride == channels) {
+        std::copy_n(x.data, pixels * channels, to.data);
+        return;
+    }
+    for (long p = 0; p < pixels; p++)
+        if (channels % 8)
+            std::copy_n(x[p], channels, to[p]);
+        else
+            for (long c = 0; c < channels; c += 8) store<8>(to[p] + c, load<8>(x[p] + c));
+}
+
 // An image with a border of zeros.
 class Padded {
   public:
@@ -59,9 +72,7 @@ class Padded {
 
     // Fills the image with the first `depth` channels of another.
     void fill(Pixels x) const {
-        for (long r = 0; r < images.height; r++)
-            for (long p = 0; p < images.width; p++)
-                std::copy_n(x[r * images.width + p], depth, row(r)[p]);
+        for (long r = 0; r < images.height; r++) copy_pixels(x.from(r * images.width), images.width, depth, row(r));
     }
 
     const Images images;

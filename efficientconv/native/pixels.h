@@ -122,36 +122,47 @@ void multiply(Pixels x, long pixels, long depth, const float *w, long width, con
     convolve<START>(x, {1, &here}, pixels, depth, w, width, bias, y);
 }
 
+// Rows of pixels in two images: floats from one row to the next in each.
+struct Rows {
+    long number, pixels, next_x, next_y;
+};
+
 template <int L, int V, int K>
-inline void gradient_block(Pixels x, Pixels y, long pixels, float *w, long width) {
+inline void gradient_block(Pixels x, Pixels y, Rows rows, float *w, long width) {
     Vec<L> sum[K][V];
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) sum[k][v] = load<L>(w + k * width + v * L);
-    for (long p = 0; p < pixels; p++) {
-        Vec<L> row[V];
+    for (long r = 0; r < rows.number; r++, x.data += rows.next_x, y.data += rows.next_y)
+        for (long p = 0; p < rows.pixels; p++) {
+            Vec<L> row[V];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
+            for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
 #pragma GCC unroll 16
-        for (int k = 0; k < K; k++)
+            for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-            for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
-    }
+                for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
+        }
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) store<L>(w + k * width + v * L, sum[k][v]);
 }
 
-// w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width); width is a multiple of 8.
-inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, float *w) {
+// w += xᵀ·y over rows of pixels: (pixels, depth), (pixels, width) → (depth, width); width is a multiple of 8.
+inline void add_products(Pixels x, long depth, Pixels y, long width, Rows rows, float *w) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
-        constexpr int K = REGISTERS == 32 || V == 1 ? 8 : 4;
+        constexpr int K = REGISTERS == 32 && V == 1 ? 16 : REGISTERS == 32 || V == 1 ? 8 : 4;
         long k = 0;
         for (; k + K <= depth; k += K)
-            gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
-        for (; k < depth; k++) gradient_block<L, V, 1>(x.from(0, k), y.from(0, c), pixels, w + k * width + c, width);
+            gradient_block<L, V, K>(x.from(0, k), y.from(0, c), rows, w + k * width + c, width);
+        for (; k < depth; k++) gradient_block<L, V, 1>(x.from(0, k), y.from(0, c), rows, w + k * width + c, width);
     });
+}
+
+// w += xᵀ·y of one row of pixels.
+inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, float *w) {
+    add_products(x, depth, y, width, Rows{1, pixels, 0, 0}, w);
 }
