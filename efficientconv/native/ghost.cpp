@@ -3,80 +3,15 @@
 // The intrinsic channels of an image go from one convolution to the other while they lie in the processor's cache, and
 // both halves are written where they belong. The backward pass reads the intrinsic channels, which the forward pass
 // keeps, and again takes an image through both convolutions at once.
+#include "ghost_primary.h"
 #include "norm.h"
-#include "pooling.h"
 
 namespace {
-
-struct Layer {
-    Images images;  // of the output
-    Stride stride;
-    Kernel kernel;  // of the primary convolution
-    long cheap_size, in, half;
-
-    long out() const { return 2 * half; }
-    Images input() const {
-        return {images.threads, images.number, images.height * stride.rows, images.width * stride.columns};
-    }
-    Kernel cheap() const { return {cheap_size, cheap_size, 1, 1}; }
-
-    // Neighbouring pixels of the output that are computed as one. Eight channels are half of a vector: two pixels of
-    // them, side by side in memory, are a whole one, and to both together belongs a kernel one column wider, each half
-    // of which is zero in one column. 4 products of whole vectors stand for 6 of halves.
-    long together() const {
-        bool pairs = half == 8 && WIDEST == 16 && stride.columns == 1 && kernel.column_dilation == 1;
-        return pairs && images.width % 2 == 0 ? 2 : 1;
-    }
-    long width() const { return together() * half; }
-    Kernel wider() const {
-        return {kernel.rows, kernel.columns + together() - 1, kernel.row_dilation, kernel.column_dilation};
-    }
-};
 
 // The parameters or their gradients, each as its module has it.
 struct Parameters {
     float *primary, *primary_bias, *cheap, *cheap_bias;  // (half, in, rows, columns), (half,), (half, taps), (half,)
 };
-
-// Calls with the place of each weight of the primary convolution, (wider taps, in, width), and in the parameter.
-template <class Function>
-void for_primary(const Layer &layer, Function function) {
-    long taps = layer.kernel.taps(), wider = layer.wider().columns;
-    for (long tap = 0; tap < taps; tap++)
-        for (long pixel = 0; pixel < layer.together(); pixel++) {
-            long first = (tap / layer.kernel.columns * wider + tap % layer.kernel.columns + pixel) * layer.in;
-            for (long i = 0; i < layer.in; i++)
-                for (long o = 0; o < layer.half; o++)
-                    function((first + i) * layer.width() + pixel * layer.half + o, (o * layer.in + i) * taps + tap);
-        }
-}
-
-// The weights in the order of the passes.
-struct Arranged {
-    Vector primary, bias, cheap;  // (wider taps, in, width), (width,), (taps, half)
-
-    Arranged(const Layer &layer, const Parameters &p)
-        : primary(layer.wider().taps() * layer.in * layer.width()), bias(layer.width()),
-          cheap(transposed(p.cheap, layer.half, layer.cheap().taps())) {
-        for_primary(layer, [&](long here, long there) { primary[here] = p.primary[there]; });
-        for (long c = 0; c < layer.width(); c++) bias[c] = p.primary_bias[c % layer.half];
-    }
-};
-
-// Asks for part r of parts of an image, to read (0) or to write (1), while there is something else to do.
-template <int WRITE>
-inline void prefetch_part(const float *image, long floats, long r, long parts) {
-    for (long at = r * floats / parts; at < (r + 1) * floats / parts; at += 16) __builtin_prefetch(image + at, WRITE, 2);
-}
-
-// What the primary convolution reads for a row of its output, and where it writes it.
-inline Pixels read(const Layer &layer, const Padded &x, long r, long tap) {
-    return {x.tap(r * layer.stride.rows, tap).data, layer.in * layer.stride.columns * layer.together()};
-}
-
-inline Pixels written(const Layer &layer, const Padded &intrinsic, long r) {
-    return {intrinsic.row(r).data, layer.width()};
-}
 
 // A depthwise convolution of one row: finish(p, c, start(p, c) + Σ weight[tap]·x[tap]).
 template <int L, class Start, class Finish>
@@ -119,66 +54,30 @@ void forward_row(const Layer &layer, const float *cheap, const float *cheap_bias
         [&](long p, long c, Vec<L> ghost) { store<L>(y[p] + layer.half + c, ghost); });
 }
 
-template <int L>
-void forward_images(const Layer &layer, const Arranged &weights, const float *cheap_bias, const float *x,
-                    const Output &output) {
-    const Images &images = layer.images, input = layer.input();
+template <int L, class Primary>
+void forward_images(const Layer &layer, const Primary &primary, const float *cheap, const float *cheap_bias,
+                    const float *x, const Output &output) {
+    const Images &images = layer.images;
 #pragma omp parallel num_threads(images.threads)
     {
-        Padded image(input, layer.wider(), layer.in), intrinsic(images, layer.cheap(), layer.half);
+        typename Primary::Room room(primary);
+        Padded intrinsic(images, layer.cheap(), layer.half);
 #pragma omp for schedule(static)
         for (long n = 0; n < images.number; n++) {
-            image.fill({x + n * input.pixels() * layer.in, layer.in});
-            long first = n * images.pixels(), next = std::min(n + 1, images.number - 1) * input.pixels() * layer.in;
-            for (long r = 0; r < images.height; r++) {
-                prefetch_part<0>(x + next, input.pixels() * layer.in, r, images.height);
-                prefetch_part<1>(output.y + first * layer.out(), images.pixels() * layer.out(), r, images.height);
-                convolve<Start::bias>(read(layer, image, r, 0), image.taps(), images.width / layer.together(),
-                                      layer.in, weights.primary.data(), layer.width(), weights.bias.data(),
-                                      written(layer, intrinsic, r));
-            }
+            room.read(layer, x + n * layer.input().pixels() * layer.in);
+            primary.forward(room, intrinsic);
             for (long r = 0; r < images.height; r++)
-                forward_row<L>(layer, weights.cheap.data(), cheap_bias, intrinsic, r, output,
-                               n * images.pixels() + r * images.width);
+                forward_row<L>(layer, cheap, cheap_bias, intrinsic, r, output, (n * images.height + r) * images.width);
         }
     }
 }
 
-// The pixels of x in one place of each stride, and what of the intrinsic channels' gradient reaches them.
-struct Phase {
-    long row, column;
-    std::vector<long> at;  // of each tap that reaches them, in a padded image of the gradient
-    Vector weights;        // (those taps, half, in)
-
-    Phase(const Layer &layer, const Parameters &p, long row, long column) : row(row), column(column) {
-        const Kernel &kernel = layer.kernel;
-        long line = layer.images.width + 2 * kernel.left();
-        for (long tap = 0; tap < kernel.taps(); tap++) {
-            long up = row + kernel.above() - tap / kernel.columns * kernel.row_dilation;
-            long left = column + kernel.left() - tap % kernel.columns * kernel.column_dilation;
-            if (up % layer.stride.rows || left % layer.stride.columns) continue;
-            at.push_back((up / layer.stride.rows * line + left / layer.stride.columns) * layer.half);
-            for (long of = 0; of < layer.half * layer.in; of++) weights.push_back(p.primary[of * kernel.taps() + tap]);
-        }
-    }
-
-    void convolve_back(const Layer &layer, const Padded &by_intrinsic, Pixels by_x) const {
-        const Stride &stride = layer.stride;
-        long line = layer.images.width * stride.columns;
-        for (long r = 0; r < layer.images.height; r++) {
-            Pixels to(by_x[(r * stride.rows + row) * line + column], layer.in * stride.columns);
-            convolve(by_intrinsic.row(r), {(long)at.size(), at.data()}, layer.images.width, layer.half, weights.data(),
-                     layer.in, nullptr, to);
-        }
-    }
-};
-
-// The gradients of the weights in the order of the passes, for each chunk.
+// The gradients of the weights, for each chunk; of the primary ones in the order of its passes.
 struct ByWeights {
     Vector primary, primary_bias, cheap, cheap_bias;
 
-    explicit ByWeights(const Layer &layer)
-        : primary(CHUNKS * layer.wider().taps() * layer.in * layer.width()), primary_bias(CHUNKS * layer.half),
+    ByWeights(const Layer &layer, long weights)
+        : primary(CHUNKS * weights), primary_bias(CHUNKS * layer.half),
           cheap(CHUNKS * layer.cheap().taps() * layer.half), cheap_bias(CHUNKS * layer.half) {}
 
     Parameters of_chunk(long chunk) {
@@ -186,9 +85,10 @@ struct ByWeights {
         return {at(primary), at(primary_bias), at(cheap), at(cheap_bias)};
     }
 
-    void sum_into(const Layer &layer, const Parameters &by) {
+    template <class Primary>
+    void sum_into(const Layer &layer, const Primary &of, const Parameters &by) {
         for (Vector *chunks : {&primary, &primary_bias, &cheap, &cheap_bias}) sum_chunks(*chunks);
-        for_primary(layer, [&](long here, long there) { by.primary[there] += primary[here]; });
+        of.store_gradient(primary.data(), by.primary);
         Vector taps = transposed(cheap.data(), layer.cheap().taps(), layer.half);
         std::copy(taps.begin(), taps.end(), by.cheap);
         std::copy_n(primary_bias.data(), layer.half, by.primary_bias);
@@ -196,13 +96,13 @@ struct ByWeights {
     }
 };
 
-// What a thread needs for one image.
+// What a thread needs for the cheap convolution of one image.
 struct Room {
-    Padded x, intrinsic, by_ghosts, by_intrinsic;
+    Padded intrinsic, by_ghosts, by_intrinsic;
 
     explicit Room(const Layer &layer)
-        : x(layer.input(), layer.wider(), layer.in), intrinsic(layer.images, layer.cheap(), layer.half),
-          by_ghosts(layer.images, layer.cheap(), layer.half), by_intrinsic(layer.images, layer.kernel, layer.half) {}
+        : intrinsic(layer.images, layer.cheap(), layer.half), by_ghosts(layer.images, layer.cheap(), layer.half),
+          by_intrinsic(layer.images, layer.kernel, layer.half) {}
 };
 
 template <int L>
@@ -243,48 +143,51 @@ void add_cheap_gradient(const Layer &layer, const Room &room, float *by_cheap) {
         }
 }
 
-// From the gradient of y to those of the weights and of the intrinsic channels, of one image.
+// From the gradient of y to those of the cheap weights and of the intrinsic channels, of one image.
 template <int L>
-void back_image(const Layer &layer, const float *turned, Pixels grad, const Room &room, const Parameters &by) {
-    const Images &images = layer.images;
+void back_through_cheap(const Layer &layer, const float *turned, Pixels grad, const Room &room, const Parameters &by) {
+    long width = layer.images.width;
     room.by_ghosts.fill(grad.from(0, layer.half));
     add_cheap_gradient<L>(layer, room, by.cheap);
-    for (long r = 0; r < images.height; r++) {
-        Pixels row = grad.from(r * images.width), to = room.by_intrinsic.row(r);
+    for (long r = 0; r < layer.images.height; r++) {
+        Pixels row = grad.from(r * width), to = room.by_intrinsic.row(r);
         depthwise<L>(
             room.by_ghosts, r, turned, [&](long p, long c) { return load<L>(row[p] + c); },
             [&](long p, long c, Vec<L> sum) { store<L>(to[p] + c, sum); });
-        add_sum<L>(to, images.width, layer.half, by.primary_bias);
-        add_sum<L>(row.from(0, layer.half), images.width, layer.half, by.cheap_bias);
+        add_sum<L>(to, width, layer.half, by.primary_bias);
+        add_sum<L>(row.from(0, layer.half), width, layer.half, by.cheap_bias);
     }
-    Pixels x = read(layer, room.x, 0, 0), to = written(layer, room.by_intrinsic, 0);
-    Rows rows{images.height, images.width / layer.together(), read(layer, room.x, 1, 0).data - x.data,
-              written(layer, room.by_intrinsic, 1).data - to.data};
-    for (long tap = 0; tap < layer.wider().taps(); tap++)
-        add_products(read(layer, room.x, 0, tap), layer.in, to, layer.width(), rows,
-                     by.primary + tap * layer.in * layer.width());
 }
 
-template <int L>
-void back_images(const Layer &layer, const std::vector<Phase> &phases, const float *turned, const float *x,
-                 const float *kept, const float *grad, float *by_x, ByWeights &by_weights) {
-    const Images &images = layer.images, input = layer.input();
+template <int L, class Primary>
+void back_images(const Layer &layer, const Primary &primary, const float *turned, const float *x, const float *kept,
+                 const float *grad, float *by_x, ByWeights &by_weights) {
+    const Images &images = layer.images;
 #pragma omp parallel num_threads(images.threads)
     {
         Room room(layer);
+        typename Primary::Room of_primary(primary);
 #pragma omp for schedule(static)
         for (long chunk = 0; chunk < CHUNKS; chunk++) {
             Parameters by = by_weights.of_chunk(chunk);
             for_images_of(chunk, images, [&](long n) {
-                long first = n * input.pixels() * layer.in;
-                room.x.fill({x + first, layer.in});
-                room.intrinsic.fill({kept + n * images.pixels() * layer.half, layer.half});
-                back_image<L>(layer, turned, {grad + n * images.pixels() * layer.out(), layer.out()}, room, by);
-                for (const Phase &phase : phases)
-                    phase.convolve_back(layer, room.by_intrinsic, {by_x + first, layer.in});
+                long first = n * images.pixels(), first_x = n * layer.input().pixels() * layer.in;
+                room.intrinsic.fill({kept + first * layer.half, layer.half});
+                back_through_cheap<L>(layer, turned, {grad + first * layer.out(), layer.out()}, room, by);
+                of_primary.read(layer, x + first_x);
+                primary.back(of_primary, room.by_intrinsic, by.primary, by_x ? by_x + first_x : nullptr);
             });
         }
     }
+}
+
+// Calls with the form of the primary convolution that is faster.
+template <class Function>
+void with_primary(const Layer &layer, const Parameters &p, bool wants_x, Function function) {
+    if (ByWinograd::fits(layer))
+        function(ByWinograd(layer, p.primary, p.primary_bias, wants_x));
+    else
+        function(Direct(layer, p.primary, p.primary_bias, wants_x));
 }
 
 }  // namespace
@@ -294,9 +197,12 @@ extern "C" {
 // kept may be null.
 void forward(const Layer &layer, const Parameters &p, const float *scale, const float *shift, const float *x,
              float *kept, float *y) {
-    Arranged weights(layer, p);
-    by_lanes(layer.half, [&](auto lanes) {
-        forward_images<decltype(lanes)::value>(layer, weights, p.cheap_bias, x, {scale, shift, kept, y});
+    Vector cheap = transposed(p.cheap, layer.half, layer.cheap().taps());
+    with_primary(layer, p, false, [&](const auto &primary) {
+        by_lanes(layer.half, [&](auto lanes) {
+            constexpr int L = decltype(lanes)::value;
+            forward_images<L>(layer, primary, cheap.data(), p.cheap_bias, x, {scale, shift, kept, y});
+        });
     });
 }
 
@@ -307,13 +213,13 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const flo
     Vector turned(taps * layer.half);
     for (long at = 0; at < taps * layer.half; at++)
         turned[(taps - 1 - at % taps) * layer.half + at / taps] = p.cheap[at];
-    std::vector<Phase> phases;
-    for (long at = 0; by_x && at < layer.stride.pixels(); at++)
-        phases.emplace_back(layer, p, at / layer.stride.columns, at % layer.stride.columns);
-    ByWeights by_weights(layer);
-    by_lanes(layer.half, [&](auto lanes) {
-        back_images<decltype(lanes)::value>(layer, phases, turned.data(), x, kept, grad, by_x, by_weights);
+    with_primary(layer, p, by_x, [&](const auto &primary) {
+        ByWeights by_weights(layer, primary.weights());
+        by_lanes(layer.half, [&](auto lanes) {
+            constexpr int L = decltype(lanes)::value;
+            back_images<L>(layer, primary, turned.data(), x, kept, grad, by_x, by_weights);
+        });
+        by_weights.sum_into(layer, primary, by);
     });
-    by_weights.sum_into(layer, by);
 }
 }

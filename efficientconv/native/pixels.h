@@ -58,7 +58,16 @@ struct Taps {
 
 enum class Start { zero, bias, y };  // what a product is added to
 
-template <int L, int V, int R, Start START>
+// row times B neighbouring floats, one after the other in its lanes.
+template <int L, int B>
+inline Vec<L> times(const float *at, Vec<L> row) {
+    if constexpr (B == 1) return *at * row;
+    using Two __attribute__((aligned(sizeof(float)), may_alias)) = long long;
+    using Twos __attribute__((vector_size(L * sizeof(float)))) = long long;
+    return (Vec<L>)(*reinterpret_cast<const Two *>(at) + Twos{}) * row;
+}
+
+template <int L, int V, int R, Start START, int B>
 inline void multiply_block(Pixels x, Taps taps, long depth, const float *w, long width, const float *bias, Pixels y) {
     Vec<L> sum[R][V];
 #pragma GCC unroll 16
@@ -78,7 +87,7 @@ inline void multiply_block(Pixels x, Taps taps, long depth, const float *w, long
 #pragma GCC unroll 16
             for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-                for (int v = 0; v < V; v++) sum[r][v] += from[r * x.stride + k] * row[v];
+                for (int v = 0; v < V; v++) sum[r][v] += times<L, B>(from + r * x.stride + k * B, row[v]);
         }
     }
 #pragma GCC unroll 16
@@ -101,7 +110,10 @@ inline void by_columns(long width, Function function) {
 }
 
 // y = Σ x[tap]·w[tap] + start: (pixels, depth)·(taps, depth, width) → (pixels, width); width is a multiple of 8.
-template <Start START = Start::zero>
+//
+// With B = 2 channel k of x is two neighbouring ones, 2k for the even lanes and 2k + 1 for the odd ones, so that eight
+// outputs fill a vector of 16: their sum is that of two lanes.
+template <Start START = Start::zero, int B = 1>
 void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
@@ -109,9 +121,9 @@ void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long
         const float *start = START == Start::bias ? bias + c : nullptr;
         long p = 0;
         for (; p + R <= pixels; p += R)
-            multiply_block<L, V, R, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
+            multiply_block<L, V, R, START, B>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
         for (; p < pixels; p++)
-            multiply_block<L, V, 1, START>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
+            multiply_block<L, V, 1, START, B>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
     });
 }
 
@@ -127,7 +139,7 @@ struct Rows {
     long number, pixels, next_x, next_y;
 };
 
-template <int L, int V, int K>
+template <int L, int V, int K, int B>
 inline void gradient_block(Pixels x, Pixels y, Rows rows, float *w, long width) {
     Vec<L> sum[K][V];
 #pragma GCC unroll 16
@@ -142,7 +154,7 @@ inline void gradient_block(Pixels x, Pixels y, Rows rows, float *w, long width) 
 #pragma GCC unroll 16
             for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-                for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
+                for (int v = 0; v < V; v++) sum[k][v] += times<L, B>(x[p] + k * B, row[v]);
         }
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
@@ -150,15 +162,17 @@ inline void gradient_block(Pixels x, Pixels y, Rows rows, float *w, long width) 
         for (int v = 0; v < V; v++) store<L>(w + k * width + v * L, sum[k][v]);
 }
 
-// w += xᵀ·y over rows of pixels: (pixels, depth), (pixels, width) → (depth, width); width is a multiple of 8.
+// w += xᵀ·y over rows of pixels: (pixels, depth), (pixels, width) → (depth, width); width is a multiple of 8. B is as in
+// convolve.
+template <int B = 1>
 inline void add_products(Pixels x, long depth, Pixels y, long width, Rows rows, float *w) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
         constexpr int K = REGISTERS == 32 && V == 1 ? 16 : REGISTERS == 32 || V == 1 ? 8 : 4;
         long k = 0;
         for (; k + K <= depth; k += K)
-            gradient_block<L, V, K>(x.from(0, k), y.from(0, c), rows, w + k * width + c, width);
-        for (; k < depth; k++) gradient_block<L, V, 1>(x.from(0, k), y.from(0, c), rows, w + k * width + c, width);
+            gradient_block<L, V, K, B>(x.from(0, k * B), y.from(0, c), rows, w + k * width + c, width);
+        for (; k < depth; k++) gradient_block<L, V, 1, B>(x.from(0, k * B), y.from(0, c), rows, w + k * width + c, width);
     });
 }
 
