@@ -168,7 +168,7 @@ template <int B = 1>
 inline void add_products(Pixels x, long depth, Pixels y, long width, Rows rows, float *w) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
-        constexpr int K = REGISTERS == 32 && V == 1 ? 16 : REGISTERS == 32 || V == 1 ? 8 : 4;
+        constexpr int K = REGISTERS == 32 || V == 1 ? 8 : 4;
         long k = 0;
         for (; k + K <= depth; k += K)
             gradient_block<L, V, K, B>(x.from(0, k * B), y.from(0, c), rows, w + k * width + c, width);
