@@ -29,8 +29,12 @@ struct Winograd {
         long n = sharing();
         return ((part * kernel.rows + row) * depth + k / n * n) * width + o * n + k % n;
     }
-    // Rows of which the products lie in the nearest cache.
-    long band() const { return std::max(1L, 32 / pairs()); }
+    // Rows of which the products lie in the nearest cache: whole blocks of eight pairs.
+    long band() const {
+        long rows = (32 + pairs() - 1) / pairs();
+        while (rows * pairs() % 8) rows++;
+        return rows;
+    }
     long band_floats() const { return 4 * band() * pairs() * lanes(); }
     long band(long first) const { return std::min(band(), images.height - first); }
 
