@@ -13,6 +13,7 @@
                               runs: the run directory ──► evaluation, report, tables, deploy
 
     layers/        one paper, one file; ConvVariant is the contract
+    native/        layers as one operator in C++, compiled on this machine when first needed
     backbones/     plain networks, which know nothing of variants
     compose/       selection, replacement, rewiring, report of what was replaced
     profiling/     params and MACs, by every paper's convention

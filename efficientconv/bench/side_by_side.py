@@ -22,6 +22,7 @@ from efficientconv.bench.words import REFERENCE
 from efficientconv.compose import create_model
 from efficientconv.console import console
 from efficientconv.errors import UserError, require_whole
+from efficientconv.native import compiler_version
 from efficientconv.profiling import complexity
 from efficientconv.training.memory_format import use_channels_last
 from efficientconv.training.provenance import device_name
@@ -217,7 +218,8 @@ def _pace(config: Mapping[str, Any]) -> Pace:
 
 def _about(device: torch.device, pace: Pace) -> Text:
     """Say what everything was measured on, and how."""
-    return Text(f"{device_name(device)}, torch {torch.__version__}\n{about(pace.rounds, pace.seconds)}\n")
+    native = compiler_version() or "no C++ compiler: every layer operator by operator"
+    return Text(f"{device_name(device)}, torch {torch.__version__}, {native}\n{about(pace.rounds, pace.seconds)}\n")
 
 
 def _ended(screen: Console, contests: list[Contest], left_out: list[str]) -> dict[str, Any]:

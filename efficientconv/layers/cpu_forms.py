@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+OWN = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.Linear, nn.ReLU, nn.Sigmoid)
+
 
 def runs_in_cpu_form(x: Tensor, *modules: nn.Module) -> bool:
     """Tell whether ``modules``, applied to ``x``, may be computed in another form than by calling them."""
@@ -41,13 +43,18 @@ def _is_observed() -> bool:
 
 
 def _is_torchs_own(module: nn.Module) -> bool:
+    return type(module) in (*OWN, StridedPointwise) and not has_hooks(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Tell whether somebody is called when ``module`` is."""
     hooks = (
         module._forward_pre_hooks,
         module._forward_hooks,
         module._backward_pre_hooks,
         module._backward_hooks,
     )
-    return type(module) in (nn.Conv2d, StridedPointwise, nn.BatchNorm2d, nn.GroupNorm, nn.Linear) and not any(hooks)
+    return any(hooks)
 
 
 def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:

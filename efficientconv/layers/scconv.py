@@ -29,7 +29,7 @@ from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_pr
 from efficientconv.layers.folded_form import is_narrow
 from efficientconv.layers.fusion import softmax_fusion
 from efficientconv.layers.scconv_folded import FoldedSCConv
-from efficientconv.layers.scconv_training import is_for, training_step
+from efficientconv.layers.scconv_native import native_library, reconstruct
 
 OPEN = 4.0  # standard deviations of its input by which a group norm's bias keeps the SRU open
 
@@ -144,8 +144,8 @@ class SCConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
-        if is_for(self, x):
-            return training_step(self, x)
+        if native := native_library(self, x):
+            return reconstruct(native, self, x)
         return self._channel_reconstruction(self._spatial_reconstruction(x))
 
     def _spatial_reconstruction(self, x: Tensor) -> Tensor:

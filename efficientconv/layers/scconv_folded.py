@@ -7,7 +7,7 @@ and is one operator, and 1×1 for the lower, whose squeezed channels are rows of
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.folded_fusion import FoldedFusion
 from efficientconv.layers.reparameterization import behind_1x1, dense, sum_of_convolutions, with_zeros_in_front
+from efficientconv.layers.scconv_native import Factors, native_folded_library, reconstruct_folded
 
 if TYPE_CHECKING:
     from efficientconv.layers.scconv import SCConv2d
@@ -35,6 +36,8 @@ class FoldedSCConv(FoldedForm):
         self.norm.weight.mul_(share)
         self.norm.bias.mul_(share)
         self.threshold = layer.threshold_of_scores
+        self.conv_groups = layer.gwc.groups
+        self.factors: Factors | None = Factors.of(layer)  # what the convolutions are products of, for C++
         first = behind_1x1(layer.squeeze1, sum_of_convolutions(dense(layer.gwc), layer.pwc1))
         second = copy.deepcopy(layer.squeeze2)
         made = behind_1x1(layer.squeeze2, layer.pwc2)
@@ -44,6 +47,8 @@ class FoldedSCConv(FoldedForm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        if native := native_folded_library(self, x):
+            return reconstruct_folded(native, self, x)
         scores = self.norm(x)
         informative = scores.clone().gt_(self.threshold)  # 1 or 0: sums with it are exact, and ``where`` is slow
         weights = scores.sigmoid_()
@@ -51,5 +56,16 @@ class FoldedSCConv(FoldedForm):
         z = torch.addcmul(redundant, x, informative)
         return self.fusion(z.add_(redundant.roll(x.shape[1] // 2, 1)))
 
+    def train(self, mode: bool = True) -> FoldedSCConv:
+        """As any module's; what is trained on is no product of the layer's factors any more."""
+        if mode:
+            self.factors = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self.factors = None  # other weights need not be products
+        super()._load_from_state_dict(*arguments)
+
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.fusion = self.fusion.rescaled(scale, shift)
+        self.factors = self.factors and self.factors.rescaled(scale, shift)

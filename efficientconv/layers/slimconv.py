@@ -28,6 +28,7 @@ from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_pr
 from efficientconv.layers.batch_norm import folded_sequence
 from efficientconv.layers.concatenation import concatenate
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
+from efficientconv.layers.slimconv_native import inference, native_library, training_step
 
 GATE_REDUCTION = 32
 
@@ -145,6 +146,8 @@ class SlimConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        if native := native_library(self, x):
+            return (training_step if self.training else inference)(native, self, x)
         weights = self.gate(x.mean((2, 3), keepdim=True))[:, :, 0, 0]  # (N, i)
         y1 = self.path1(sum_of_parts(x, weights, self.num_splits))
         y2 = self.path2(sum_of_parts(x, weights.flip(1), self.num_splits))

@@ -14,6 +14,7 @@ Compiling takes about two seconds, once for a processor and a version. Nothing h
 computes the same without a compiler, operator by operator, and the tests hold both side by side.
 """
 
+from efficientconv.native.compiler import compiler_version
 from efficientconv.native.library import Library, library
 
-__all__ = ["Library", "library"]
+__all__ = ["Library", "compiler_version", "library"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -11,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from efficientconv.atomic import replaced_whole
+
+log = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC")
@@ -36,6 +39,7 @@ def compiled(name: str) -> Path:
         raise FileNotFoundError("no C++ compiler")
     path = cache() / f"{name}-{_digest(name, program)}.so"
     if not path.exists():
+        log.info("compiling %s.cpp for this processor, once", name)
         with replaced_whole(path) as unfinished:
             command = [program, *FLAGS, str(SOURCES / f"{name}.cpp"), "-o", str(unfinished)]
             subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
@@ -52,6 +56,22 @@ def _digest(name: str, program: str) -> str:
     parts = [path.read_bytes() for path in (SOURCES / f"{name}.cpp", *sorted(SOURCES.glob("*.h")))]
     parts += [" ".join((*FLAGS, version(program), _instructions())).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def compiler_version() -> str | None:
+    """Return what compiles here, by its own words; None where nothing does, or the environment forbids it."""
+    program = compiler()
+    if program is None or is_forbidden():
+        return None
+    try:
+        return version(program)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def is_forbidden() -> bool:
+    """Tell whether the environment asks for operators of torch alone."""
+    return os.environ.get("EFFICIENTCONV_NATIVE") == "0"
 
 
 @lru_cache(maxsize=2)

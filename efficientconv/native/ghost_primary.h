@@ -68,17 +68,16 @@ class Direct {
 
     void forward(Room &room, const Padded &intrinsic) const {
         for (long r = 0; r < layer.images.height; r++)
-            convolve<Start::bias>(tap(room, r, 0), room.x.taps(), layer.images.width, layer.in, u.data(), layer.half,
-                                  bias, intrinsic.row(r));
+            convolve<Start::bias>(tap(room, r, 0), room.x.runs(), layer.images.width, room.x.joined * layer.in, u.data(),
+                                  layer.half, bias, intrinsic.row(r));
     }
 
     // by_u += the gradient of the weights in the order of the passes; by_x, of an image, may be null.
     void back(Room &room, const Padded &by_intrinsic, float *by_u, float *by_x) const {
-        Pixels by = by_intrinsic.row(0);
-        Rows rows{layer.images.height, layer.images.width, tap(room, 1, 0).data - tap(room, 0, 0).data,
-                  by_intrinsic.row(1).data - by.data};
-        for (long t = 0; t < layer.kernel.taps(); t++)
-            add_products(tap(room, 0, t), layer.in, by, layer.half, rows, by_u + t * layer.in * layer.half);
+        Lines lines{layer.images.height, layer.stride.rows * room.x.line, by_intrinsic.line};
+        for (long t = 0; t < layer.kernel.taps(); t += room.x.joined)
+            add_products(tap(room, 0, t), room.x.joined * layer.in, by_intrinsic.row(0), layer.half,
+                         layer.images.width, {by_u + t * layer.in * layer.half, layer.half}, lines);
         for (const Phase &phase : phases) phase.convolve_back(layer, by_intrinsic, {by_x, layer.in});
     }
 

@@ -37,28 +37,25 @@ struct Kernel {
     long left() const { return column_dilation * (columns - 1) / 2; }
 };
 
-// to = the first `channels` of x.
-inline void copy_pixels(Pixels x, long pixels, long channels, Pixels to) {
-    if (x.stride == channels && to.stride == channels) {
-        std::copy_n(x.data, pixels * channels, to.data);
-        return;
-    }
-    for (long p = 0; p < pixels; p++)
-        if (channels % 8)
-            std::copy_n(x[p], channels, to[p]);
-        else
-            for (long c = 0; c < channels; c += 8) store<8>(to[p] + c, load<8>(x[p] + c));
+// Asks for pixels that will soon be read, or written, while something else is computed.
+enum class For { reading, writing };
+
+template <For PURPOSE>
+inline void fetch(Pixels x, long pixels) {
+    for (long at = 0; at < pixels * x.stride; at += 16) __builtin_prefetch(x.data + at, PURPOSE == For::writing, 2);
 }
 
 // An image with a border of zeros.
 class Padded {
   public:
     Padded(const Images &images, const Kernel &kernel, long depth)
-        : images(images), kernel(kernel), depth(depth), line((images.width + 2 * kernel.left()) * depth),
-          offsets(kernel.taps()), data((images.height + 2 * kernel.above()) * line) {
+        : images(images), kernel(kernel), depth(depth), joined(kernel.column_dilation == 1 ? kernel.columns : 1),
+          line((images.width + 2 * kernel.left()) * depth), offsets(kernel.taps()),
+          data((images.height + 2 * kernel.above()) * line) {
         for (long t = 0; t < kernel.taps(); t++)
             offsets[t] = t / kernel.columns * kernel.row_dilation * line +
                          t % kernel.columns * kernel.column_dilation * depth;
+        for (long t = 0; t < kernel.taps(); t += joined) starts.push_back(offsets[t]);
     }
 
     // The pixels of a row of the image.
@@ -70,35 +67,69 @@ class Padded {
     // Where all taps lie, behind tap(r, 0).
     Taps taps() const { return {kernel.taps(), offsets.data()}; }
 
+    // The same, where those that lie side by side are one, of `joined`·depth channels.
+    Taps runs() const { return {(long)starts.size(), starts.data()}; }
+
     // Fills the image with the first `depth` channels of another.
     void fill(Pixels x) const {
-        for (long r = 0; r < images.height; r++) copy_pixels(x.from(r * images.width), images.width, depth, row(r));
+        for (long r = 0; r < images.height; r++)
+            if (x.stride == depth)
+                std::copy_n(x[r * images.width], images.width * depth, row(r).data);
+            else
+                for (long p = 0; p < images.width; p++) std::copy_n(x[r * images.width + p], depth, row(r)[p]);
     }
 
     const Images images;
     const Kernel kernel;
-    const long depth;
+    const long depth, joined;
+    const long line;  // floats of a row with its border
 
   private:
-    const long line;  // floats of a row with its border
-    std::vector<long> offsets;
+    std::vector<long> offsets, starts;
     Vector data;
 };
+
+// Row r of the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
+template <Start START = Start::zero>
+void convolve_row(const Padded &x, long r, const float *w, long width, const float *bias, Pixels y) {
+    convolve<START>(x.tap(r, 0), x.runs(), x.images.width, x.joined * x.depth, w, width, bias, y);
+}
 
 // y = the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
 template <Start START = Start::zero>
 void convolve(const Padded &x, const float *w, long width, const float *bias, Pixels y) {
     for (long r = 0; r < x.images.height; r++)
-        convolve<START>(x.tap(r, 0), x.taps(), x.images.width, x.depth, w, width, bias, y.from(r * x.images.width));
+        convolve_row<START>(x, r, w, width, bias, y.from(r * x.images.width));
+}
+
+// How many rows of an image are met at once where a kernel's gradient is summed: it is read and written for each strip.
+inline long strip(const Images &images, long r) {
+    return std::min(std::max(1L, 64 / images.width), images.height - r);
+}
+
+// What rows of y, `line` floats one behind the other, add to the gradient of w, for by_y, their gradient.
+inline void add_strip_kernel_gradient(const Padded &x, long r, long rows, Pixels by_y, long line, long width, Pixels w) {
+    for (long tap = 0; tap < x.kernel.taps(); tap += x.joined)
+        add_products(x.tap(r, tap), x.joined * x.depth, by_y, width, x.images.width, w.from(tap * x.depth),
+                     {rows, x.line, line});
 }
 
 // w += its gradient, (taps, depth, width), for by_y, the gradient of y. That of x is the convolution of by_y with the
 // kernel turned by half a circle and its matrices transposed.
 inline void add_kernel_gradient(const Padded &x, Pixels by_y, long width, float *w) {
-    for (long r = 0; r < x.images.height; r++)
-        for (long t = 0; t < x.kernel.taps(); t++)
-            add_products(x.tap(r, t), x.depth, by_y.from(r * x.images.width), width, x.images.width,
-                         w + t * x.depth * width);
+    long line = x.images.width * by_y.stride;
+    for (long r = 0, rows; r < x.images.height; r += rows) {
+        rows = strip(x.images, r);
+        add_strip_kernel_gradient(x, r, rows, by_y.from(r * x.images.width), line, width, {w, width});
+    }
+}
+
+// The same for by_y with a border.
+inline void add_kernel_gradient(const Padded &x, const Padded &by_y, Pixels w) {
+    for (long r = 0, rows; r < x.images.height; r += rows) {
+        rows = strip(x.images, r);
+        add_strip_kernel_gradient(x, r, rows, by_y.row(r), by_y.line, by_y.depth, w);
+    }
 }
 
 // Sums over pixels, four at a time, so that one addition need not wait for the last.

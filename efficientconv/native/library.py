@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from efficientconv.native.compiler import compiled
+from efficientconv.native.compiler import compiled, is_forbidden
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def library(name: str) -> Library | None:
 
     ``EFFICIENTCONV_NATIVE=0`` in the environment asks for none.
     """
-    if os.environ.get("EFFICIENTCONV_NATIVE") == "0":
+    if is_forbidden():
         return None
     try:
         return Library(compiled(name))

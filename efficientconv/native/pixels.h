@@ -58,6 +58,14 @@ struct Taps {
 
 enum class Start { zero, bias, y };  // what a product is added to
 
+// Σ x[tap]·w[tap]; w: (taps, depth, width), one row a pixel.
+struct Product {
+    Pixels x;
+    Taps taps;
+    long depth;
+    Pixels w;
+};
+
 // row times B neighbouring floats, one after the other in its lanes.
 template <int L, int B>
 inline Vec<L> times(const float *at, Vec<L> row) {
@@ -67,20 +75,14 @@ inline Vec<L> times(const float *at, Vec<L> row) {
     return (Vec<L>)(*reinterpret_cast<const Two *>(at) + Twos{}) * row;
 }
 
-template <int L, int V, int R, Start START, int B>
-inline void multiply_block(Pixels x, Taps taps, long depth, const float *w, long width, const float *bias, Pixels y) {
-    Vec<L> sum[R][V];
-#pragma GCC unroll 16
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; v++) {
-            if constexpr (START == Start::zero) sum[r][v] = Vec<L>{};
-            if constexpr (START == Start::bias) sum[r][v] = load<L>(bias + v * L);
-            if constexpr (START == Start::y) sum[r][v] = load<L>(y[r] + v * L);
-        }
-    for (long tap = 0; tap < taps.number; tap++) {
-        const float *from = x.data + taps.at[tap];
-        for (long k = 0; k < depth; k++, w += width) {
+// Adds the product for R pixels from p on, and V vectors of channels from c on.
+template <int L, int V, int R, int B>
+inline void add_product(const Product &product, long p, long c, Vec<L> (&sum)[R][V]) {
+    Pixels x = product.x.from(p);
+    const float *w = product.w.data + c;
+    for (long tap = 0; tap < product.taps.number; tap++) {
+        const float *from = x.data + product.taps.at[tap];
+        for (long k = 0; k < product.depth; k++, w += product.w.stride) {
             Vec<L> row[V];
 #pragma GCC unroll 4
             for (int v = 0; v < V; v++) row[v] = load<L>(w + v * L);
@@ -90,6 +92,21 @@ inline void multiply_block(Pixels x, Taps taps, long depth, const float *w, long
                 for (int v = 0; v < V; v++) sum[r][v] += times<L, B>(from + r * x.stride + k * B, row[v]);
         }
     }
+}
+
+template <int L, int V, int R, Start START, int B, int N>
+inline void multiply_block(const Product (&products)[N], long p, long c, const float *bias, Pixels y) {
+    Vec<L> sum[R][V];
+    y = y.from(p, c);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) {
+            if constexpr (START == Start::zero) sum[r][v] = Vec<L>{};
+            if constexpr (START == Start::bias) sum[r][v] = load<L>(bias + c + v * L);
+            if constexpr (START == Start::y) sum[r][v] = load<L>(y[r] + v * L);
+        }
+    for (const Product &product : products) add_product<L, V, R, B>(product, p, c, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
@@ -109,45 +126,59 @@ inline void by_columns(long width, Function function) {
     for (; c < width; c += 8) function(Size<8>(), Size<1>(), c);
 }
 
-// y = Σ x[tap]·w[tap] + start: (pixels, depth)·(taps, depth, width) → (pixels, width); width is a multiple of 8.
-//
-// With B = 2 channel k of x is two neighbouring ones, 2k for the even lanes and 2k + 1 for the odd ones, so that eight
-// outputs fill a vector of 16: their sum is that of two lanes.
-template <Start START = Start::zero, int B = 1>
-void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
+// y = the products + start, (pixels, width); width is a multiple of 8.
+template <Start START, int B = 1, int N>
+void add_up(const Product (&products)[N], long pixels, long width, const float *bias, Pixels y) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
-        constexpr int R = REGISTERS == 32 || V == 1 ? 8 : 4;
-        const float *start = START == Start::bias ? bias + c : nullptr;
         long p = 0;
-        for (; p + R <= pixels; p += R)
-            multiply_block<L, V, R, START, B>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
-        for (; p < pixels; p++)
-            multiply_block<L, V, 1, START, B>(x.from(p), taps, depth, w + c, width, start, y.from(p, c));
+        auto blocks_of = [&](auto rows) {
+            constexpr int R = decltype(rows)::value;
+            for (; p + R <= pixels; p += R) multiply_block<L, V, R, START, B>(products, p, c, bias, y);
+        };
+        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>());
+        if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
+        blocks_of(Size<4>()), blocks_of(Size<2>()), blocks_of(Size<1>());
     });
 }
 
-// y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width); width is a multiple of 8.
+// y = Σ x[tap]·w[tap] + start: (pixels, depth)·(taps, depth, width) → (pixels, width); width is a multiple of 8.
+//
+// With B = 2 channel k of x is two neighbouring ones, 2k for the even lanes and 2k + 1 for the odd ones, so that eight
+// outputs fill a vector of 16: each is the sum of two lanes.
+template <Start START = Start::zero, int B = 1>
+void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
+    add_up<START, B>({{x, taps, depth, {w, width}}}, pixels, width, bias, y);
+}
+
+// y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width), w one row a pixel; width is a multiple of 8.
+template <Start START = Start::zero>
+void multiply(Pixels x, long pixels, long depth, Pixels w, long width, Pixels y) {
+    const long here = 0;
+    add_up<START>({{x, {1, &here}, depth, w}}, pixels, width, nullptr, y);
+}
+
+// With a bias.
 template <Start START = Start::zero>
 void multiply(Pixels x, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
     const long here = 0;
     convolve<START>(x, {1, &here}, pixels, depth, w, width, bias, y);
 }
 
-// Rows of pixels in two images: floats from one row to the next in each.
-struct Rows {
-    long number, pixels, next_x, next_y;
+// So many rows of pixels, and how many floats one lies behind the other.
+struct Lines {
+    long number, of_x, of_y;
 };
 
 template <int L, int V, int K, int B>
-inline void gradient_block(Pixels x, Pixels y, Rows rows, float *w, long width) {
+inline void gradient_block(Pixels x, Pixels y, long pixels, Lines lines, Pixels w) {
     Vec<L> sum[K][V];
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) sum[k][v] = load<L>(w + k * width + v * L);
-    for (long r = 0; r < rows.number; r++, x.data += rows.next_x, y.data += rows.next_y)
-        for (long p = 0; p < rows.pixels; p++) {
+        for (int v = 0; v < V; v++) sum[k][v] = load<L>(w[k] + v * L);
+    for (; lines.number--; x.data += lines.of_x, y.data += lines.of_y)
+        for (long p = 0; p < pixels; p++) {
             Vec<L> row[V];
 #pragma GCC unroll 4
             for (int v = 0; v < V; v++) row[v] = load<L>(y[p] + v * L);
@@ -159,24 +190,27 @@ inline void gradient_block(Pixels x, Pixels y, Rows rows, float *w, long width) 
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) store<L>(w + k * width + v * L, sum[k][v]);
+        for (int v = 0; v < V; v++) store<L>(w[k] + v * L, sum[k][v]);
 }
 
-// w += xᵀ·y over rows of pixels: (pixels, depth), (pixels, width) → (depth, width); width is a multiple of 8. B is as in
-// convolve.
+// w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width), one row a pixel; width is a multiple of 8. B is as
+// in convolve.
 template <int B = 1>
-inline void add_products(Pixels x, long depth, Pixels y, long width, Rows rows, float *w) {
+inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, Pixels w, Lines lines = {1, 0, 0}) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
-        constexpr int K = REGISTERS == 32 || V == 1 ? 8 : 4;
         long k = 0;
-        for (; k + K <= depth; k += K)
-            gradient_block<L, V, K, B>(x.from(0, k * B), y.from(0, c), rows, w + k * width + c, width);
-        for (; k < depth; k++) gradient_block<L, V, 1, B>(x.from(0, k * B), y.from(0, c), rows, w + k * width + c, width);
+        auto blocks_of = [&](auto rows) {
+            constexpr int K = decltype(rows)::value;
+            for (; k + K <= depth; k += K)
+                gradient_block<L, V, K, B>(x.from(0, k * B), y.from(0, c), pixels, lines, w.from(k, c));
+        };
+        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>()), blocks_of(Size<12>());
+        if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
+        blocks_of(Size<4>()), blocks_of(Size<1>());
     });
 }
 
-// w += xᵀ·y of one row of pixels.
 inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, float *w) {
-    add_products(x, depth, y, width, Rows{1, pixels, 0, 0}, w);
+    add_products(x, depth, y, width, pixels, {w, width});
 }

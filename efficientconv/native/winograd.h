@@ -186,8 +186,7 @@ void add_kernel_gradient(const Winograd &of, const Transformed &x, Row row, Vect
             for (long i = 0; i < 4; i++)
                 for (long tap = 0; tap < of.kernel.rows; tap++)
                     add_products<B>(x.tap(i, first, tap), of.depth / B, {products.data() + i * part, of.lanes()},
-                                    of.lanes(), Rows{1, of.band(first) * of.pairs(), 0, 0},
-                                    by_u + of.at(i, tap, 0, 0));
+                                    of.lanes(), of.band(first) * of.pairs(), {by_u + of.at(i, tap, 0, 0), of.lanes()});
         }
     });
 }

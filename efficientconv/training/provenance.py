@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from efficientconv.native import compiler_version
+
 PACKAGES = ("efficientconv", "torch", "torchvision", "lightning", "timm", "numpy")
 
 
@@ -19,8 +21,10 @@ def software() -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
+    """Return the versions of Python, of the packages that decide a result, and of the compiler of layers in C++."""
     found = {"python": platform.python_version()}
+    if compiler := compiler_version():
+        found["c++"] = compiler
     for package in PACKAGES:
         try:
             found[package] = version(package)
