@@ -136,7 +136,7 @@ void add_up(const Product (&products)[N], long pixels, long width, const float *
             constexpr int R = decltype(rows)::value;
             for (; p + R <= pixels; p += R) multiply_block<L, V, R, START, B>(products, p, c, bias, y);
         };
-        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>());
+        if constexpr (REGISTERS == 32 && V == 1 && B == 1) blocks_of(Size<16>());
         if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
         blocks_of(Size<4>()), blocks_of(Size<2>()), blocks_of(Size<1>());
     });
