@@ -68,8 +68,8 @@ class Direct {
 
     void forward(Room &room, const Padded &intrinsic) const {
         for (long r = 0; r < layer.images.height; r++)
-            convolve<Start::bias>(tap(room, r, 0), room.x.runs(), layer.images.width, room.x.joined * layer.in, u.data(),
-                                  layer.half, bias, intrinsic.row(r));
+            convolve<Start::bias>(tap(room, r, 0), room.x.runs(), layer.images.width, room.x.joined * layer.in,
+                                  u.data(), layer.half, bias, intrinsic.row(r));
     }
 
     // by_u += the gradient of the weights in the order of the passes; by_x, of an image, may be null.
