@@ -17,6 +17,8 @@ pytestmark = pytest.mark.skipif(library("ghost") is None, reason="there is no C+
 
 GEOMETRIES = {
     "half a vector": partial(GhostConv2d, 16, 16, 3, padding=1, bias=False),
+    "several bands": partial(GhostConv2d, 16, 16, 3, padding=1),
+    "several bands of whole vectors": partial(GhostConv2d, 32, 32, 3, padding=1),
     "odd width": partial(GhostConv2d, 16, 16, 3, padding=1),
     "whole vectors": partial(GhostConv2d, 32, 32, 3, padding=1),
     "half a vector more": partial(GhostConv2d, 24, 48, 3, padding=1),
@@ -39,7 +41,8 @@ def made(name: str) -> GhostConv2d:
 
 
 def images(layer: GhostConv2d, name: str = "") -> Tensor:
-    x = torch.randn(19, layer.in_channels, 6, 11 if name == "odd width" else 10) * 2 + 1
+    size = (18, 16) if name.startswith("several bands") else (6, 11 if name == "odd width" else 10)
+    x = torch.randn(19, layer.in_channels, *size) * 2 + 1
     return x.contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
