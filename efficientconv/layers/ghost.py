@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from torch.nn import functional as F
 from efficientconv.layers.approximation import alternate, relative_error
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
 from efficientconv.layers.batch_norm import begin_as, folded
+from efficientconv.layers.ghost_folded import FoldedGhost
+from efficientconv.layers.ghost_native import inference, native_library, training_step
+from efficientconv.layers.native_form import is_inference
 
 
 class GhostConv2d(ConvVariant):
@@ -113,6 +116,8 @@ class GhostConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        if not isinstance(self.bn1, nn.BatchNorm2d) and (native := native_library(self, x)):
+            return inference(native, self, x) if is_inference(self, x) else training_step(native, self, x)
         intrinsic = self.bn1(self.primary(x))  # (N, a, H', W')
         ghosts = self.bn2(self.cheap(intrinsic))  # (N, a·(s − 1), H', W')
         return torch.cat((intrinsic, ghosts[:, : self.out_channels - intrinsic.shape[1]]), 1)
@@ -172,6 +177,10 @@ class GhostConv2d(ConvVariant):
             begin_as(norm, shift=shift)
             if conv.bias is not None:
                 conv.bias.copy_(shift)
+
+    def fold(self) -> nn.Module:
+        """Return a module that can take over a norm behind it."""
+        return FoldedGhost(cast(GhostConv2d, super().fold())).eval()
 
     def _fold_batch_norms(self) -> None:
         self.primary, self.bn1 = folded(self.primary, self.bn1), nn.Identity()

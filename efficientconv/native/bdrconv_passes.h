@@ -58,14 +58,6 @@ inline void by_rows(const Layer &layer, Prepare prepare, Use use) {
     }
 }
 
-// Calls with blocks of eight pixels of a row, then of one.
-template <class Function>
-inline void by_pixels(long width, Function function) {
-    long p = 0;
-    for (; p + 8 <= width; p += 8) function(Size<8>(), p);
-    for (; p < width; p++) function(Size<1>(), p);
-}
-
 // Stores L values `step` apart.
 template <int L>
 inline void store_apart(float *at, long step, Vec<L> value) {

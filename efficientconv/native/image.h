@@ -45,6 +45,20 @@ inline void fetch(Pixels x, long pixels) {
     for (long at = 0; at < pixels * x.stride; at += 16) __builtin_prefetch(x.data + at, PURPOSE == For::writing, 2);
 }
 
+// to = the first `channels` of x; a call to copy so few floats would take longer than the copy.
+inline void copy_pixels(Pixels x, long pixels, long channels, Pixels to) {
+    if (x.stride == channels && to.stride == channels) {
+        std::copy_n(x.data, pixels * channels, to.data);
+        return;
+    }
+    for (long p = 0; p < pixels; p++)
+        for (long c = 0; c < channels; c += 8)
+            if (c + 8 <= channels)
+                store<8>(to[p] + c, load<8>(x[p] + c));
+            else
+                std::copy_n(x[p] + c, channels - c, to[p] + c);
+}
+
 // An image with a border of zeros.
 class Padded {
   public:
@@ -72,9 +86,7 @@ class Padded {
 
     // Fills the image with the first `depth` channels of another.
     void fill(Pixels x) const {
-        for (long r = 0; r < images.height; r++)
-            for (long p = 0; p < images.width; p++)
-                std::copy_n(x[r * images.width + p], depth, row(r)[p]);
+        for (long r = 0; r < images.height; r++) copy_pixels(x.from(r * images.width), images.width, depth, row(r));
     }
 
     const Images images;

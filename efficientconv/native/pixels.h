@@ -35,6 +35,14 @@ inline void by_lanes(long width, Function function) {
     width % WIDEST ? function(Size<8>()) : function(Size<WIDEST>());
 }
 
+// Calls with blocks of eight pixels of a row, then of one.
+template <class Function>
+inline void by_pixels(long width, Function function) {
+    long p = 0;
+    for (; p + 8 <= width; p += 8) function(Size<8>(), p);
+    for (; p < width; p++) function(Size<1>(), p);
+}
+
 // Rows of floats, one a pixel, `stride` apart.
 struct Pixels {
     float *data;
@@ -61,8 +69,17 @@ struct Product {
     Pixels w;
 };
 
+// row times B neighbouring floats, one after the other in its lanes.
+template <int L, int B>
+inline Vec<L> times(const float *at, Vec<L> row) {
+    if constexpr (B == 1) return *at * row;
+    using Two __attribute__((aligned(sizeof(float)), may_alias)) = long long;
+    using Twos __attribute__((vector_size(L * sizeof(float)))) = long long;
+    return (Vec<L>)(*reinterpret_cast<const Two *>(at) + Twos{}) * row;
+}
+
 // Adds the product for R pixels from p on, and V vectors of channels from c on.
-template <int L, int V, int R>
+template <int L, int V, int R, int B>
 inline void add_product(const Product &product, long p, long c, Vec<L> (&sum)[R][V]) {
     Pixels x = product.x.from(p);
     const float *w = product.w.data + c;
@@ -75,12 +92,12 @@ inline void add_product(const Product &product, long p, long c, Vec<L> (&sum)[R]
 #pragma GCC unroll 16
             for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-                for (int v = 0; v < V; v++) sum[r][v] += from[r * x.stride + k] * row[v];
+                for (int v = 0; v < V; v++) sum[r][v] += times<L, B>(from + r * x.stride + k * B, row[v]);
         }
     }
 }
 
-template <int L, int V, int R, Start START, int N>
+template <int L, int V, int R, Start START, int B, int N>
 inline void multiply_block(const Product (&products)[N], long p, long c, const float *bias, Pixels y) {
     Vec<L> sum[R][V];
     y = y.from(p, c);
@@ -92,7 +109,7 @@ inline void multiply_block(const Product (&products)[N], long p, long c, const f
             if constexpr (START == Start::bias) sum[r][v] = load<L>(bias + c + v * L);
             if constexpr (START == Start::y) sum[r][v] = load<L>(y[r] + v * L);
         }
-    for (const Product &product : products) add_product<L, V, R>(product, p, c, sum);
+    for (const Product &product : products) add_product<L, V, R, B>(product, p, c, sum);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
@@ -113,25 +130,28 @@ inline void by_columns(long width, Function function) {
 }
 
 // y = the products + start, (pixels, width); width is a multiple of 8.
-template <Start START, int N>
+template <Start START, int B = 1, int N>
 void add_up(const Product (&products)[N], long pixels, long width, const float *bias, Pixels y) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
         long p = 0;
         auto blocks_of = [&](auto rows) {
             constexpr int R = decltype(rows)::value;
-            for (; p + R <= pixels; p += R) multiply_block<L, V, R, START>(products, p, c, bias, y);
+            for (; p + R <= pixels; p += R) multiply_block<L, V, R, START, B>(products, p, c, bias, y);
         };
-        if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>());
+        if constexpr (REGISTERS == 32 && V == 1 && B == 1) blocks_of(Size<16>());
         if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());
         blocks_of(Size<4>()), blocks_of(Size<2>()), blocks_of(Size<1>());
     });
 }
 
 // y = Σ x[tap]·w[tap] + start: (pixels, depth)·(taps, depth, width) → (pixels, width); width is a multiple of 8.
-template <Start START = Start::zero>
+//
+// With B = 2 channel k of x is two neighbouring ones, 2k for the even lanes and 2k + 1 for the odd ones, so that eight
+// outputs fill a vector of 16: each is the sum of two lanes.
+template <Start START = Start::zero, int B = 1>
 void convolve(Pixels x, Taps taps, long pixels, long depth, const float *w, long width, const float *bias, Pixels y) {
-    add_up<START>({{x, taps, depth, {w, width}}}, pixels, width, bias, y);
+    add_up<START, B>({{x, taps, depth, {w, width}}}, pixels, width, bias, y);
 }
 
 // y = x·w + start: (pixels, depth)·(depth, width) → (pixels, width), w one row a pixel; width is a multiple of 8.
@@ -153,7 +173,7 @@ struct Lines {
     long number, of_x, of_y;
 };
 
-template <int L, int V, int K>
+template <int L, int V, int K, int B>
 inline void gradient_block(Pixels x, Pixels y, long pixels, Lines lines, Pixels w) {
     Vec<L> sum[K][V];
 #pragma GCC unroll 16
@@ -168,7 +188,7 @@ inline void gradient_block(Pixels x, Pixels y, long pixels, Lines lines, Pixels 
 #pragma GCC unroll 16
             for (int k = 0; k < K; k++)
 #pragma GCC unroll 4
-                for (int v = 0; v < V; v++) sum[k][v] += x[p][k] * row[v];
+                for (int v = 0; v < V; v++) sum[k][v] += times<L, B>(x[p] + k * B, row[v]);
         }
 #pragma GCC unroll 16
     for (int k = 0; k < K; k++)
@@ -176,7 +196,9 @@ inline void gradient_block(Pixels x, Pixels y, long pixels, Lines lines, Pixels 
         for (int v = 0; v < V; v++) store<L>(w[k] + v * L, sum[k][v]);
 }
 
-// w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width), one row a pixel; width is a multiple of 8.
+// w += xᵀ·y: (pixels, depth), (pixels, width) → (depth, width), one row a pixel; width is a multiple of 8. B is as
+// in convolve.
+template <int B = 1>
 inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels, Pixels w, Lines lines = {1, 0, 0}) {
     by_columns(width, [&](auto lanes, auto vectors, long c) {
         constexpr int L = decltype(lanes)::value, V = decltype(vectors)::value;
@@ -184,7 +206,7 @@ inline void add_products(Pixels x, long depth, Pixels y, long width, long pixels
         auto blocks_of = [&](auto rows) {
             constexpr int K = decltype(rows)::value;
             for (; k + K <= depth; k += K)
-                gradient_block<L, V, K>(x.from(0, k), y.from(0, c), pixels, lines, w.from(k, c));
+                gradient_block<L, V, K, B>(x.from(0, k * B), y.from(0, c), pixels, lines, w.from(k, c));
         };
         if constexpr (REGISTERS == 32 && V == 1) blocks_of(Size<16>()), blocks_of(Size<12>());
         if constexpr (REGISTERS == 32 || V == 1) blocks_of(Size<8>());

@@ -1,0 +1,61 @@
+"""GhostConv for inference, with the norm behind it in it.
+
+The ghosts take the norm into their kernels. The intrinsic channels cannot: the cheap kernels read them too, and the
+padding's zeros with them. They are scaled and shifted where they are written.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from efficientconv.layers.batch_norm import rescaled
+from efficientconv.layers.folded_form import FoldedForm
+from efficientconv.layers.ghost_native import inference, native_library
+from efficientconv.layers.native_form import is_inference
+
+if TYPE_CHECKING:
+    from efficientconv.layers.ghost import GhostConv2d
+
+
+class FoldedGhost(FoldedForm):
+    """``concat(scale·primary(x) + shift, cheap(primary(x)))``.
+
+    Args:
+        layer: with its batch norms folded; it stays as it is.
+    """
+
+    shift: Tensor | None
+    """Of the norm that was taken over, (a,); None for none."""
+
+    def __init__(self, layer: GhostConv2d) -> None:
+        super().__init__()
+        self.primary, self.cheap = copy.deepcopy(layer.primary), copy.deepcopy(layer.cheap)
+        self.out_channels = layer.out_channels
+        self.register_buffer("shift", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        scale = None if self.scale is None else self.scale[: self.primary.out_channels]
+        if is_inference(self, x) and (native := native_library(self, x)):
+            return inference(native, self, x, scale, self.shift)
+        intrinsic = self.primary(x)  # (N, a, H', W')
+        ghosts = self.cheap(intrinsic)[:, : self.out_channels - intrinsic.shape[1]]
+        if scale is not None:
+            intrinsic = intrinsic * scale.view(-1, 1, 1)
+        if self.shift is not None:
+            intrinsic = intrinsic + self.shift.view(-1, 1, 1)
+        return torch.cat((intrinsic, ghosts), 1)
+
+    def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
+        intrinsic = self.primary.out_channels
+        unused = (0, intrinsic + self.cheap.out_channels - self.out_channels)  # ghosts that are dropped
+        shifts = None if shift is None else F.pad(shift[intrinsic:], unused)
+        self.cheap = rescaled(self.cheap, F.pad(scale[intrinsic:], unused), shifts)
+        terms = [] if self.shift is None else [self.shift * scale[:intrinsic]]
+        terms += [] if shift is None else [shift[:intrinsic]]
+        self.shift = torch.stack(terms).sum(0) if terms else None
