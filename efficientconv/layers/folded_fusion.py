@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from efficientconv.layers.batch_norm import rescaled
 from efficientconv.layers.cpu_forms import pointwise
 from efficientconv.layers.folded_form import FoldedForm
+from efficientconv.layers.folded_fusion_native import inference, native_library
 
 
 class FoldedFusion(FoldedForm):
@@ -28,14 +29,19 @@ class FoldedFusion(FoldedForm):
         beside: of the first a channels, pooled, added to what ``first`` gives; None where ``first`` contains it.
         second: of the other, last channels, pooled; or of all, with zeros for the first.
         pool: of the stride.
+        groups: outside which a dense ``first`` is zero but at its centre.
     """
 
-    def __init__(self, first: nn.Conv2d, beside: nn.Conv2d | None, second: nn.Conv2d, pool: nn.Module) -> None:
+    def __init__(
+        self, first: nn.Conv2d, beside: nn.Conv2d | None, second: nn.Conv2d, pool: nn.Module, groups: int = 1
+    ) -> None:
         super().__init__()
-        self.first, self.beside, self.second, self.pool = first, beside, second, pool
+        self.first, self.beside, self.second, self.pool, self.groups = first, beside, second, pool, groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        if native := native_library(self, x):
+            return inference(native, self, x)
         one, other = x[:, : self.first.in_channels], x[:, x.shape[1] - self.second.in_channels :]
         y1 = self.first(one)
         if self.beside is not None:

@@ -1,4 +1,15 @@
-"""SlimConv on a processor: the layer as one operator, ``native/slimconv.cpp``, in training and inference."""
+"""SlimConv on a processor: the layer as one operator, ``native/slimconv.cpp``, in training and inference.
+
+Two foldings, two paths and their norms are thirty operators, each a pass over activations that are narrower than the
+layer. Here an image goes through the layer in three passes and back in three, since three times a batch norm has to see
+all images; what is folded, the second path's ReLU and its gradient stay in the processor's cache.
+
+On one core of a Xeon with AVX-512, torch 2.14, NHWC, forward and backward, the layer is 2.1 and 2.0 times as fast as
+operator by operator with 64 images of 32 channels at 16×16 and 64 at 8×8, and 1.4 and 1.0 times with 8 of 128 at 28×28
+and 256 at 14×14; beside ``nn.Conv2d`` its speed is 1.1, 1.4, 1.9 and 1.6, with the width restored 0.9, 1.2, 1.5 and
+1.4. ResNet-20 with it, from 32 channels on and with the width restored, trains at 1.0 times the plain network's speed,
+operator by operator at 0.72; folded it infers at 0.97, operator by operator at 0.76.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
 
 Module = TypeVar("Module", bound=nn.Module)
 Sizes = tuple[int | float, ...]
+WIDEST = 256  # channels; with 8 images of 512 at 7×7 it is 0.35 times as fast as operator by operator
 DRAWN = [nn.Conv2d, nn.ReLU, nn.Conv2d, nn.Sigmoid, nn.Conv2d, nn.Conv2d, nn.ReLU, nn.Conv2d]  # beside norms
 RESTORING = [nn.ReLU, nn.Conv2d]
 
@@ -35,6 +47,7 @@ def native_library(layer: SlimConv2d, x: Tensor) -> Library | None:
         and layer.stride == (1, 1)
         and layer.padding_mode == "zeros"
         and layer._is_odd
+        and layer.in_channels <= WIDEST
         and layer.in_channels % (16 * layer.num_splits) == layer.out_channels % 8 == 0
         and x.shape[1] == layer.in_channels
         and all(has_everything(norm) and norm.training == layer.training for norm in norms)

@@ -37,6 +37,7 @@ from efficientconv.layers.fusion import softmax_fusion_of_norms
 from efficientconv.layers.initialization import reset_to_kaiming_fan_out
 from efficientconv.layers.pooling import stride_pooling
 from efficientconv.layers.reparameterization import dense, sum_of_convolutions, with_zeros_in_front
+from efficientconv.layers.spconv_native import inference, native_library, training_step
 
 
 class SPConv2d(ConvVariant):
@@ -125,6 +126,8 @@ class SPConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
+        if native := native_library(self, x):
+            return (training_step if self.training else inference)(native, self, x)
         representative, redundant = x.split(self.split, 1)
         y1 = self.gwc(representative).add_(pointwise(self.pwc, self.pool(representative)))
         y2 = pointwise(self.conv1x1, self.pool(redundant))
@@ -166,6 +169,6 @@ class SPConv2d(ConvVariant):
         scale, shift = scale_and_shift(self.bn1)
         gwc, pwc, second = rescaled(self.gwc, scale, shift), rescaled(self.pwc, scale), folded(self.conv1x1, self.bn2)
         if self.stride != (1, 1) or not self._is_odd or not is_narrow(self.in_channels, self.out_channels):
-            return FoldedFusion(gwc, pwc, second, self.pool).eval()
+            return FoldedFusion(gwc, pwc, second, self.pool, self.gwc.groups).eval()
         first, second = sum_of_convolutions(dense(gwc), pwc), with_zeros_in_front(second, self.in_channels)
-        return FoldedFusion(first, None, second, self.pool).eval()
+        return FoldedFusion(first, None, second, self.pool, self.gwc.groups).eval()

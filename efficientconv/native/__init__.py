@@ -8,11 +8,13 @@ through several of them while it lies in the processor's cache::
                     └─ .call("training", sizes, parameters, x, …, y): float32 tensors by their addresses
 
     pixels.h    products of pixels, and their gradients     image.h     images with a border, sums over images
-    norm.h      batch norms and gates                       winograd.h  kernels three columns wide, for fewer products
-    pooling.h   averages, where a layer strides             <layer>.cpp a layer as one operator
+    norm.h      batch norms and gates                       pooling.h   averages over the windows of a stride
+    groups.h    convolutions in groups, wide and narrow     windows.h   all pixels of a stride's windows side by side
+    sigmoid.h   the logistic function of a vector           winograd.h  kernels three columns wide, in fewer products
+    <layer>.cpp a layer as one operator
 
-Compiling takes about two seconds, once for a processor and a version. Nothing here is a layer's definition: each layer
-computes the same without a compiler, operator by operator, and the tests hold both side by side.
+Compiling takes two to five seconds, once for a processor and a version. Nothing here is a layer's definition: each
+layer computes the same without a compiler, operator by operator, and the tests hold both side by side.
 """
 
 from efficientconv.native.compiler import compiler_version

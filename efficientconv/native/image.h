@@ -180,26 +180,31 @@ inline void for_images_of(long chunk, const Images &images, Function function) {
     for (long n = chunk * images.number / CHUNKS; n < (chunk + 1) * images.number / CHUNKS; n++) function(n);
 }
 
+// Of an image: the mean of each channel, and added, the sum of the products of the differences from it, (C, C).
+template <int L>
+void add_covariance(Pixels image, const Images &images, long channels, Pixels differences, float *mean,
+                    float *products) {
+    means<L>(image, images.pixels(), channels, mean);
+    for (long r = 0; r < images.height; r++) {
+        for (long p = 0; p < images.width; p++)
+            for (long c = 0; c < channels; c += L)
+                store<L>(differences[p] + c, load<L>(image[r * images.width + p] + c) - load<L>(mean + c));
+        add_products(differences, channels, differences, channels, images.width, products);
+    }
+}
+
 // The mean of each image, (N, C), and for each chunk the sum of the products of the differences from it, (C, C).
 template <int L>
-void add_covariance(const Images &images, const float *x, long channels, float *image_means, float *products) {
+void add_covariances(const Images &images, const float *x, long channels, float *image_means, float *products) {
 #pragma omp parallel num_threads(images.threads)
     {
         Vector row(images.width * channels);
-        Pixels differences(row.data(), channels);
 #pragma omp for schedule(static)
         for (long chunk = 0; chunk < CHUNKS; chunk++)
             for_images_of(chunk, images, [&](long n) {
-                Pixels image(x + n * images.pixels() * channels, channels);
-                float *mean = image_means + n * channels;
-                means<L>(image, images.pixels(), channels, mean);
-                for (long r = 0; r < images.height; r++) {
-                    for (long p = 0; p < images.width; p++)
-                        for (long c = 0; c < channels; c += L)
-                            store<L>(differences[p] + c, load<L>(image[r * images.width + p] + c) - load<L>(mean + c));
-                    add_products(differences, channels, differences, channels, images.width,
-                                    products + chunk * channels * channels);
-                }
+                add_covariance<L>({x + n * images.pixels() * channels, channels}, images, channels,
+                                  {row.data(), channels}, image_means + n * channels,
+                                  products + chunk * channels * channels);
             });
     }
 }

@@ -48,12 +48,11 @@ struct Statistics {
     }
 };
 
-// Of the pixels of x, (C,), and (C, C), the biased one.
-inline void mean_and_covariance(const Images &images, const float *x, long channels, float *mean, float *covariance) {
-    Vector means(images.number * channels), products(CHUNKS * channels * channels), squares(means.size());
-    by_lanes(channels, [&](auto lanes) {
-        add_covariance<decltype(lanes)::value>(images, x, channels, means.data(), products.data());
-    });
+// Of the pixels of all images, (C,), and (C, C), the biased one, from each image's mean, (N, C), and, for each chunk, the
+// sum of the products of the differences from it, (C, C); both are changed.
+inline void join_covariances(const Images &images, long channels, Vector &means, Vector &products, float *mean,
+                             float *covariance) {
+    Vector squares(means.size());
     sum_chunks(products);
     Statistics between(images, channels, means.data(), squares.data());
     std::copy(between.mean.begin(), between.mean.end(), mean);
@@ -61,8 +60,17 @@ inline void mean_and_covariance(const Images &images, const float *x, long chann
         for (long c = 0; c < channels; c++) means[n * channels + c] -= mean[c];
     for (float &product : products) product /= images.pixels();
     add_products({means.data(), channels}, channels, {means.data(), channels}, channels, images.number,
-                    products.data());
+                 products.data());
     for (long at = 0; at < channels * channels; at++) covariance[at] = products[at] / images.number;
+}
+
+// The same, of x.
+inline void mean_and_covariance(const Images &images, const float *x, long channels, float *mean, float *covariance) {
+    Vector means(images.number * channels), products(CHUNKS * channels * channels);
+    by_lanes(channels, [&](auto lanes) {
+        add_covariances<decltype(lanes)::value>(images, x, channels, means.data(), products.data());
+    });
+    join_covariances(images, channels, means, products, mean, covariance);
 }
 
 // scale·x + shift, each (C,).

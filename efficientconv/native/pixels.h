@@ -8,6 +8,9 @@ template <int L>
 using Vec __attribute__((vector_size(L * sizeof(float)), aligned(sizeof(float)), may_alias)) = float;
 
 template <int L>
+using Mask __attribute__((vector_size(L * sizeof(int)))) = int;
+
+template <int L>
 inline Vec<L> load(const float *at) {
     return *reinterpret_cast<const Vec<L> *>(at);
 }

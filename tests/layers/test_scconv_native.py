@@ -144,6 +144,7 @@ def test_other_layers_run_as_they_are_drawn(change):
     [
         {"in_channels": 24, "norm_groups": 8},
         {"out_channels": 12},
+        {"out_channels": 264},
         {"padding_mode": "reflect"},
         {"kernel_size": 2, "dilation": 2},
         {"squeeze_ratio": 4},

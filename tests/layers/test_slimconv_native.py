@@ -124,6 +124,7 @@ def test_other_layers_run_as_they_are_drawn(change):
     "arguments",
     [
         {"in_channels": 48, "out_channels": 48, "num_splits": 4},
+        {"in_channels": 288, "out_channels": 288},
         {"padding_mode": "circular"},
         {"stride": 2},
         {"groups": 2},
