@@ -1,8 +1,8 @@
 """BDRConv on a processor: the layer as one operator, ``native/bdrconv.cpp``, in training and inference.
 
-Operator by operator the layer is fifty calls, which write two dozen arrays of the activations' size. On one core of a Xeon
-with AVX-512, torch 2.14, 64 images, the operator is 3.1, 2.3 and 2.2 times as fast, forward and backward, with 16 channels
-at 32×32, 32 at 16×16 and 64 at 8×8; ResNet-20 with it trains 1.65 times as fast, and infers, folded, 1.75 times.
+Operator by operator the layer is fifty calls, which write two dozen arrays of the activations' size. On one core of a
+Xeon with AVX-512, torch 2.14, 64 images, the operator is 3.3, 3.4 and 2.2 times as fast, forward and backward, with 16
+channels at 32×32, 32 at 16×16 and 64 at 8×8; ResNet-20 with it trains 1.65 times as fast, and infers, folded, 1.75 times.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 WIDEST, WIDEST_TRAINING = 256, 128
 """Channels up to which C++ is faster: in and out, and in training in.
 
-With 8 images it is 1.8 times as fast in training with 64 channels at 56×56, 1.2 and 1.04 with 128 at 28×28 and 14×14, 1.1
-from 128 to 256, 0.6 with 256 at 14×14; folded 2.8, 1.7 and 1.4, 1.6, 1.1, and 0.5 with 512 at 7×7.
+With 8 images it is 1.8 times as fast in training with 64 channels at 56×56, 1.2 and 1.04 with 128 at 28×28 and 14×14,
+1.1 from 128 to 256, 0.6 with 256 at 14×14; folded 2.8, 1.7 and 1.4, 1.6, 1.1, and 0.5 with 512 at 7×7.
 """
 
 
