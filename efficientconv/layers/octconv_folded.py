@@ -42,9 +42,9 @@ class FoldedOctConv(FoldedForm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
+        x = self.pool(x)
         if native := native_folded_library(self, x):
             return convolve_octaves_folded(native, self, x)
-        x = self.pool(x)
         y = F.interpolate(self.at_half(self.octave(x)), size=x.shape[2:], mode="nearest")
         high = self.at_full(x[:, : self.at_full.in_channels])
         parts = (high.shape[1], y.shape[1] - high.shape[1])

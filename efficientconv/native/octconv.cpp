@@ -1,4 +1,4 @@
-// OctConv as one operator, at stride 1 and with both frequencies in input and output.
+// OctConv as one operator, at stride 1; what a stride has pooled is of high frequency.
 #include "norm.h"
 #include "octconv_passes.h"
 
@@ -36,7 +36,7 @@ struct ByWeights {
 struct BackRoom : Room {
     std::array<PathRoom, 3> back;
     Vector by_halved_data, by_low_data;
-    Pixels by_halved, by_low;  // of x, from the low-frequency outputs, and of its low frequencies, from the high ones
+    Pixels by_halved, by_low;  // of x, from the low-frequency outputs; of its low frequencies, from the high ones
 
     BackRoom(const Layer &layer, const Paths &paths)
         : Room(layer, paths),
@@ -68,6 +68,7 @@ void back_image(const Layer &layer, const Weights &weights, const Kernels &turne
     const Images half = layer.half();
     auto back = [&](int i, Pixels from, Pixels by_y, Pixels to) {
         const Path &path = weights.paths[i];
+        if (path.empty()) return;
         back_path(path, from.from(0, path.from), by_y.from(0, path.to), turned[i], room.ahead[i], room.back[i],
                   &by.kernels[i][chunk * path.ahead.weights()], to);
     };

@@ -10,7 +10,7 @@
 struct Layer {
     Images images;
     Kernel kernel;
-    long high_in, low_in, high_out, low_out;  // multiples of 8
+    long high_in, low_in, high_out, low_out;  // multiples of 8; low: or 0
     long in() const { return high_in + low_in; }
     long out() const { return high_out + low_out; }
     Images half() const { return {images.threads, images.number, images.height / 2, images.width / 2}; }
@@ -24,6 +24,8 @@ struct Path {
     Path(const Images &images, const Layer &layer, long from, long depth, long to, long width)
         : ahead{images, layer.kernel, depth, width}, back{images, layer.kernel, width, depth}, from(from), to(to),
           in(layer.in()) {}
+
+    bool empty() const { return !ahead.depth || !ahead.width; }
 
     // Where a weight lies in a module's kernel, (out, in, rows, columns).
     long at(long row, long column, long k, long o) const {
@@ -133,12 +135,13 @@ struct Room {
 inline void forward_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, Room &room) {
     const Images half = layer.half();
     sum_windows(half, x, layer.in(), 0.25f, room.halved);
-    convolve_path(weights.paths[HIGH].ahead, x, weights.ahead[HIGH], nullptr, room.ahead[HIGH], y);
+    convolve_path(weights.paths[HIGH].ahead, x, weights.ahead[HIGH], weights.bias, room.ahead[HIGH], y);
     for (int i : {LOW_TO_HIGH, TO_LOW}) {
         const Path &path = weights.paths[i];
-        convolve_path(path.ahead, room.halved.from(0, path.from), weights.ahead[i], weights.bias + path.to,
-                      room.ahead[i], room.y.from(0, path.to));
+        if (path.empty()) continue;
+        convolve_path(path.ahead, room.halved.from(0, path.from), weights.ahead[i],
+                      i == TO_LOW ? weights.bias + path.to : nullptr, room.ahead[i], room.y.from(0, path.to));
     }
-    repeat<true>(half, room.y, layer.high_out, 1, y);
+    if (layer.low_in) repeat<true>(half, room.y, layer.high_out, 1, y);
     repeat<false>(half, room.y.from(0, layer.high_out), layer.low_out, 1, y.from(0, layer.high_out));
 }
