@@ -1,6 +1,8 @@
 """BDRConv on a processor: the layer as one operator, ``native/bdrconv.cpp``, in training and inference.
 
-Operator by operator the layer is fifty calls, which write two dozen arrays of the activations' size.
+Operator by operator the layer is fifty calls, which write two dozen arrays of the activations' size. On one core of a
+Xeon with AVX-512, torch 2.14, 64 images, the operator is 3.3, 3.4 and 2.2 times as fast, forward and backward, with 16
+channels at 32×32, 32 at 16×16 and 64 at 8×8. ResNet-20 with it trains 1.65 times as fast, and infers, folded, 1.75.
 """
 
 from __future__ import annotations
@@ -20,6 +22,13 @@ from efficientconv.native import Library
 if TYPE_CHECKING:
     from efficientconv.layers.bdrconv import BDRConv2d
 
+WIDEST, WIDEST_TRAINING = 256, 128
+"""Channels up to which C++ is faster: in and out, and in training in.
+
+With 8 images it is 1.8 times as fast in training with 64 channels at 56×56, 1.2 and 1.04 with 128 at 28×28 and 14×14,
+1.1 from 128 to 256, 0.6 with 256 at 14×14; folded 2.8, 1.7 and 1.4, 1.6, 1.1, and 0.5 with 512 at 7×7.
+"""
+
 
 def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
     """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
@@ -28,6 +37,8 @@ def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
         layer.main_conv.kernel_size == (1, 1)
         and layer.padding_mode == "zeros"
         and main % 8 == layer.split[1] % 8 == base % 8 == 0
+        and max(layer.in_channels, layer.out_channels) <= WIDEST
+        and (layer.in_channels <= WIDEST_TRAINING or not layer.training)
         and x.shape[1] == layer.in_channels
         and x.shape[2] % layer.stride[0] == x.shape[3] % layer.stride[1] == 0
         and (_is_training(layer) if layer.training else is_inference(layer, x))

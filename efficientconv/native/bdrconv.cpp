@@ -1,8 +1,9 @@
 // BDRConv as one operator.
 //
 // Three things have to be known of all images before the next can be computed: the statistics of the first batch norm,
-// those of the second, and, of each image, the gate. Between them an image goes through the layer in one pass. The first
-// norm's input is linear in x: its statistics follow from the mean and the covariance of x, and it is never written.
+// those of the second, and, of each image, the gate. Between them an image goes through the layer in one pass. The
+// first norm's input is linear in x: its statistics follow from the mean and the covariance of x, and it is never
+// written.
 #include "bdrconv_passes.h"
 #include "norm.h"
 
@@ -20,11 +21,11 @@ struct Parameters {
 
 // What the backward pass needs of the forward pass besides x.
 struct Saved {
-    float *y, *means;             // (N, H, W, out), (N, out)
-    float *pooled;                // x, where it is not strided: (N, H, W, in)
-    float *mean, *covariance;     // of that: (in,), (in, in)
-    float *mean1, *variance1;     // of the first norm's input, (features,)
-    float *mean2, *variance2;     // of y, (out,)
+    float *y, *means;          // (N, H, W, out), (N, out)
+    float *pooled;             // x, where it is not strided: (N, H, W, in)
+    float *mean, *covariance;  // of that: (in,), (in, in)
+    float *mean1, *variance1;  // of the first norm's input, (features,)
+    float *mean2, *variance2;  // of y, (out,)
 };
 
 // The weights in the order of the passes. Feature f is plane f % planes of group f / planes.
@@ -34,8 +35,8 @@ struct Arranged {
 
     Arranged(const Layer &layer, const Parameters &p)
         : rows(layer.features() * layer.in), expansion(layer.in * layer.features()), shift(layer.features()),
-          diversity(layer.of_group * layer.kernel.taps() * layer.features()), main(transposed(p.main, layer.base(), layer.main)),
-          expand(transposed(p.expand, layer.out, layer.other())) {
+          diversity(layer.of_group * layer.kernel.taps() * layer.features()),
+          main(transposed(p.main, layer.base(), layer.main)), expand(transposed(p.expand, layer.out, layer.other())) {
         for (long f = 0; f < layer.main; f++) rows[f * layer.in + f] = 1;
         for (long f = 0; f < layer.out; f++)
             std::copy_n(p.expand + f * layer.other(), layer.other(), &rows[(layer.main + f) * layer.in + layer.main]);
@@ -49,9 +50,9 @@ struct Arranged {
         for (long c = 0; c < layer.diverse(); c++)
             for (long plane = 0; plane < layer.planes; plane++)
                 for (long tap = 0; tap < taps; tap++)
-                    function((c % layer.of_group * taps + tap) * layer.features() + plane * layer.main +
-                                 c / layer.of_group,
-                             (c * layer.planes + plane) * taps + tap);
+                    function(
+                        (c % layer.of_group * taps + tap) * layer.features() + plane * layer.main + c / layer.of_group,
+                        (c * layer.planes + plane) * taps + tap);
     }
 
     static long place(const Layer &layer, long f) { return f % layer.planes * layer.main + f / layer.planes; }
@@ -65,16 +66,14 @@ struct Arranged {
         }
     }
 
-    Weights weights() const {
-        return {expansion.data(), shift.data(), diversity.data(), main.data(), expand.data()};
-    }
+    Weights weights() const { return {expansion.data(), shift.data(), diversity.data(), main.data(), expand.data()}; }
 };
 
 // (features, in) = rows·covariance.
 Vector times_covariance(const Layer &layer, const Vector &rows, const float *covariance) {
     Vector result(rows.size());
     multiply({rows.data(), layer.in}, layer.features(), layer.in, covariance, layer.in, nullptr,
-                {result.data(), layer.in});
+             {result.data(), layer.in});
     return result;
 }
 
@@ -104,8 +103,7 @@ struct Gates {
           weights(squeezed.size()), scales(squeezed.size()), shifts(squeezed.size()) {
         for (long n = 0; n < layer.images.number; n++) {
             long first = n * layer.out;
-            for (long c = 0; c < layer.out; c++)
-                squeezed[first + c] = norm.scale[c] * means[first + c] + norm.shift[c];
+            for (long c = 0; c < layer.out; c++) squeezed[first + c] = norm.scale[c] * means[first + c] + norm.shift[c];
             gate.weigh(&squeezed[first], &hidden[n * layer.hidden], &weights[first]);
             for (long c = 0; c < layer.out; c++) {
                 scales[first + c] = weights[first + c] * norm.scale[c];
@@ -155,8 +153,8 @@ struct ByWeights {
 
     explicit ByWeights(const Layer &layer)
         : expansion(CHUNKS * layer.in * layer.features()), shift(CHUNKS * layer.features()),
-          diversity(CHUNKS * layer.of_group * layer.kernel.taps() * layer.features()), main(CHUNKS * layer.main * layer.base()),
-          expand(CHUNKS * layer.other() * layer.out) {}
+          diversity(CHUNKS * layer.of_group * layer.kernel.taps() * layer.features()),
+          main(CHUNKS * layer.main * layer.base()), expand(CHUNKS * layer.other() * layer.out) {}
 
     void sum() {
         for (Vector *chunks : {&expansion, &shift, &diversity, &main, &expand}) sum_chunks(*chunks);
@@ -256,11 +254,24 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     Vector by_pooled(strides ? images.number * images.pixels() * layer.in : 0);
     Vector by_taken(strides ? images.number * images.pixels() * layer.main : 0);
     float *by_input = strides ? by_pooled.data() : by_x;
-    Given given{{x, saved.pooled}, saved.y, grad, arranged.weights(), expansion.data(), p.main, p.expand,
-                gates.scales.data(), by_y.slope.data(), by_y.constants.data(), saved.mean};
-    Found found{by_input, strides ? Pixels(by_taken.data(), layer.main) : Pixels(by_x, layer.in),
-                by_weights.expansion.data(), by_weights.shift.data(), by_weights.diversity.data(),
-                by_weights.main.data(), by_weights.expand.data()};
+    Given given{{x, saved.pooled},
+                saved.y,
+                grad,
+                arranged.weights(),
+                expansion.data(),
+                p.main,
+                p.expand,
+                gates.scales.data(),
+                by_y.slope.data(),
+                by_y.constants.data(),
+                saved.mean};
+    Found found{by_input,
+                strides ? Pixels(by_taken.data(), layer.main) : Pixels(by_x, layer.in),
+                by_weights.expansion.data(),
+                by_weights.shift.data(),
+                by_weights.diversity.data(),
+                by_weights.main.data(),
+                by_weights.expand.data()};
     by_lanes(layer.main, [&](auto lanes) { back_images<decltype(lanes)::value>(layer, given, found); });
     by_weights.sum();
     Arranged::for_diversity(layer, [&](long here, long there) { by.diversity[there] = by_weights.diversity[here]; });
@@ -270,8 +281,7 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     by_lanes(layer.in, [&](auto lanes) {
         constexpr int L = decltype(lanes)::value;
         add_to_x<L>(layer, saved.pooled, to_x.slope.data(), to_x.constant.data(), by_input);
-        if (strides)
-            back_through_pool<L>(images, layer.stride, by_input, by_taken.data(), layer.main, layer.in, by_x);
+        if (strides) back_through_pool<L>(images, layer.stride, by_input, by_taken.data(), layer.main, layer.in, by_x);
     });
 }
 
@@ -279,9 +289,8 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
 void inference(const Layer &layer, const Parameters &p, const float *out_scale, const float *out_shift, const float *x,
                float *pooled, float *out) {
     if (layer.stride.pixels() > 1)
-        by_lanes(layer.in, [&](auto lanes) {
-            pool<decltype(lanes)::value>(layer.images, layer.stride, x, layer.in, pooled);
-        });
+        by_lanes(layer.in,
+                 [&](auto lanes) { pool<decltype(lanes)::value>(layer.images, layer.stride, x, layer.in, pooled); });
     Arranged arranged(layer, p);
     arranged.normalize(layer, Norm(p.weight1, p.bias1, layer.features()));
     for (long at = 0; at < layer.other() * layer.out; at++) arranged.expand[at] *= out_scale[at % layer.out];

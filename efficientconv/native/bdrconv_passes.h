@@ -31,9 +31,7 @@ struct Weights {
 struct Input {
     const float *x, *pooled;
 
-    Pixels image(const Layer &layer, long n) const {
-        return {pooled + n * layer.images.pixels() * layer.in, layer.in};
-    }
+    Pixels image(const Layer &layer, long n) const { return {pooled + n * layer.images.pixels() * layer.in, layer.in}; }
 
     // The pixels that the base branch takes for a row of its output.
     Pixels row(const Layer &layer, long n, long r) const {
@@ -189,7 +187,7 @@ void gate_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, 
             for (long c = 0; c < layer.out; c += L)
                 store<L>(out[p] + c, load<L>(y[p] + c) * load<L>(scale + c) + load<L>(shift + c));
         multiply<Start::y>(x.from(first, layer.main), width, layer.other(), weights.expand, layer.out, nullptr,
-                              out.from(first));
+                           out.from(first));
     }
 }
 
@@ -199,7 +197,8 @@ void gate_images(const Layer &layer, const Weights &weights, const Input &x, con
     const Images &images = layer.images;
 #pragma omp parallel for schedule(static) num_threads(images.threads)
     for (long n = 0; n < images.number; n++) {
-        Pixels from(y + n * images.pixels() * layer.out, layer.out), to(out + n * images.pixels() * layer.out, layer.out);
+        Pixels from(y + n * images.pixels() * layer.out, layer.out),
+            to(out + n * images.pixels() * layer.out, layer.out);
         gate_image<L>(layer, weights, x.image(layer, n), from, scales + n * layer.out, shifts + n * layer.out, to);
     }
 }
@@ -231,7 +230,8 @@ void sum_images(const Layer &layer, const float *grad, const float *y, const flo
     const Images &images = layer.images;
 #pragma omp parallel for schedule(static) num_threads(images.threads)
     for (long n = 0; n < images.number; n++) {
-        Pixels by(grad + n * images.pixels() * layer.out, layer.out), at(y + n * images.pixels() * layer.out, layer.out);
+        Pixels by(grad + n * images.pixels() * layer.out, layer.out),
+            at(y + n * images.pixels() * layer.out, layer.out);
         for (long c = 0; c < layer.out; c += L) {
             Vec<L> middle = load<L>(mean + c);
             store<L>(by_scales + n * layer.out + c, sum_over<L>(images.pixels(), [&](long p) {
@@ -280,8 +280,7 @@ struct Room {
         : features(layer.images, layer.kernel, layer.features()),
           by_diverse(layer.images, layer.kernel, layer.diverse()),
           rows(layer.images.width * (layer.base() + layer.features() + layer.diverse() + layer.in)),
-          by_base(rows.data(), layer.base()),
-          by_features(by_base[layer.images.width], layer.features()),
+          by_base(rows.data(), layer.base()), by_features(by_base[layer.images.width], layer.features()),
           by_diverse_row(by_features[layer.images.width], layer.diverse()),
           centred(by_diverse_row[layer.images.width], layer.in) {}
 };

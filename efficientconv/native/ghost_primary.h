@@ -76,8 +76,8 @@ class Direct {
     void back(Room &room, const Padded &by_intrinsic, float *by_u, float *by_x) const {
         Lines lines{layer.images.height, layer.stride.rows * room.x.line, by_intrinsic.line};
         for (long t = 0; t < layer.kernel.taps(); t += room.x.joined)
-            add_products(tap(room, 0, t), room.x.joined * layer.in, by_intrinsic.row(0), layer.half,
-                         layer.images.width, {by_u + t * layer.in * layer.half, layer.half}, lines);
+            add_products(tap(room, 0, t), room.x.joined * layer.in, by_intrinsic.row(0), layer.half, layer.images.width,
+                         {by_u + t * layer.in * layer.half, layer.half}, lines);
         for (const Phase &phase : phases) phase.convolve_back(layer, by_intrinsic, {by_x, layer.in});
     }
 
@@ -114,9 +114,8 @@ class ByWinograd {
     ByWinograd(const Layer &layer, const float *p, const float *bias, bool wants_x)
         : layer(layer), bias(bias), forth{layer.images, layer.kernel, layer.in, layer.half},
           opposite{layer.images, layer.kernel, layer.half, layer.in} {
-        u = transformed_kernel(forth, [&](long row, long column, long i, long o) {
-            return p[layer.place(3 * row + column, i, o)];
-        });
+        u = transformed_kernel(
+            forth, [&](long row, long column, long i, long o) { return p[layer.place(3 * row + column, i, o)]; });
         if (wants_x)
             turned = transformed_kernel(opposite, [&](long row, long column, long o, long i) {
                 return p[layer.place(layer.kernel.taps() - 1 - (3 * row + column), i, o)];

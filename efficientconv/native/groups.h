@@ -1,7 +1,7 @@
 // Convolutions in groups, with full vectors however narrow a group is.
 //
-// Wide groups are dense convolutions side by side. For narrow ones an image is laid out in planes: plane d holds channel
-// d of each group, as often as the group has outputs. Each plane then meets the outputs channel by channel, and
+// Wide groups are dense convolutions side by side. For narrow ones an image is laid out in planes: plane d holds
+// channel d of each group, as often as the group has outputs. Each plane then meets the outputs channel by channel, and
 // y = Σ weight[tap][d]·plane[d][tap]: the multiply-adds of the groups and no others.
 #pragma once
 #include "image.h"
@@ -83,9 +83,12 @@ void spread_vectors(Pixels x, long units, const Groups &groups, float *planes, l
 
 inline void spread(Pixels x, long pixels, const Groups &groups, float *planes, long apart) {
     long units = pixels * groups.out() / groups.unit(), done = units * groups.unit() / groups.out();
-    if (groups.width * 2 == WIDEST) spread_vectors<2>(x, units, groups, planes, apart);
-    else if (groups.width * 4 == WIDEST) spread_vectors<4>(x, units, groups, planes, apart);
-    else done = 0;
+    if (groups.width * 2 == WIDEST)
+        spread_vectors<2>(x, units, groups, planes, apart);
+    else if (groups.width * 4 == WIDEST)
+        spread_vectors<4>(x, units, groups, planes, apart);
+    else
+        done = 0;
     for (long p = done; p < pixels; p++) spread_one(x[p], groups, planes + p * groups.out(), apart);
 }
 
@@ -104,8 +107,8 @@ inline void sum_planes(const float *planes, Taps taps, const float *w, long size
     for (int i = 0; i < R; i++) store<WIDEST>(y + i * unit, sum[i]);
 }
 
-// The same for 8 units of one vector and rows of three taps: what a plane holds at a pixel is loaded once for all three.
-// K pixels are in a unit; `taps` tells where the first of each row of taps lies.
+// The same for 8 units of one vector and rows of three taps: what a plane holds at a pixel is loaded once for all
+// three. K pixels are in a unit; `taps` tells where the first of each row of taps lies.
 template <int K>
 inline void sum_by_threes(const float *planes, Taps taps, long depth, long apart, const float *w, float *y) {
     constexpr int L = WIDEST, R = 8, T = 3, D = 4;
@@ -183,7 +186,8 @@ class GroupedConvolution {
         for (long tap = 0; tap < kernel.taps(); tap++)
             for (long d = 0; d < groups.depth; d++)
                 offsets.push_back(d * apart + (tap / kernel.columns * kernel.row_dilation * across +
-                                               tap % kernel.columns * kernel.column_dilation) * out);
+                                               tap % kernel.columns * kernel.column_dilation) *
+                                                  out);
         sums.resize((images.width + 1) * out);
     }
 
@@ -222,8 +226,10 @@ class GroupedConvolution {
 
     void sum_eight(const float *from, float *y) const {
         Taps taps{groups.kernel.taps(), offsets.data()};
-        if (groups.out() == WIDEST) sum_by_threes<1>(from, taps, groups.depth, apart, w.data(), y);
-        else sum_by_threes<2>(from, taps, groups.depth, apart, w.data(), y);
+        if (groups.out() == WIDEST)
+            sum_by_threes<1>(from, taps, groups.depth, apart, w.data(), y);
+        else
+            sum_by_threes<2>(from, taps, groups.depth, apart, w.data(), y);
     }
 
     const Images images;

@@ -13,9 +13,7 @@ struct Aligned {
     Aligned() = default;
     template <class Other>
     Aligned(const Aligned<Other> &) {}
-    T *allocate(size_t number) {
-        return static_cast<T *>(::operator new(number * sizeof(T), std::align_val_t(64)));
-    }
+    T *allocate(size_t number) { return static_cast<T *>(::operator new(number * sizeof(T), std::align_val_t(64))); }
     void deallocate(T *at, size_t) { ::operator delete(at, std::align_val_t(64)); }
     bool operator==(const Aligned &) const { return true; }
     bool operator!=(const Aligned &) const { return false; }
@@ -67,8 +65,8 @@ class Padded {
           line((images.width + 2 * kernel.left()) * depth), offsets(kernel.taps()),
           data((images.height + 2 * kernel.above()) * line) {
         for (long t = 0; t < kernel.taps(); t++)
-            offsets[t] = t / kernel.columns * kernel.row_dilation * line +
-                         t % kernel.columns * kernel.column_dilation * depth;
+            offsets[t] =
+                t / kernel.columns * kernel.row_dilation * line + t % kernel.columns * kernel.column_dilation * depth;
         for (long t = 0; t < kernel.taps(); t += joined) starts.push_back(offsets[t]);
     }
 
@@ -108,8 +106,7 @@ void convolve_row(const Padded &x, long r, const float *w, long width, const flo
 // y = the convolution of an image with w, (taps, depth, width); width is a multiple of 8.
 template <Start START = Start::zero>
 void convolve(const Padded &x, const float *w, long width, const float *bias, Pixels y) {
-    for (long r = 0; r < x.images.height; r++)
-        convolve_row<START>(x, r, w, width, bias, y.from(r * x.images.width));
+    for (long r = 0; r < x.images.height; r++) convolve_row<START>(x, r, w, width, bias, y.from(r * x.images.width));
 }
 
 // How many rows of an image are met at once where a kernel's gradient is summed: it is read and written for each strip.
@@ -118,7 +115,8 @@ inline long strip(const Images &images, long r) {
 }
 
 // What rows of y, `line` floats one behind the other, add to the gradient of w, for by_y, their gradient.
-inline void add_strip_kernel_gradient(const Padded &x, long r, long rows, Pixels by_y, long line, long width, Pixels w) {
+inline void add_strip_kernel_gradient(const Padded &x, long r, long rows, Pixels by_y, long line, long width,
+                                      Pixels w) {
     for (long tap = 0; tap < x.kernel.taps(); tap += x.joined)
         add_products(x.tap(r, tap), x.joined * x.depth, by_y, width, x.images.width, w.from(tap * x.depth),
                      {rows, x.line, line});

@@ -48,8 +48,8 @@ struct Statistics {
     }
 };
 
-// Of the pixels of all images, (C,), and (C, C), the biased one, from each image's mean, (N, C), and, for each chunk, the
-// sum of the products of the differences from it, (C, C); both are changed.
+// Of the pixels of all images, (C,), and (C, C), the biased one, from each image's mean, (N, C), and, for each chunk,
+// the sum of the products of the differences from it, (C, C); both are changed.
 inline void join_covariances(const Images &images, long channels, Vector &means, Vector &products, float *mean,
                              float *covariance) {
     Vector squares(means.size());
@@ -89,8 +89,8 @@ struct Norm {
     }
 };
 
-// The gradients of the statistics, from those of scale and offset in scale·(x − mean) + offset; those of weight and bias
-// are written. The gradient of the scale in scale·x + shift would lose digits where the mean is far from zero.
+// The gradients of the statistics, from those of scale and offset in scale·(x − mean) + offset; those of weight and
+// bias are written. The gradient of the scale in scale·x + shift would lose digits where the mean is far from zero.
 inline Statistics back_through_norm(const Statistics &of, const float *weight, double epsilon, const Vector &by_scale,
                                     const Vector &by_offset, float *by_weight, float *by_bias) {
     Statistics by(of.mean.size());

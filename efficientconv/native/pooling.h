@@ -19,7 +19,8 @@ void pool(const Images &images, const Stride &stride, const float *x, long chann
     long next = images.width * stride.columns * channels;
 #pragma omp parallel for schedule(static) num_threads(images.threads)
     for (long row = 0; row < images.number * images.height; row++) {
-        Pixels from = strided_row(images, stride, x, channels, 0, row), to(pooled + row * images.width * channels, channels);
+        Pixels from = strided_row(images, stride, x, channels, 0, row),
+               to(pooled + row * images.width * channels, channels);
         for (long p = 0; p < images.width; p++)
             for (long c = 0; c < channels; c += L) {
                 Vec<L> sum = {};

@@ -43,10 +43,10 @@ struct Found {
 };
 
 struct BackRoom : Room {
-    Padded by_y1;                        // without a border on the left and the right
-    Rows by_columns, by_squeezed, by_z;  // of one row; by_columns with a border of zeros
+    Padded by_y1;                                 // without a border on the left and the right
+    Rows by_columns, by_squeezed, by_z;           // of one row; by_columns with a border of zeros
     Vector by_kernel, by_pointwise, by_y, means;  // for the output's gradient as it is; of the mean of y₁
-    Vector turned, turned_shift;         // from the output's gradient through the 1×1s, (out, squeezed), (squeezed,)
+    Vector turned, turned_shift;  // from the output's gradient through the 1×1s, (out, squeezed), (squeezed,)
     Vector by_scale, by_offset, slope, constant;
 
     explicit BackRoom(const Layer &layer)
@@ -149,8 +149,8 @@ inline void turn_pointwise(const Layer &layer, const Weights &weights, BackRoom 
 inline void add_through_kernel(const Layer &layer, const Turned &turned, long r, long g, const BackRoom &room) {
     long border = layer.kernel.left();
     Pixels by_y1 = room.by_y1.tap(r, 0).from(0, g * layer.width()), to = room.by_squeezed.from(0, g * layer.depth());
-    convolve(by_y1, room.by_y1.runs(), layer.images.width, layer.width(),
-             &turned.kernel[g * Turned::of_group(layer)], Turned::wide(layer), nullptr, room.by_columns.from(border));
+    convolve(by_y1, room.by_y1.runs(), layer.images.width, layer.width(), &turned.kernel[g * Turned::of_group(layer)],
+             Turned::wide(layer), nullptr, room.by_columns.from(border));
     for (long k = 0; k < layer.depth(); k += 4)
         for (long p = 0; p < layer.images.width; p++) {
             Vec<4> sum = load<4>(to[p] + k);
@@ -226,8 +226,8 @@ inline void add_statistics(const Layer &layer, Pixels x, const BackRoom &room, P
     constexpr int L = WIDEST;
     for (long p = 0; p < layer.images.pixels(); p++)
         for (long c = 0; c < layer.in; c += L)
-            store<L>(by_x[p] + c, load<L>(by_x[p] + c) + load<L>(&room.slope[c]) * load<L>(x[p] + c) +
-                                      load<L>(&room.constant[c]));
+            store<L>(by_x[p] + c,
+                     load<L>(by_x[p] + c) + load<L>(&room.slope[c]) * load<L>(x[p] + c) + load<L>(&room.constant[c]));
 }
 
 // What the backward pass starts from.

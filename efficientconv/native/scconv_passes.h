@@ -10,9 +10,9 @@
 struct Layer {
     Images images;
     Kernel kernel;
-    long in, upper, up, low, out;  // widths; up and low: squeezed, multiples of 4, and of 8 together
-    long norm_groups, conv_groups; // of the norm and of the k×k convolution
-    long groups;                   // as which that is computed: as many, or 1
+    long in, upper, up, low, out;   // widths; up and low: squeezed, multiples of 4, and of 8 together
+    long norm_groups, conv_groups;  // of the norm and of the k×k convolution
+    long groups;                    // as which that is computed: as many, or 1
     double epsilon, threshold;
     long squeezed() const { return up + low; }
     long depth() const { return up / groups; }
@@ -131,9 +131,8 @@ void squeeze_image(const Layer &layer, const Weights &weights, Pixels x, Pixels 
     for (long r = 0; r < layer.images.height; r++) {
         fetch<PURPOSE>(next.from(r * width), width);
         Pixels z = room.z.from(keeps_rows ? r * width : 0), given = room.given.from(keeps_rows ? r * width : 0);
-        by_lanes(layer.in / 2, [&](auto lanes) {
-            reconstruct<decltype(lanes)::value>(layer, x.from(r * width), room, given, z);
-        });
+        by_lanes(layer.in / 2,
+                 [&](auto lanes) { reconstruct<decltype(lanes)::value>(layer, x.from(r * width), room, given, z); });
         Pixels row = room.squeezed.from(r * width);
         for (const Block &block : blocks(layer)) {
             Pixels matrix(weights.squeeze + block.from * layer.squeezed() + block.to, layer.squeezed());

@@ -48,9 +48,7 @@ struct Sums {
     Vector scale, offset;
     explicit Sums(long channels) : scale(CHUNKS * channels), offset(CHUNKS * channels) {}
 
-    NormSums of_chunk(long channels, long chunk) {
-        return {&scale[chunk * channels], &offset[chunk * channels]};
-    }
+    NormSums of_chunk(long channels, long chunk) { return {&scale[chunk * channels], &offset[chunk * channels]}; }
 
     BackNorm back(const Layer &layer, const Norm &norm, const Statistics &of, const float *weight, double epsilon,
                   float *by_weight, float *by_bias) {

@@ -11,9 +11,9 @@ struct Parameters {
 
 // What the backward pass needs of the forward pass besides x.
 struct Saved {
-    float *means, *hidden, *gates;         // (N, in), (N, hidden), (N, in)
-    float *y1, *m, *y2;                    // (N, H, W, first), (N, H, W, second) twice
-    float *mean0, *variance0;              // of the gate's hidden values
+    float *means, *hidden, *gates;                                     // (N, in), (N, hidden), (N, in)
+    float *y1, *m, *y2;                                                // (N, H, W, first), (N, H, W, second) twice
+    float *mean0, *variance0;                                          // of the gate's hidden values
     float *mean1, *variance1, *mean2, *variance2, *mean3, *variance3;  // of y₁, m and y₂
 };
 
@@ -63,7 +63,7 @@ inline void find_gates(const Layer &layer, const Parameters &p, const float *hid
 
 // From the gradients of the gates, (N, in), to those of the means of x.
 inline Vector back_through_gates(const Layer &layer, const Parameters &p, const Saved &saved, const Vector &by_gates,
-                          const Parameters &by) {
+                                 const Parameters &by) {
     long number = layer.images.number, hidden = layer.hidden;
     Statistics of(hidden, saved.mean0, saved.variance0);
     Norm norm(of, p.gate_weight, p.gate_bias, layer.epsilon_gate);
@@ -83,8 +83,8 @@ inline Vector back_through_gates(const Layer &layer, const Parameters &p, const 
         by_scale[at % hidden] += by_hidden[at] * (saved.hidden[at] - of.mean[at % hidden]);
         by_offset[at % hidden] += by_hidden[at];
     }
-    Statistics back = back_through_norm(of, p.gate_weight, layer.epsilon_gate, by_scale, by_offset, by.gate_weight,
-                                        by.gate_bias);
+    Statistics back =
+        back_through_norm(of, p.gate_weight, layer.epsilon_gate, by_scale, by_offset, by.gate_weight, by.gate_bias);
     BackNorm through(norm, of, back, number);
     for (long at = 0; at < number * hidden; at++) {
         long n = at / hidden, h = at % hidden;

@@ -70,9 +70,8 @@ void normalize_image(const Layer &layer, Pixels x, const Norm &norm, const Padde
 }
 
 inline void measure(const Layer &layer, Pixels y, float *mean, float *squares) {
-    by_lanes(y.stride, [&](auto lanes) {
-        moments<decltype(lanes)::value>(y, layer.images.pixels(), y.stride, mean, squares);
-    });
+    by_lanes(y.stride,
+             [&](auto lanes) { moments<decltype(lanes)::value>(y, layer.images.pixels(), y.stride, mean, squares); });
 }
 
 // What a thread needs for one image.
@@ -133,8 +132,8 @@ struct NormSums {
             constexpr int L = decltype(lanes)::value;
             for (size_t c = 0; c < mean.size(); c += L) {
                 Vec<L> middle = load<L>(&mean[c]), of_scale = sum_over<L>(pixels, [&](long p) {
-                    return load<L>(by[p] + c) * (load<L>(y[p] + c) - middle);
-                });
+                                                       return load<L>(by[p] + c) * (load<L>(y[p] + c) - middle);
+                                                   });
                 store<L>(scale + c, load<L>(scale + c) + of_scale);
                 store<L>(offset + c,
                          load<L>(offset + c) + sum_over<L>(pixels, [&](long p) { return load<L>(by[p] + c); }));

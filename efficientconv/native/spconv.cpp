@@ -10,8 +10,8 @@ namespace {
 
 // The parameters or their gradients, each as its module has it.
 struct Parameters {
-    float *grouped, *pointwise, *weight1, *bias1;     // (out, representative/groups, taps), (out, representative)
-    float *second, *second_bias, *weight2, *bias2;    // (out, rest)
+    float *grouped, *pointwise, *weight1, *bias1;   // (out, representative/groups, taps), (out, representative)
+    float *second, *second_bias, *weight2, *bias2;  // (out, rest)
 };
 
 // What the backward pass needs of the forward pass besides x.
@@ -63,7 +63,9 @@ Statistics statistics_of_second(const Layer &layer, const Weights &weights, cons
     return result;
 }
 
-inline float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
+inline float sigmoid(float x) {
+    return 1 / (1 + std::exp(-x));
+}
 
 // What the fusion makes of the two norms, for each image: (N, out) each.
 struct Gates {
@@ -77,8 +79,8 @@ struct Gates {
                               layer.out, weights.bias.data(), {means2.data(), layer.out});
         for (size_t at = 0; at < means2.size(); at++) {
             long c = at % layer.out;
-            float difference = (norm1.scale[c] * means1[at] + norm1.shift[c]) -
-                               (norm2.scale[c] * means2[at] + norm2.shift[c]);
+            float difference =
+                (norm1.scale[c] * means1[at] + norm1.shift[c]) - (norm2.scale[c] * means2[at] + norm2.shift[c]);
             beta1[at] = sigmoid(difference);
             beta2[at] = sigmoid(-difference);
             scales1[at] = beta1[at] * norm1.scale[c];
@@ -140,8 +142,8 @@ void back_through_first(const Layer &layer, const ByNorms &norms, const Norm &no
     }
 }
 
-// The norm's part of the gradient of the rest, and all of that of `second`, (out, rest): since the gradient of y2 is zero
-// in sum, it meets the rest less its mean.
+// The norm's part of the gradient of the rest, and all of that of `second`, (out, rest): since the gradient of y2 is
+// zero in sum, it meets the rest less its mean.
 void back_through_second(const Layer &layer, const Weights &weights, const Saved &saved, const Sums &sums,
                          const ByNorms &norms, const Norm &norm, const Statistics &back, Gradients &by,
                          float *by_second) {
@@ -153,9 +155,9 @@ void back_through_second(const Layer &layer, const Weights &weights, const Saved
             long at = c * rest + k;
             double sum = 2. * back.variance[c] * with_rest[at];
             for (long n = 0; n < layer.images.number; n++)
-                sum += by.scales2[n * out + c] * sums.of_rest[(n * rest + k) * out + c] -
-                       norms.by_means[n * out + c] * norm.scale[c] *
-                           (saved.rest_means[n * rest + k] - saved.rest_mean[k]);
+                sum +=
+                    by.scales2[n * out + c] * sums.of_rest[(n * rest + k) * out + c] -
+                    norms.by_means[n * out + c] * norm.scale[c] * (saved.rest_means[n * rest + k] - saved.rest_mean[k]);
             by_second[at] = sum;
             scaled[at] = 2 * back.variance[c] / count * weights.second_back[at];
         }
@@ -246,12 +248,14 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     ByNorms norms(layer, weights, gates, {norm1, saved.mean1, p.bias1}, {norm2, saved.mean2, p.bias2}, saved.means1,
                   sums);
     Gradients to{gates.scales1, gates.scales2, {}, {}, {}, {}};
-    back_through_first(layer, norms, norm1, first,
-                       back_through_norm(first, p.weight1, layer.epsilon1, norms.by_scale1, norms.by_offset1, by.weight1,
-                                         by.bias1), to);
-    back_through_second(layer, weights, saved, sums, norms, norm2,
-                        back_through_norm(second, p.weight2, layer.epsilon2, norms.by_scale2, norms.by_offset2,
-                                          by.weight2, by.bias2), to, by.second);
+    back_through_first(
+        layer, norms, norm1, first,
+        back_through_norm(first, p.weight1, layer.epsilon1, norms.by_scale1, norms.by_offset1, by.weight1, by.bias1),
+        to);
+    back_through_second(
+        layer, weights, saved, sums, norms, norm2,
+        back_through_norm(second, p.weight2, layer.epsilon2, norms.by_scale2, norms.by_offset2, by.weight2, by.bias2),
+        to, by.second);
     Groups groups = layer.grouped();
     Vector by_grouped(CHUNKS * groups.size()), by_pointwise(CHUNKS * layer.representative * layer.out);
     back_images(layer, weights, to, x, saved.y1, grad, by_x, {by_grouped.data(), by_pointwise.data()});

@@ -17,8 +17,8 @@ struct Layer {
     Pixels x(const float *x, long n) const { return {x + n * images.pixels() * in, in}; }
     Pixels y(const float *y, long n) const { return {y + n * image(), out}; }
 
-    // Calls with each row of an image: `take` for those that a kernel reads, then `give` for what it makes of them, soon
-    // enough for them to be in the first cache.
+    // Calls with each row of an image: `take` for those that a kernel reads, then `give` for what it makes of them,
+    // soon enough for them to be in the first cache.
     template <class Take, class Give>
     void by_rows(Take take, Give give) const {
         for (long r = 0; r < images.height + kernel.above(); r++) {
@@ -30,9 +30,9 @@ struct Layer {
 
 // The weights as the passes take them, with transposed ones for the gradients.
 struct Weights {
-    Vector grouped, turned;             // as `Groups` has them
-    Vector pointwise, pointwise_back;   // (representative, out), (out, representative); empty for none
-    Vector second, second_back, bias;   // (rest, out), (out, rest), (out,)
+    Vector grouped, turned;            // as `Groups` has them
+    Vector pointwise, pointwise_back;  // (representative, out), (out, representative); empty for none
+    Vector second, second_back, bias;  // (rest, out), (out, rest), (out,)
 };
 
 // What there is to know of all images before the norms are known.
@@ -122,8 +122,8 @@ void fuse_images(const Layer &layer, const Weights &weights, const float *x, con
     }
 }
 
-// From x to the output where all statistics are known; gate(means of y1, means of the rest, scale1, scale2, shift) finds
-// the last three of an image.
+// From x to the output where all statistics are known; gate(means of y1, means of the rest, scale1, scale2, shift)
+// finds the last three of an image.
 template <class Find>
 void infer_images(const Layer &layer, const Weights &weights, const float *x, Find gate, float *out) {
     const Images &images = layer.images;
@@ -217,10 +217,8 @@ struct Room {
     Vector scaled;  // (out, rest)
 
     Room(const Layer &layer, const Weights &weights)
-        : by_y1(layer.images, layer.kernel, layer.out),
-          to_x(layer.images, layer.grouped().turned(), weights.turned),
-          to_weights(layer.images, layer.grouped()),
-          scaled(layer.out * layer.rest()) {}
+        : by_y1(layer.images, layer.kernel, layer.out), to_x(layer.images, layer.grouped().turned(), weights.turned),
+          to_weights(layer.images, layer.grouped()), scaled(layer.out * layer.rest()) {}
 };
 
 template <int L>

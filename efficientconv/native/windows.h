@@ -39,13 +39,11 @@ template <int L>
 void gather(const Windows &windows, const float *x, float *y) {
     windows.for_each(x, y, [&](const float *from, float *to) {
         for (long i = 0; i < windows.pixels(); i++)
-            windows.for_runs(i, L, [&](long here, long there) {
-                store<L>(to + there, load<L>(windows.pixel(from, i)[0] + here));
-            });
+            windows.for_runs(
+                i, L, [&](long here, long there) { store<L>(to + there, load<L>(windows.pixel(from, i)[0] + here)); });
         for (long c = 0; c < windows.rest(); c += 8) {
             Vec<8> sum = {};
-            for (long i = 0; i < windows.pixels(); i++)
-                sum += load<8>(windows.pixel(from, i)[0] + windows.kept + c);
+            for (long i = 0; i < windows.pixels(); i++) sum += load<8>(windows.pixel(from, i)[0] + windows.kept + c);
             store<8>(to + windows.pixels() * windows.kept + c, sum / (float)windows.pixels());
         }
     });

@@ -169,9 +169,8 @@ void take_apart(const Winograd &of, Pixels by_y, long part, float *products) {
                 if constexpr (B == 1)
                     store<L>(products + i * part + c, parts[i]);
                 else
-                    store<2 * L>(products + i * part + c,
-                                 __builtin_shufflevector(parts[i], parts[i], 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6,
-                                                         7, 7));
+                    store<2 * L>(products + i * part + c, __builtin_shufflevector(parts[i], parts[i], 0, 0, 1, 1, 2, 2,
+                                                                                  3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
         }
 }
 

@@ -128,7 +128,13 @@ def test_other_layers_run_as_they_are_drawn(change):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"in_channels": 8, "out_channels": 8}, {"padding_mode": "circular"}, {"main_kernel_size": 3}, {"stride": 4}],
+    [
+        {"in_channels": 8, "out_channels": 8},
+        {"in_channels": 256, "out_channels": 256},
+        {"padding_mode": "circular"},
+        {"main_kernel_size": 3},
+        {"stride": 4},
+    ],
     ids=str,
 )
 def test_other_geometries_run_as_they_are_drawn(arguments):
