@@ -23,11 +23,10 @@ struct ByWeights {
         std::copy_n(bias.begin(), bias.size() / CHUNKS, by.bias);
         for (size_t i = 0; i < paths.size(); i++) {
             sum_chunks(kernels[i]);
-            transform_gradient_back(
-                paths[i].ahead, kernels[i].data(),
-                [&](long row, long column, long k, long o, float by_weight) {
-                    by.weight[paths[i].at(row, column, k, o)] = by_weight;
-                });
+            transform_gradient_back(paths[i].ahead, kernels[i].data(),
+                                    [&](long row, long column, long k, long o, float by_weight) {
+                                        by.weight[paths[i].at(row, column, k, o)] = by_weight;
+                                    });
         }
     }
 };
@@ -58,8 +57,8 @@ void back_path(const Path &path, Pixels x, Pixels by_y, const Vector &turned, Pa
                float *by_kernel, Pixels by_x) {
     long width = path.ahead.images.width;
     ahead.image.fill([&](long r) { return x.from(r * width); });
-    add_kernel_gradient(path.ahead, ahead.image, [&](long r) { return by_y.from(r * width); }, ahead.products,
-                        by_kernel);
+    add_kernel_gradient(
+        path.ahead, ahead.image, [&](long r) { return by_y.from(r * width); }, ahead.products, by_kernel);
     convolve_path(path.back, by_y, turned, nullptr, back, by_x);
 }
 

@@ -48,9 +48,8 @@ using Kernels = std::array<Vector, 3>;
 
 inline Kernels kernels(const Paths &paths, const float *weight) {
     auto of = [&](const Path &path) {
-        return transformed_kernel(path.ahead, [&](long row, long column, long k, long o) {
-            return weight[path.at(row, column, k, o)];
-        });
+        return transformed_kernel(
+            path.ahead, [&](long row, long column, long k, long o) { return weight[path.at(row, column, k, o)]; });
     };
     return {of(paths[HIGH]), of(paths[LOW_TO_HIGH]), of(paths[TO_LOW])};
 }
