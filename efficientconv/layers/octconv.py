@@ -39,6 +39,7 @@ from efficientconv.layers.approximation import on_pooled_grid, relative_error, s
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
 from efficientconv.layers.octconv_folded import FoldedOctConv
+from efficientconv.layers.octconv_native import convolve_octaves, native_library
 from efficientconv.layers.pooling import stride_pooling
 
 OCTAVE = (2, 2)
@@ -157,6 +158,8 @@ class OctConv2d(ConvVariant):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉), low-frequency channels last in both."""
+        if native := native_library(self, x):
+            return convolve_octaves(native, self, x)
         if self.stride == (1, 1) and self.low_in and self.low_out and not self.depthwise and runs_in_cpu_form(x):
             return self._repeated_at_once(x)
         high, low = x.split((self.in_channels - self.low_in, self.low_in), 1)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from efficientconv.layers.batch_norm import rescaled
 from efficientconv.layers.folded_form import FoldedForm
+from efficientconv.layers.octconv_native import convolve_octaves_folded, native_folded_library
 
 if TYPE_CHECKING:
     from efficientconv.layers.octconv import OctConv2d
@@ -42,6 +43,8 @@ class FoldedOctConv(FoldedForm):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
         x = self.pool(x)
+        if native := native_folded_library(self, x):
+            return convolve_octaves_folded(native, self, x)
         y = F.interpolate(self.at_half(self.octave(x)), size=x.shape[2:], mode="nearest")
         high = self.at_full(x[:, : self.at_full.in_channels])
         parts = (high.shape[1], y.shape[1] - high.shape[1])
