@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from efficientconv.layers.approximation import resized
 from efficientconv.layers.batch_norm import rescaled, scale_and_shift
-from efficientconv.layers.bdrconv_native import Operands, inference, native_library
+from efficientconv.layers.bdrconv_native import Operands, inference, native_folded_library
 from efficientconv.layers.border import unfolded_ones
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
 from efficientconv.layers.folded_form import FoldedForm
@@ -43,7 +43,7 @@ class FoldedBDRConv(FoldedForm):
     @torch.no_grad()
     def __init__(self, layer: BDRConv2d, folded: BDRConv2d) -> None:
         super().__init__()
-        self._drawn = (folded, Operands.of(folded))  # in a tuple, so that its parameters are not this module's
+        self.origin = (folded, Operands.of(folded))  # in a tuple, so that its parameters are not this module's
         scale, shift = scale_and_shift(layer.bn2)
         diverse, shifts = (kernel * scale.view(-1, 1, 1, 1) for kernel in _diverse_and_shifts(layer))
         main = _widened(layer.main_conv, layer)
@@ -58,8 +58,9 @@ class FoldedBDRConv(FoldedForm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
-        if native := native_library(self._drawn[0], x):
-            return inference(native, *self._drawn, x)
+        if native := native_folded_library(self, x):
+            layer, operands = self.origin
+            return inference(native, layer, operands, x)
         pooled = self.pool(x)
         y = self.conv(pooled).add_(self._border(pooled))
         if self.main is not None:
@@ -79,9 +80,9 @@ class FoldedBDRConv(FoldedForm):
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.expand = rescaled(self.expand, scale, shift)
-        layer, (parameters, own, offset) = self._drawn
-        moved = offset * scale if shift is None else offset * scale + shift
-        self._drawn = (layer, Operands(parameters, own * scale, moved))
+        if self.origin is not None:
+            layer, operands = self.origin
+            self.origin = (layer, operands.rescaled(scale, shift))
 
 
 def _diverse_and_shifts(layer: BDRConv2d) -> tuple[Tensor, Tensor]:

@@ -16,11 +16,13 @@ from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import has_everything, update_running_statistics
 from efficientconv.layers.batch_norm import ScaleShift, scale_and_shift
+from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
     from efficientconv.layers.bdrconv import BDRConv2d
+    from efficientconv.layers.bdrconv_folded import FoldedBDRConv
 
 WIDEST, WIDEST_TRAINING = 256, 128
 """Channels up to which C++ is faster: in and out, and in training in.
@@ -30,8 +32,8 @@ With 8 images it is 1.8 times as fast in training with 64 channels at 56×56, 1.
 """
 
 
-def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
-    """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
+def native_library(layer: BDRConv2d, x: Tensor, *others: nn.Module) -> Library | None:
+    """Return what computes ``layer(x)`` as one operator; None where the layer, or one of ``others``, must be called."""
     main, base = layer.split[0], layer.main_conv.out_channels
     fits = (
         layer.main_conv.kernel_size == (1, 1)
@@ -45,7 +47,15 @@ def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
     )
     norms = [norm for norm in (layer.bn1, layer.bn2) if isinstance(norm, nn.BatchNorm2d)]
     parts = (layer.main_conv, layer.expand, layer.diversity_conv, *norms, layer.se.fc1, layer.se.fc2)
-    return native_form("bdrconv", x, *parts) if fits else None
+    return native_form("bdrconv", x, *parts, *others) if fits and not has_hooks(layer.pool) else None
+
+
+def native_folded_library(folded: FoldedBDRConv, x: Tensor) -> Library | None:
+    """Return what computes ``folded(x)`` as one operator; None where its parts must be called."""
+    if folded.origin is None or has_hooks(folded.pool):
+        return None
+    parts = filter(None, (folded.conv, folded.main, folded.expand, folded.se.fc1, folded.se.fc2))
+    return native_library(folded.origin[0], x, *parts)
 
 
 def _is_training(layer: BDRConv2d) -> bool:
@@ -86,6 +96,11 @@ class Operands(NamedTuple):
         else:
             norms = (*scale_and_shift(layer.bn1), *scale_and_shift(layer.bn2))
         return cls(_parameters(layer, *norms), one, torch.zeros_like(one))
+
+    def rescaled(self, scale: Tensor, shift: Tensor | None) -> Operands:
+        """Return those of ``scale·y + shift``, both (o,)."""
+        moved = self.shift * scale
+        return self._replace(scale=self.scale * scale, shift=moved if shift is None else moved + shift)
 
 
 def inference(native: Library, layer: BDRConv2d, operands: Operands, x: Tensor) -> Tensor:

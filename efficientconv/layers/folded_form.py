@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,23 @@ class FoldedForm(nn.Module, ABC):
     scale: Tensor | None
     """Of the norm that was taken over, (C,); None for none."""
 
+    origin: Any
+    """What the parameters were made of, where C++ computes with that; None where they may have become others."""
+
     def __init__(self) -> None:
         super().__init__()
+        self.origin = None
         self.register_buffer("scale", None)
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module's; what is trained on is not made of the layer any more."""
+        if mode:
+            self.origin = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self.origin = None
+        super()._load_from_state_dict(*arguments)
 
     @torch.no_grad()
     def rescaled(self, scale: Tensor, shift: Tensor | None) -> Self:

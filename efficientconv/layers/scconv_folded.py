@@ -7,7 +7,7 @@ and is one operator, and 1×1 for the lower, whose squeezed channels are rows of
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class FoldedSCConv(FoldedForm):
         self.norm.bias.mul_(share)
         self.threshold = layer.threshold_of_scores
         self.conv_groups = layer.gwc.groups
-        self.factors: Factors | None = Factors.of(layer)  # what the convolutions are products of, for C++
+        self.origin = Factors.of(layer)
         first = behind_1x1(layer.squeeze1, sum_of_convolutions(dense(layer.gwc), layer.pwc1))
         second = copy.deepcopy(layer.squeeze2)
         made = behind_1x1(layer.squeeze2, layer.pwc2)
@@ -56,16 +56,6 @@ class FoldedSCConv(FoldedForm):
         z = torch.addcmul(redundant, x, informative)
         return self.fusion(z.add_(redundant.roll(x.shape[1] // 2, 1)))
 
-    def train(self, mode: bool = True) -> FoldedSCConv:
-        """As any module's; what is trained on is no product of the layer's factors any more."""
-        if mode:
-            self.factors = None
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *arguments: Any) -> None:
-        self.factors = None  # other weights need not be products
-        super()._load_from_state_dict(*arguments)
-
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         self.fusion = self.fusion.rescaled(scale, shift)
-        self.factors = self.factors and self.factors.rescaled(scale, shift)
+        self.origin = self.origin and self.origin.rescaled(scale, shift)

@@ -78,7 +78,7 @@ def native_library(layer: SCConv2d, x: Tensor) -> Library | None:
 
 def native_folded_library(folded: FoldedSCConv, x: Tensor) -> Library | None:
     """Return what computes ``folded(x)``, without a gradient, as one operator; None where it runs by operators."""
-    first, second, factors = folded.fusion.first, folded.fusion.second, folded.factors
+    first, second, factors = folded.fusion.first, folded.fusion.second, folded.origin
     if factors is None or first.padding_mode != "zeros" or x.shape[1] != second.in_channels:
         return None
     widths = (first.in_channels, len(factors.squeeze1), len(factors.squeeze2), first.out_channels)
@@ -119,8 +119,7 @@ def reconstruct_folded(native: Library, folded: FoldedSCConv, x: Tensor) -> Tens
         folded: in eval mode.
         x: (N, i, H, W), channels last.
     """
-    first, norm, factors = folded.fusion.first, folded.norm, folded.factors
-    assert factors is not None
+    first, norm, factors = folded.fusion.first, folded.norm, folded.origin
     y, paths = empty_image(x, first.out_channels), (first.in_channels, len(factors.squeeze1), len(factors.squeeze2))
     sizes = _sizes(x, first, folded.conv_groups, norm, paths, folded.threshold)
     native.call("folded", sizes, (norm.weight, norm.bias, *factors), by_pixels(x), by_pixels(y))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from efficientconv.layers import BDRConv2d
-from efficientconv.layers.bdrconv_native import native_library
+from efficientconv.layers.bdrconv_native import native_folded_library, native_library
 from efficientconv.native import library
 from tests.deploy.conftest import with_random_norms
 
@@ -67,6 +67,29 @@ def test_inference_before_and_after_folding(name):
         torch.testing.assert_close(form(x).double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
+@torch.no_grad()
+def test_a_folded_layer_with_other_weights_has_their_output():
+    form, other = (made("pairs of pixels").eval().fold() for _ in range(2))
+    x = images(made("pairs of pixels")).detach()
+    other.load_state_dict({key: value * 2 for key, value in form.state_dict().items()})
+    assert native_folded_library(form, x)
+    assert not native_folded_library(other, x)
+    drawn = other(x.contiguous())
+    torch.testing.assert_close(other(x), drawn, rtol=0, atol=1e-5 * drawn.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda form: form.conv.register_forward_hook(lambda *_: None), lambda form: form.train()],
+    ids=["hook", "trained on"],
+)
+@torch.no_grad()
+def test_folded_layers_that_run_by_operators(change):
+    form = made("pairs of pixels").eval().fold()
+    change(form)
+    assert not native_folded_library(form, images(made("pairs of pixels")).detach())
+
+
 def test_images_far_from_zero(assert_as_exact_as_drawn):
     layer = made("pairs of pixels")
     x = (images(layer).detach() + 30).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -115,10 +138,11 @@ def test_eval_mode_has_a_gradient():
     [
         lambda layer: layer.bn1.eval(),
         lambda layer: layer.se.fc1.register_forward_hook(lambda *_: None),
+        lambda layer: layer.pool.register_forward_hook(lambda *_: None),
         lambda layer: setattr(layer, "bn2", nn.SyncBatchNorm(16)),
         lambda layer: nn.utils.parametrizations.weight_norm(layer.expand),
     ],
-    ids=["frozen statistics", "hook", "other norm", "weight norm"],
+    ids=["frozen statistics", "hook", "hook of the pooling", "other norm", "weight norm"],
 )
 def test_other_layers_run_as_they_are_drawn(change):
     layer = made("pairs of pixels")
