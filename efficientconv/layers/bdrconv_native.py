@@ -7,17 +7,16 @@ channels at 32×32, 32 at 16×16 and 64 at 8×8. ResNet-20 with it trains 1.65 t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from efficientconv.layers.affine import has_everything, update_running_statistics
+from efficientconv.layers.affine import has_everything
 from efficientconv.layers.batch_norm import ScaleShift, scale_and_shift
 from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -72,10 +71,9 @@ def training_step(native: Library, layer: BDRConv2d, x: Tensor) -> Tensor:
     """
     norms = [cast(nn.BatchNorm2d, norm) for norm in (layer.bn1, layer.bn2)]
     parameters = [p for norm in norms for p in (norm.weight, norm.bias)]
-    y, *statistics = _TrainingStep.apply(native, layer, x, *_parameters(layer, *parameters))
-    for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
-        update_running_statistics(norm, mean, variance, y.numel() // y.shape[1])
-    return y
+    y = _out_image(layer, x)
+    step = NativeStep(native, _sizes(layer, x), y, _Kept.of(layer, x))
+    return step.run(x, _parameters(layer, *parameters), [(norm, y.numel() // y.shape[1]) for norm in norms])
 
 
 class Operands(NamedTuple):
@@ -143,7 +141,7 @@ def _out_image(layer: BDRConv2d, x: Tensor) -> Tensor:
     return empty_image(x, layer.out_channels, layer.stride)
 
 
-class _Saved(NamedTuple):
+class _Kept(NamedTuple):
     """What the backward pass needs of the forward pass besides x."""
 
     y: Tensor  # (N, H, W, o): what the second norm takes
@@ -157,33 +155,8 @@ class _Saved(NamedTuple):
     variance2: Tensor
 
     @classmethod
-    def of(cls, layer: BDRConv2d, x: Tensor) -> _Saved:
+    def of(cls, layer: BDRConv2d, x: Tensor) -> _Kept:
         inputs, features, out = layer.in_channels, layer.diversity_conv.in_channels, layer.out_channels
         y, pooled = by_pixels(_out_image(layer, x)), by_pixels(_pooled_image(layer, x))
         means, mean, covariance = x.new_empty(len(x), out), x.new_empty(inputs), x.new_empty(inputs, inputs)
         return cls(y, means, pooled, mean, covariance, *map(x.new_empty, (features, features, out, out)))
-
-
-class _TrainingStep(Function):
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, native: Library, layer: BDRConv2d, x: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.native, ctx.sizes = native, _sizes(layer, x)
-        saved, y = _Saved.of(layer, x), _out_image(layer, x)
-        native.call("training", ctx.sizes, parameters, by_pixels(x), saved, by_pixels(y))
-        ctx.save_for_backward(x, *saved, *parameters)
-        statistics = saved[-4:]
-        ctx.mark_non_differentiable(*statistics)
-        return y, *statistics
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, *others = ctx.saved_tensors
-        saved, parameters = _Saved(*others[: len(_Saved._fields)]), others[len(_Saved._fields) :]
-        by_x, by_parameters = torch.empty_like(x), [torch.zeros_like(parameter) for parameter in parameters]
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        images = (by_pixels(x), saved, by_pixels(grad), by_pixels(by_x))
-        ctx.native.call("backward", ctx.sizes, parameters, *images, by_parameters)
-        return None, None, by_x, *by_parameters

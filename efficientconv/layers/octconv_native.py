@@ -10,14 +10,13 @@ with it trains at 0.99 and folded infers at 1.02 times the plain network's speed
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -80,8 +79,8 @@ def convolve_octaves(native: Library, layer: OctConv2d, x: Tensor) -> Tensor:
     x = layer.pool(x)
     bias = layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
     sizes = (len(x), *x.shape[2:], *layer.kernel_size, *layer.dilation, *_widths(layer))
-    result: Tensor = _OctaveConvolution.apply(native, sizes, x, layer.weight.contiguous(), bias.contiguous())
-    return result
+    step = NativeStep(native, sizes, empty_image(x, layer.out_channels))
+    return step.run(x, [layer.weight.contiguous(), bias.contiguous()])
 
 
 @torch.no_grad()
@@ -99,25 +98,5 @@ def convolve_octaves_folded(native: Library, folded: FoldedOctConv, x: Tensor) -
     bias = weight.new_zeros(half.out_channels) if half.bias is None else half.bias.contiguous()
     sizes = (len(x), *x.shape[2:], *half.kernel_size, *half.dilation, *_folded_widths(folded))
     y = empty_image(x, half.out_channels)
-    native.call("forward", sizes, (weight, bias), by_pixels(x), by_pixels(y))
+    native.call("forward", sizes, (weight, bias), by_pixels(x), (), by_pixels(y))
     return y
-
-
-class _OctaveConvolution(Function):
-    @staticmethod
-    def forward(ctx: Any, native: Library, sizes: Sizes, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
-        y = empty_image(x, len(parameters[0]))
-        native.call("forward", sizes, parameters, by_pixels(x), by_pixels(y))
-        ctx.native, ctx.sizes = native, sizes
-        ctx.save_for_backward(x, *parameters)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, *parameters = ctx.saved_tensors
-        by_x, by_parameters = torch.empty_like(x), [torch.empty_like(parameter) for parameter in parameters]
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        images = (by_pixels(x), by_pixels(grad), by_pixels(by_x))
-        ctx.native.call("backward", ctx.sizes, parameters, *images, by_parameters)
-        return None, None, by_x, *by_parameters

@@ -12,14 +12,13 @@ trains at 1.08 and folded infers at 1.1 times the plain network's speed; operato
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -108,7 +107,9 @@ def reconstruct(native: Library, layer: SCConv2d, x: Tensor) -> Tensor:
     paths, threshold = (layer.split[0], len(squeeze1), len(squeeze2)), layer.threshold_of_scores
     sizes = _sizes(x, layer.gwc, layer.gwc.groups, layer.norm, paths, threshold)
     norm = (layer.norm.weight, layer.norm.bias)
-    return _Reconstruction.apply(native, sizes, x, *norm, squeeze1, squeeze2, kernel, bias, *pointwise)
+    sums = x.new_empty(len(x) * (2 * layer.norm.num_groups + layer.out_channels))
+    step = NativeStep(native, sizes, empty_image(x, layer.out_channels), (sums,))
+    return step.run(x, [*norm, squeeze1, squeeze2, kernel, bias, *pointwise])
 
 
 def reconstruct_folded(native: Library, folded: FoldedSCConv, x: Tensor) -> Tensor:
@@ -133,24 +134,3 @@ def _sizes(
     geometry = (len(x), *x.shape[2:], *conv.kernel_size, *conv.dilation)
     apart = groups if conv.out_channels // groups % WIDTH_APART == paths[1] // groups % 4 == 0 else 1
     return *geometry, x.shape[1], *paths, conv.out_channels, norm.num_groups, groups, apart, norm.eps, threshold
-
-
-class _Reconstruction(Function):
-    @staticmethod
-    def forward(ctx: Any, native: Library, sizes: Sizes, x: Tensor, *parameters: Tensor) -> Tensor:  # type: ignore[override]
-        out, norm_groups = map(int, sizes[11:13])
-        saved, y = x.new_empty(len(x) * (2 * norm_groups + out)), empty_image(x, out)
-        native.call("forward", sizes, parameters, by_pixels(x), saved, by_pixels(y))
-        ctx.native, ctx.sizes = native, sizes
-        ctx.save_for_backward(x, saved, *parameters)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, saved, *parameters = ctx.saved_tensors
-        by_x, by_parameters = torch.empty_like(x), [torch.empty_like(parameter) for parameter in parameters]
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        images = (by_pixels(x), saved, by_pixels(grad), by_pixels(by_x))
-        ctx.native.call("backward", ctx.sizes, parameters, *images, by_parameters)
-        return None, None, by_x, *by_parameters

@@ -14,17 +14,16 @@ operator by operator at 0.72; folded it infers at 0.97, operator by operator at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from efficientconv.layers.affine import has_everything, update_running_statistics
+from efficientconv.layers.affine import has_everything
 from efficientconv.layers.batch_norm import scale_and_shift
 from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -74,14 +73,17 @@ def training_step(native: Library, layer: SlimConv2d, x: Tensor) -> Tensor:
         x: (N, i, H, W), channels last, at least two images.
     """
     norms = _of_type(layer, nn.BatchNorm2d)
-    affine = [(norm.weight, norm.bias) for norm in norms]
-    y, *statistics = _TrainingStep.apply(native, _sizes(layer, x, norms), x, *_parameters(layer, affine))
+    parameters = _parameters(layer, [(norm.weight, norm.bias) for norm in norms])
+    hidden, first, second = (norm.num_features for norm in norms[:3])
     count = x.numel() // x.shape[1]
-    for norm, mean, variance, values in zip(
-        norms, statistics[::2], statistics[1::2], (len(x), count, count, count), strict=True
-    ):
-        update_running_statistics(norm, mean, variance, values)
-    return y
+
+    def room(by_y: Tensor) -> tuple[Tensor, Tensor]:
+        by_both = empty_image(x, first + second) if len(parameters[-1]) else by_y
+        return by_both, empty_image(x, second)
+
+    kept = _Kept.of(x, hidden, first, second)
+    step = NativeStep(native, _sizes(layer, x, norms), empty_image(x, layer.out_channels), kept, room)
+    return step.run(x, parameters, list(zip(norms, (len(x), count, count, count), strict=True)))
 
 
 def inference(native: Library, layer: SlimConv2d, x: Tensor) -> Tensor:
@@ -125,7 +127,7 @@ def _sizes(layer: SlimConv2d, x: Tensor, norms: list[nn.BatchNorm2d]) -> Sizes:
     return *geometry, *widths, *([norm.eps for norm in norms] or [0.0] * 4)
 
 
-class _Saved(NamedTuple):
+class _Kept(NamedTuple):
     """What the backward pass needs of the forward pass besides x."""
 
     means: Tensor  # (N, i): of x
@@ -144,46 +146,9 @@ class _Saved(NamedTuple):
     variance3: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, hidden: int, first: int, second: int) -> _Saved:
+    def of(cls, x: Tensor, hidden: int, first: int, second: int) -> _Kept:
         small = (x.new_empty(len(x), width) for width in (x.shape[1], hidden, x.shape[1]))
         images = (by_pixels(empty_image(x, width)) for width in (first, second, second))
         return cls(
             *small, *images, *(x.new_empty(width) for width in (hidden, first, second, second) for _ in range(2))
         )
-
-
-class _TrainingStep(Function):
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, native: Library, sizes: Sizes, x: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        squeeze, narrow = parameters[0], parameters[8]
-        saved, y = _Saved.of(x, len(squeeze), narrow.shape[1], len(narrow)), empty_image(x, int(sizes[10]))
-        native.call("training", sizes, parameters, by_pixels(x), saved, by_pixels(y))
-        ctx.native, ctx.sizes = native, sizes
-        ctx.save_for_backward(x, *saved, *parameters)
-        statistics = saved[-8:]
-        ctx.mark_non_differentiable(*statistics)
-        return y, *statistics
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, *others = ctx.saved_tensors
-        saved, parameters = _Saved(*others[: len(_Saved._fields)]), others[len(_Saved._fields) :]
-        by_x, by_parameters = torch.empty_like(x), [torch.zeros_like(parameter) for parameter in parameters]
-        grad, (second, first) = grad.contiguous(memory_format=torch.channels_last), parameters[8].shape[:2]
-        by_both = empty_image(x, first + second) if len(parameters[-1]) else grad
-        room = (by_pixels(by_both), by_pixels(empty_image(x, second)))
-        ctx.native.call(
-            "backward",
-            ctx.sizes,
-            parameters,
-            by_pixels(x),
-            saved,
-            by_pixels(grad),
-            *room,
-            by_pixels(by_x),
-            by_parameters,
-        )
-        return None, None, by_x, *by_parameters

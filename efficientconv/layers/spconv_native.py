@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from efficientconv.layers.affine import has_everything, update_running_statistics
+from efficientconv.layers.affine import has_everything
 from efficientconv.layers.batch_norm import scale_and_shift
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.native_step import NativeStep
 from efficientconv.layers.windows import Windows, kernel_of_windows, mean_of_windows
 from efficientconv.native import Library
 
@@ -58,10 +56,9 @@ def training_step(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
     norms = [cast(nn.BatchNorm2d, norm) for norm in (layer.bn1, layer.bn2)]
     x, *convolutions = _at_stride_1(native, layer, x)
     parameters = _parameters(layer, convolutions, [value for norm in norms for value in (norm.weight, norm.bias)])
-    y, *statistics = _TrainingStep.apply(native, _sizes(layer, x, convolutions), x, *parameters)
-    for norm, mean, variance in zip(norms, statistics[::2], statistics[1::2], strict=True):
-        update_running_statistics(norm, mean, variance, y.numel() // y.shape[1])
-    return y
+    y, kept = empty_image(x, layer.out_channels), _Kept.of(x, layer.split[1], layer.out_channels)
+    step = NativeStep(native, _sizes(layer, x, convolutions), y, kept)
+    return step.run(x, parameters, [(norm, y.numel() // y.shape[1]) for norm in norms])
 
 
 def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
@@ -103,7 +100,7 @@ def _sizes(layer: SPConv2d, x: Tensor, convolutions: Sequence[Tensor]) -> tuple[
     return len(x), *x.shape[2:], *kernel, *channels, layer.bn1.eps, layer.bn2.eps
 
 
-class _Saved(NamedTuple):
+class _Kept(NamedTuple):
     """What the backward pass needs of the forward pass besides x; the rest are its other, last r channels."""
 
     y1: Tensor  # (N, H, W, o)
@@ -117,33 +114,7 @@ class _Saved(NamedTuple):
     variance2: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, rest: int, out: int) -> _Saved:
+    def of(cls, x: Tensor, rest: int, out: int) -> _Kept:
         means1, rest_means, covariance = (x.new_empty(size) for size in ((len(x), out), (len(x), rest), (rest, rest)))
         y1, others = by_pixels(empty_image(x, out)), map(x.new_empty, (rest, out, out, out, out))
         return cls(y1, means1, rest_means, covariance, *others)
-
-
-class _TrainingStep(Function):
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, native: Library, sizes: tuple[int | float, ...], x: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        out, rest = parameters[4].shape[:2]
-        saved, y = _Saved.of(x, rest, out), empty_image(x, out)
-        native.call("training", sizes, parameters, by_pixels(x), saved, by_pixels(y))
-        ctx.native, ctx.sizes = native, sizes
-        ctx.save_for_backward(x, *saved, *parameters)
-        statistics = saved[-4:]
-        ctx.mark_non_differentiable(*statistics)
-        return y, *statistics
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, *others = ctx.saved_tensors
-        saved, parameters = _Saved(*others[: len(_Saved._fields)]), others[len(_Saved._fields) :]
-        by_x, by_parameters = torch.empty_like(x), [torch.zeros_like(parameter) for parameter in parameters]
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        images = (by_pixels(x), saved, by_pixels(grad), by_pixels(by_x))
-        ctx.native.call("backward", ctx.sizes, parameters, *images, by_parameters)
-        return None, None, by_x, *by_parameters

@@ -5,7 +5,7 @@ through several of them while it lies in the processor's cache::
 
     layers ── library("bdrconv") ── compiler: c++ -O3 -march=native ── <cache>/bdrconv-<digest>.so
                     │
-                    └─ .call("training", sizes, parameters, x, …, y): float32 tensors by their addresses
+                    └─ .call("forward", sizes, parameters, x, …, y): float32 tensors by their addresses
 
     pixels.h    products of pixels, and their gradients     image.h     images with a border, sums over images
     norm.h      batch norms and gates                       pooling.h   averages over the windows of a stride

@@ -208,7 +208,7 @@ ByStatistics back_through_expansion(const Layer &layer, const Parameters &p, con
 
 extern "C" {
 
-void training(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
+void forward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
     Vector squares(layer.images.number * layer.out);
     if (layer.stride.pixels() > 1)
         by_lanes(layer.in, [&](auto lanes) {

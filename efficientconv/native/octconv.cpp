@@ -9,6 +9,9 @@ struct Parameters {
     float *weight, *bias;  // (out, in, rows, columns), (out,)
 };
 
+// The backward pass needs nothing of the forward pass besides x.
+struct Kept {};
+
 // The gradients of the weights, for each chunk; of the kernels in the order of the products.
 struct ByWeights {
     Kernels kernels;
@@ -87,7 +90,7 @@ void back_image(const Layer &layer, const Weights &weights, const Kernels &turne
 
 extern "C" {
 
-void forward(const Layer &layer, const Parameters &p, const float *x, float *y) {
+void forward(const Layer &layer, const Parameters &p, const float *x, const Kept &, float *y) {
     Weights weights(layer, p.weight, p.bias);
     long pixels = layer.images.pixels();
 #pragma omp parallel num_threads(layer.images.threads)
@@ -100,7 +103,7 @@ void forward(const Layer &layer, const Parameters &p, const float *x, float *y) 
     }
 }
 
-void backward(const Layer &layer, const Parameters &p, const float *x, const float *grad, float *by_x,
+void backward(const Layer &layer, const Parameters &p, const float *x, const Kept &, const float *grad, float *by_x,
               const Parameters &by) {
     Weights weights(layer, p.weight, p.bias);
     Kernels turned = turned_kernels(weights.paths, p.weight);

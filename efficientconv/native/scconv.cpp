@@ -9,6 +9,11 @@ struct Parameters {
     float *conv, *bias, *pointwise1, *pointwise2;  // (out, up/groups, taps), (out,), (out, up), (out − low, low)
 };
 
+// What the backward pass needs of the forward pass besides x.
+struct Kept {
+    float *sums;  // (N·(2·norm_groups + out),)
+};
+
 // Those of the folded form: γ/Σγ is in the norm, and a norm behind the layer in the last convolutions.
 struct FoldedParameters {
     float *norm_weight, *norm_bias, *squeeze1, *squeeze2, *conv, *bias1;
@@ -133,17 +138,16 @@ void back_through_shares(const Layer &layer, const Parameters &p, const ByWeight
 
 extern "C" {
 
-// saved: (N·(2·norm_groups + out),), for the backward pass.
-void forward(const Layer &layer, const Parameters &p, const float *x, float *saved, float *y) {
+void forward(const Layer &layer, const Parameters &p, const float *x, const Kept &kept, float *y) {
     Arranged arranged(layer, p);
-    forward_images(layer, arranged.weights(), x, Saved(layer, saved), y);
+    forward_images(layer, arranged.weights(), x, Saved(layer, kept.sums), y);
 }
 
-void backward(const Layer &layer, const Parameters &p, const float *x, float *saved, const float *grad, float *by_x,
+void backward(const Layer &layer, const Parameters &p, const float *x, const Kept &kept, const float *grad, float *by_x,
               const Parameters &by) {
     Arranged arranged(layer, p);
     ByWeights by_weights(layer);
-    Given given{x, grad, Saved(layer, saved), arranged.weights()};
+    Given given{x, grad, Saved(layer, kept.sums), arranged.weights()};
     back_images(layer, given, Turned(layer, given.weights), by_weights.found(by_x));
     by_weights.sum();
     back_through_shares(layer, p, by_weights, by);

@@ -243,7 +243,7 @@ struct Backward {
 
 extern "C" {
 
-void training(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
+void forward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
     long first = layer.first(), second = layer.second(), number = layer.images.number;
     Arranged arranged(layer, p);
     Weights weights = arranged.weights();

@@ -218,7 +218,7 @@ void scatter_windows(const Windows &windows, const float *by_y, float *by_x) {
     by_runs(windows.kept / windows.groups, [&](auto lanes) { scatter<decltype(lanes)::value>(windows, by_y, by_x); });
 }
 
-void training(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
+void forward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
     long rest = layer.rest();
     Vector squares(layer.images.number * layer.out), products(CHUNKS * rest * rest);
     Weights weights = arranged(layer, p);
