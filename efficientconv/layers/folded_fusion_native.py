@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
+from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, keeps_size, native_form
 from efficientconv.layers.spconv_native import WIDEST
 from efficientconv.native import Library
 
@@ -25,6 +25,7 @@ def native_library(form: FoldedFusion, x: Tensor) -> Library | None:
         and representative < x.shape[1] <= WIDEST
         and first.out_channels <= WIDEST
         and isinstance(form.pool, nn.Identity)
+        and first.stride == (1, 1)
         and keeps_size(first)
         and is_inference(form, x)
     )
@@ -46,13 +47,6 @@ def inference(native: Library, form: FoldedFusion, x: Tensor) -> Tensor:
     return y
 
 
-def keeps_size(conv: nn.Conv2d) -> bool:
-    """Tell whether a convolution, of odd size and surrounded by zeros, gives an image of its input's size."""
-    same = tuple(d * (k - 1) // 2 for k, d in zip(conv.kernel_size, conv.dilation, strict=True))
-    is_odd = all(k % 2 for k in conv.kernel_size)
-    return is_odd and conv.stride == (1, 1) and conv.padding_mode == "zeros" and conv.padding == same
-
-
 def _sizes(form: FoldedFusion, x: Tensor) -> tuple[int | float, ...]:
     first = form.first
     channels = (x.shape[1], first.in_channels, first.out_channels, form.groups)
@@ -65,8 +59,7 @@ def _parameters(form: FoldedFusion, x: Tensor) -> list[Tensor]:
     first = form.first.weight.contiguous()
     beside = first if form.beside is None else form.beside.weight.contiguous()
     second = form.second.weight[:, form.first.in_channels + form.second.in_channels - x.shape[1] :].contiguous()
-    biases = (zeros if conv.bias is None else conv.bias for conv in (form.first, form.second))
-    bias1, bias2 = biases
+    bias1, bias2 = (zeros if conv.bias is None else conv.bias for conv in (form.first, form.second))
     return [first, beside, ones, bias1, second, bias2, ones, zeros]
 
 

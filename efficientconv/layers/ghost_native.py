@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from efficientconv.layers.native_form import by_pixels, empty_image, native_form
+from efficientconv.layers.native_form import by_pixels, empty_image, keeps_size, native_form
 from efficientconv.native import Library
 
 
@@ -39,8 +39,7 @@ def native_library(layer: GhostPair, x: Tensor) -> Library | None:
         and layer.out_channels == 2 * half == half + cheap.out_channels
         and (x.shape[1] % 8 == 0 or not needs_gradient)
         and x.shape[1] == primary.in_channels
-        and primary.padding_mode == "zeros"
-        and _keeps_size(primary)
+        and keeps_size(primary)
         and x.shape[2] % _pair(primary.stride)[0] == x.shape[3] % _pair(primary.stride)[1] == 0
         and max(x.shape[1], half) <= _widest(primary, x, needs_gradient)
     )
@@ -61,12 +60,6 @@ def _widest(conv: nn.Conv2d, x: Tensor, needs_gradient: bool) -> int:
     if not is_by_winograd or x.shape[1] % 8 or x.shape[3] % 2:
         return 32
     return 96 if needs_gradient else 128
-
-
-def _keeps_size(conv: nn.Conv2d) -> bool:
-    """Tell whether a kernel is odd, and padded so that only the stride makes the output smaller."""
-    axes = zip(conv.kernel_size, conv.dilation, _pair(conv.padding), strict=True)
-    return all(kernel % 2 and 2 * padding == dilation * (kernel - 1) for kernel, dilation, padding in axes)
 
 
 def _pair(numbers: object) -> tuple[int, int]:

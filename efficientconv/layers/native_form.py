@@ -25,6 +25,12 @@ def is_inference(layer: nn.Module, x: Tensor) -> bool:
     return not layer.training and not needs_gradient
 
 
+def keeps_size(conv: nn.Conv2d) -> bool:
+    """Tell whether a kernel is odd, and surrounded by zeros so that only the stride makes the output smaller."""
+    same = tuple(dilation * (size - 1) // 2 for size, dilation in zip(conv.kernel_size, conv.dilation, strict=True))
+    return all(size % 2 for size in conv.kernel_size) and conv.padding_mode == "zeros" and conv.padding == same
+
+
 def by_pixels(x: Tensor) -> Tensor:
     """View (N, C, H, W), channels last, as (N, H, W, C)."""
     return x.permute(0, 2, 3, 1)
