@@ -25,7 +25,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.affine import has_everything, update_running_statistics
-from efficientconv.layers.cpu_forms import runs_in_cpu_form
+from efficientconv.layers.cpu_forms import pixels_of, runs_in_cpu_form
 
 if TYPE_CHECKING:
     from efficientconv.layers.bsconv import BSConvS
@@ -81,7 +81,7 @@ class _TrainingStep(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, t, w1, w2, product, *norms = ctx.saved_tensors
         kernel, product = w1.flatten(1), product[:, : len(w1)]
-        pixels, by = _pixels(x), _pixels(grad.contiguous(memory_format=torch.channels_last))
+        pixels, by = pixels_of(x), pixels_of(grad.contiguous(memory_format=torch.channels_last))
         by_product, by_bias2 = (t.t() @ by).split((len(w1), 1))
         by_weight1, by_w2, by_weight2, slopes = _Norms(*norms).backward(by_product.t(), w2.flatten(1))
         by_t = (t @ torch.cat((slopes, by_bias2 @ product)).div_(-len(t))).add_(by @ product)
@@ -149,7 +149,7 @@ def _subspace(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
 
     A bias is a product with the ones, and so is its gradient.
     """
-    pixels, width = _pixels(x), len(kernel)
+    pixels, width = pixels_of(x), len(kernel)
     t = pixels.new_empty(len(pixels), width + 1)
     t[:, width] = 1
     torch.mm(pixels, kernel.t(), out=t[:, :width])
@@ -162,11 +162,6 @@ def _subspace(x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 def _covariance(images: Tensor) -> Tensor:
     return torch.bmm(images.mT, images).sum(0).div_(images.shape[0] * images.shape[1])
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """View (N, C, H, W), channels last, as (N·H·W, C)."""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _as_image(pixels: Tensor, x: Tensor) -> Tensor:

@@ -83,6 +83,11 @@ def _product(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return F.linear(images, conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 
+def pixels_of(x: Tensor) -> Tensor:
+    """View (N, C, H, W), channels last, as (N·H·W, C)."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
+
+
 class StridedPointwise(nn.Conv2d):
     """A narrow strided 1×1 convolution, computed on a CPU as a matrix product.
 

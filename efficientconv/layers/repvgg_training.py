@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from efficientconv.layers.affine import has_everything, next_momentum, update_running_statistics
-from efficientconv.layers.cpu_forms import runs_in_cpu_form
+from efficientconv.layers.cpu_forms import pixels_of, runs_in_cpu_form
 from efficientconv.layers.measured_norm import MeasuredNorm
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class _Moments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> _Moments:
-        pixels = _pixels(x)
+        pixels = pixels_of(x)
         return cls(len(pixels), x.mean((2, 3)).mean(0), (pixels.t() @ pixels).div_(len(pixels)))
 
 
@@ -156,7 +156,7 @@ class _Branches(Function):
             matrix.diagonal().add_(slope)
             constant, by_norms = constant + own, [*by_norms, by_weight, by_shift]
         if by_x is not None:
-            _pixels(by_x).addmm_(_pixels(x), matrix).add_(constant)
+            pixels_of(by_x).addmm_(pixels_of(x), matrix).add_(constant)
         return None, None, None, by_x, by_kernel.view_as(weight), *by_norms
 
 
@@ -167,7 +167,7 @@ class _AddProduct(Function):
     def forward(ctx: Any, y: Tensor, x: Tensor, matrix: Tensor) -> Tensor:  # type: ignore[override]
         ctx.mark_dirty(y)
         ctx.save_for_backward(x, matrix)
-        _pixels(y).addmm_(_pixels(x), matrix.t())
+        pixels_of(y).addmm_(pixels_of(x), matrix.t())
         return y
 
     @staticmethod
@@ -175,12 +175,7 @@ class _AddProduct(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, matrix = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        by_x, pixels = torch.empty_like(x) if ctx.needs_input_grad[1] else None, _pixels(grad)
+        by_x, pixels = torch.empty_like(x) if ctx.needs_input_grad[1] else None, pixels_of(grad)
         if by_x is not None:
-            torch.mm(pixels, matrix, out=_pixels(by_x))
-        return grad, by_x, pixels.t() @ _pixels(x)
-
-
-def _pixels(x: Tensor) -> Tensor:
-    """View (N, C, H, W), channels last, as (N·H·W, C)."""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
+            torch.mm(pixels, matrix, out=pixels_of(by_x))
+        return grad, by_x, pixels.t() @ pixels_of(x)
