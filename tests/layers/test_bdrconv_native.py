@@ -13,6 +13,14 @@ from efficientconv.layers import BDRConv2d
 from efficientconv.layers.bdrconv_native import native_folded_library, native_library
 from efficientconv.native import library
 from tests.deploy.conftest import with_random_norms
+from tests.layers.native import (
+    ONE_VALUE,
+    OTHER_INPUTS,
+    assert_has_a_gradient,
+    assert_only_what_is_asked_for,
+    assert_threads_change_no_digit,
+    assert_to_rounding,
+)
 
 pytestmark = pytest.mark.skipif(library("bdrconv") is None, reason="there is no C++ compiler")
 
@@ -64,7 +72,7 @@ def test_inference_before_and_after_folding(name):
     expected = copy.deepcopy(layer).double()(x.double())
     assert native_library(layer, x)
     for form in (layer, layer.fold()):
-        torch.testing.assert_close(form(x).double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+        assert_to_rounding(form(x), expected)
 
 
 @torch.no_grad()
@@ -99,15 +107,7 @@ def test_images_far_from_zero(assert_as_exact_as_drawn):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_digit(threads):
     layer = made("pairs of pixels")
-    x = images(layer)
-    before = torch.get_num_threads()
-    expected = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    torch.set_num_threads(threads)
-    try:
-        found = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    finally:
-        torch.set_num_threads(before)
-    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+    assert_threads_change_no_digit(layer, images(layer), threads)
 
 
 def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
@@ -117,20 +117,14 @@ def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
 
 def test_gradients_that_nobody_asks_for():
     layer = made("pairs of pixels")
-    layer.expand.requires_grad_(False)
-    layer(images(layer).detach()).sum().backward()  # of the sum the gradient is one number, expanded
-    assert layer.expand.weight.grad is None
-    assert layer.main_conv.weight.grad.abs().sum() > 0
-    with torch.no_grad():
-        assert not layer(images(layer)).requires_grad
+    assert_only_what_is_asked_for(layer, images(layer), layer.expand, layer.main_conv.weight)
 
 
 def test_eval_mode_has_a_gradient():
     layer = made("pairs of pixels").eval()
     x = images(layer)
     assert not native_library(layer, x)
-    layer(x).sum().backward()
-    assert x.grad.abs().sum() > 0
+    assert_has_a_gradient(layer, x)
 
 
 @pytest.mark.parametrize(
@@ -166,18 +160,10 @@ def test_other_geometries_run_as_they_are_drawn(arguments):
     assert not native_library(layer, images(layer))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda x: x.contiguous(memory_format=torch.contiguous_format),
-        lambda x: x[..., :4],
-        lambda x: x[:1, :, :1, :1].contiguous(memory_format=torch.channels_last),
-        lambda x: x.to("meta"),
-        lambda x: x.double(),
-        lambda x: torch.cat((x, x), 1).contiguous(memory_format=torch.channels_last),
-    ],
-    ids=["nchw", "columns", "one value", "meta", "double", "other channels"],
-)
+INPUTS = OTHER_INPUTS | ONE_VALUE
+
+
+@pytest.mark.parametrize("change", INPUTS.values(), ids=INPUTS)
 def test_other_inputs_run_as_they_are_drawn(change):
     layer = made("pairs of pixels")
     assert not native_library(layer, change(images(layer)))

@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from efficientconv.layers import GhostConv2d
 from efficientconv.layers.ghost_native import native_library
 from efficientconv.native import library
+from tests.layers.native import (
+    OTHER_INPUTS,
+    assert_has_a_gradient,
+    assert_only_what_is_asked_for,
+    assert_threads_change_no_digit,
+    assert_to_rounding,
+)
 
 pytestmark = pytest.mark.skipif(library("ghost") is None, reason="there is no C++ compiler")
 
@@ -68,7 +75,7 @@ def test_inference_with_a_norm_behind(name):
     twice = -scale.view(-1, 1, 1) * expected
     for form, wanted in ((layer, y), (layer.fold(), y), (once, expected), (once.rescaled(-scale, None), twice)):
         assert native_library(form, x)
-        torch.testing.assert_close(form(x).double(), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
+        assert_to_rounding(form(x), wanted)
 
 
 def test_the_stem_reads_any_number_of_channels():
@@ -86,15 +93,7 @@ def test_the_stem_reads_any_number_of_channels():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_digit(threads):
     layer = made("half a vector")
-    x = images(layer)
-    before = torch.get_num_threads()
-    expected = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    torch.set_num_threads(threads)
-    try:
-        found = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    finally:
-        torch.set_num_threads(before)
-    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+    assert_threads_change_no_digit(layer, images(layer), threads)
 
 
 def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
@@ -104,12 +103,7 @@ def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
 
 def test_gradients_that_nobody_asks_for():
     layer = made("half a vector")
-    layer.cheap.requires_grad_(False)
-    layer(images(layer).detach()).sum().backward()  # of the sum the gradient is one number, expanded
-    assert layer.cheap.weight.grad is None
-    assert layer.primary.weight.grad.abs().sum() > 0
-    with torch.no_grad():
-        assert not layer(images(layer)).requires_grad
+    assert_only_what_is_asked_for(layer, images(layer), layer.cheap, layer.primary.weight)
 
 
 def test_the_output_may_change_in_place():
@@ -122,8 +116,7 @@ def test_the_output_may_change_in_place():
 def test_eval_mode_has_a_gradient():
     for form in (made("half a vector").eval(), made("half a vector").fold()):
         x = images(form.primary)
-        form(x).sum().backward()
-        assert x.grad.abs().sum() > 0
+        assert_has_a_gradient(form, x)
 
 
 @pytest.mark.parametrize(
@@ -159,17 +152,10 @@ def test_other_geometries_run_as_they_are_drawn(arguments):
     assert not native_library(layer, images(layer))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda x: x.contiguous(memory_format=torch.contiguous_format),
-        lambda x: x[..., :4],
-        lambda x: x.to("meta"),
-        lambda x: x.double(),
-        lambda x: torch.cat((x, x), 1).contiguous(memory_format=torch.channels_last),
-    ],
-    ids=["nchw", "columns", "meta", "double", "other channels"],
-)
+INPUTS = OTHER_INPUTS
+
+
+@pytest.mark.parametrize("change", INPUTS.values(), ids=INPUTS)
 def test_other_inputs_run_as_they_are_drawn(change):
     layer = made("half a vector")
     assert not native_library(layer, change(images(layer)))

@@ -13,6 +13,12 @@ from efficientconv.layers import OctConv2d
 from efficientconv.layers.octconv_folded import FoldedOctConv
 from efficientconv.layers.octconv_native import native_folded_library, native_library
 from efficientconv.native import library
+from tests.layers.native import (
+    OTHER_INPUTS,
+    assert_only_what_is_asked_for,
+    assert_threads_change_no_digit,
+    assert_to_rounding,
+)
 
 pytestmark = pytest.mark.skipif(library("octconv") is None, reason="there is no C++ compiler")
 
@@ -68,21 +74,13 @@ def test_inference_before_and_after_folding_and_with_a_norm_behind(name):
     forms = [(layer, expected), (folded, expected)]
     forms += [(rescaled, expected * scale.view(-1, 1, 1) + shift.view(-1, 1, 1))]
     for form, exact in forms:
-        torch.testing.assert_close(form(x).double(), exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+        assert_to_rounding(form(x), exact)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_digit(threads):
     layer = made("vectors")
-    x = images(layer)
-    before = torch.get_num_threads()
-    expected = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    torch.set_num_threads(threads)
-    try:
-        found = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    finally:
-        torch.set_num_threads(before)
-    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+    assert_threads_change_no_digit(layer, images(layer), threads)
 
 
 def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
@@ -92,12 +90,7 @@ def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
 
 def test_gradients_that_nobody_asks_for():
     layer = made("halves of a vector")
-    layer.bias.requires_grad_(False)
-    layer(images(layer).detach()).sum().backward()  # of the sum the gradient is one number, expanded
-    assert layer.bias.grad is None
-    assert layer.weight.grad.abs().sum() > 0
-    with torch.no_grad():
-        assert not layer(images(layer)).requires_grad
+    assert_only_what_is_asked_for(layer, images(layer), layer.bias, layer.weight)
 
 
 @pytest.mark.parametrize(
@@ -126,19 +119,14 @@ def test_other_geometries_run_as_they_are_drawn(arguments):
     torch.testing.assert_close(folded(x), layer(x), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda x: x.contiguous(memory_format=torch.contiguous_format),
-        lambda x: x[..., :4],
-        lambda x: x[..., :14].contiguous(memory_format=torch.channels_last),
-        lambda x: x[:, :, :5].contiguous(memory_format=torch.channels_last),
-        lambda x: x.to("meta"),
-        lambda x: x.double(),
-        lambda x: torch.cat((x, x), 1).contiguous(memory_format=torch.channels_last),
-    ],
-    ids=["nchw", "columns", "odd half", "odd height", "meta", "double", "other channels"],
-)
+OTHER_SIZES = {
+    "odd half": lambda x: x[..., :14].contiguous(memory_format=torch.channels_last),
+    "odd height": lambda x: x[:, :, :5].contiguous(memory_format=torch.channels_last),
+}
+INPUTS = OTHER_INPUTS | OTHER_SIZES
+
+
+@pytest.mark.parametrize("change", INPUTS.values(), ids=INPUTS)
 def test_other_inputs_run_as_they_are_drawn(change):
     layer = made("halves of a vector")
     assert not native_library(layer, change(images(layer)))

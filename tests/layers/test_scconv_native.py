@@ -13,6 +13,14 @@ from efficientconv.layers import SCConv2d
 from efficientconv.layers.scconv_folded import FoldedSCConv
 from efficientconv.layers.scconv_native import native_folded_library, native_library
 from efficientconv.native import library
+from tests.layers.native import (
+    OTHER_INPUTS,
+    are_the_same,
+    assert_only_what_is_asked_for,
+    assert_threads_change_no_digit,
+    assert_to_rounding,
+    gradients,
+)
 
 pytestmark = pytest.mark.skipif(library("scconv") is None, reason="there is no C++ compiler")
 
@@ -84,21 +92,13 @@ def test_inference_before_and_after_folding_and_with_a_norm_behind(name):
     forms = [(layer, expected), (folded, expected), (folded.rescaled(scale, shift), rescaled)]
     forms += [(folded.rescaled(scale + 1, None).rescaled(scale / (scale + 1), shift), rescaled)]
     for form, exact in forms:
-        torch.testing.assert_close(form(x).double(), exact, rtol=0, atol=1e-5 * exact.abs().max().item())
+        assert_to_rounding(form(x), exact)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_digit(threads):
     layer = made("groups by themselves")
-    x = images(layer)
-    before = torch.get_num_threads()
-    expected = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    torch.set_num_threads(threads)
-    try:
-        found = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    finally:
-        torch.set_num_threads(before)
-    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+    assert_threads_change_no_digit(layer, images(layer), threads)
 
 
 def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
@@ -108,20 +108,14 @@ def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
 
 def test_gradients_that_nobody_asks_for():
     layer = made("paths of half a vector")
-    layer.pwc1.requires_grad_(False)
-    layer(images(layer).detach()).sum().backward()  # of the sum the gradient is one number, expanded
-    assert layer.pwc1.weight.grad is None
-    assert layer.gwc.weight.grad.abs().sum() > 0
-    with torch.no_grad():
-        assert not layer(images(layer)).requires_grad
+    assert_only_what_is_asked_for(layer, images(layer), layer.pwc1, layer.gwc.weight)
 
 
 def test_eval_mode_has_the_same_gradients():
     layer = made("groups by themselves")
     x = images(layer)
-    expected = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
-    found = torch.autograd.grad(layer.eval()(x).square().sum(), [x, *layer.parameters()])
-    assert all(a.equal(b) for a, b in zip(found, expected, strict=True))
+    expected = gradients(layer, x)
+    assert are_the_same(gradients(layer.eval(), x), expected)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +150,10 @@ def test_other_geometries_run_as_they_are_drawn(arguments):
     assert not native_library(layer, images(layer))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda x: x.contiguous(memory_format=torch.contiguous_format),
-        lambda x: x[..., :4],
-        lambda x: x.to("meta"),
-        lambda x: x.double(),
-        lambda x: torch.cat((x, x), 1).contiguous(memory_format=torch.channels_last),
-    ],
-    ids=["nchw", "columns", "meta", "double", "other channels"],
-)
+INPUTS = OTHER_INPUTS
+
+
+@pytest.mark.parametrize("change", INPUTS.values(), ids=INPUTS)
 def test_other_inputs_run_as_they_are_drawn(change):
     layer = made("paths of half a vector")
     assert not native_library(layer, change(images(layer)))
