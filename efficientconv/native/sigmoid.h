@@ -6,7 +6,7 @@
 #endif
 
 template <int L>
-using Ints __attribute__((vector_size(L * sizeof(int)), aligned(sizeof(int)), may_alias)) = int;
+using Bits __attribute__((vector_size(L * sizeof(unsigned)), aligned(sizeof(unsigned)), may_alias)) = unsigned;
 
 // e^x for x between −87 and 87, as 2^n·e^r with |r| ≤ ln 2/2 and a Taylor polynomial, exact to 3e-7 of the value.
 template <int L>
@@ -15,7 +15,7 @@ inline Vec<L> exponential(Vec<L> x) {
     Vec<L> shifted = x * 1.44269504f + to_integer, r = x - (shifted - to_integer) * 0.693147181f;
     Vec<L> sum = r * (1 / 5040.f) + 1 / 720.f;
     for (float factor : {1 / 120.f, 1 / 24.f, 1 / 6.f, 0.5f, 1.f, 1.f}) sum = sum * r + factor;
-    return (Vec<L>)((Ints<L>)sum + ((Ints<L>)shifted << 23));  // n is in the last bits, the exponent above 23
+    return (Vec<L>)((Bits<L>)sum + ((Bits<L>)shifted << 23));  // n is in the last bits, the exponent above 23
 }
 
 // 1/x for x between 1 and 1e38; a division takes as long as all the rest of a sigmoid.
@@ -30,9 +30,10 @@ inline Vec<L> reciprocal(Vec<L> x) {
     return 1 / x;
 }
 
-// 1/(1 + e^−x) for x up to 87; above 0 for any.
+// 1/(1 + e^−x); beyond ±87 what it is there.
 template <int L>
 inline Vec<L> sigmoid(Vec<L> x) {
-    const Vec<L> least = Vec<L>{} - 87;
-    return reciprocal<L>(1 + exponential<L>(-(x < least ? least : x)));
+    const Vec<L> most = Vec<L>{} + 87, least = -most;
+    x = x < least ? least : x;
+    return reciprocal<L>(1 + exponential<L>(-(x > most ? most : x)));
 }
