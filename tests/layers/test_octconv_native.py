@@ -77,6 +77,14 @@ def test_inference_before_and_after_folding_and_with_a_norm_behind(name):
         assert_to_rounding(form(x), exact)
 
 
+@torch.no_grad()
+def test_one_image_is_folded_by_operators():
+    layer = made("vectors").eval()
+    form, x = FoldedOctConv(layer).eval(), images(layer).detach()
+    assert native_folded_library(form, x[:2])
+    assert not native_folded_library(form, x[:1])
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_digit(threads):
     layer = made("vectors")

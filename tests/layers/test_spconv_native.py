@@ -101,6 +101,13 @@ def test_folded_fusion_of_scconv():
     torch.testing.assert_close(form(x).double(), layer.double()(x.double()), rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+def test_one_image_is_folded_by_operators():
+    form, x = made("pairs of pixels").eval().fold(), images(made("pairs of pixels")).detach()
+    assert folded.native_library(form, x[:2])
+    assert not folded.native_library(form, x[:1])
+
+
 def test_folded_form_has_a_gradient():
     layer = made("pairs of pixels").eval()
     form, x = layer.fold(), images(layer)
