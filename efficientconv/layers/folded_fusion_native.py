@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from efficientconv.layers.native_form import are_several, by_pixels, empty_image, is_inference, keeps_size, native_form
+from efficientconv.layers.native_form import by_pixels, empty_image, for_several, is_inference, keeps_size, native_form
 from efficientconv.layers.spconv_native import WIDEST
 from efficientconv.native import Library
 
@@ -20,8 +20,7 @@ def native_library(form: FoldedFusion, x: Tensor) -> Library | None:
     first, second = form.first, form.second
     representative = first.in_channels
     fits = (
-        are_several(x)
-        and x.shape[1] in (second.in_channels, representative + second.in_channels)
+        x.shape[1] in (second.in_channels, representative + second.in_channels)
         and representative % 8 == (x.shape[1] - representative) % 8 == first.out_channels % 8 == 0
         and representative < x.shape[1] <= WIDEST
         and first.out_channels <= WIDEST
@@ -30,7 +29,8 @@ def native_library(form: FoldedFusion, x: Tensor) -> Library | None:
         and keeps_size(first)
         and is_inference(form, x)
     )
-    return native_form("spconv", x, first, second, *filter(None, (form.beside,))) if fits else None
+    native = native_form("spconv", x, first, second, *filter(None, (form.beside,))) if fits else None
+    return for_several(native, x)
 
 
 def inference(native: Library, form: FoldedFusion, x: Tensor) -> Tensor:
