@@ -23,8 +23,10 @@ from efficientconv.layers.batch_norm import rescaled, scale_and_shift
 from efficientconv.layers.bdrconv_native import Operands, inference, native_folded_library
 from efficientconv.layers.border import unfolded_ones
 from efficientconv.layers.cpu_forms import runs_in_cpu_form
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.reparameterization import dense_kernel, with_zeros_in_front
+from efficientconv.native import Library
 
 if TYPE_CHECKING:
     from efficientconv.layers.bdrconv import BDRConv2d
@@ -56,11 +58,14 @@ class FoldedBDRConv(FoldedForm):
         self.expand = with_zeros_in_front(layer.expand, layer.in_channels)
         self.se, self.pool = copy.deepcopy(layer.se), layer.pool
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
-        if native := native_folded_library(self, x):
-            layer, operands = self.origin
-            return inference(native, layer, operands, x)
+    def _native(self, x: Tensor) -> Library | None:
+        return native_folded_library(self, x)
+
+    def _in_cpp(self, native: Library, x: Tensor, ending: Ending) -> Tensor:
+        layer, operands = self.origin
+        return inference(native, layer, operands, x, ending)
+
+    def _by_operators(self, x: Tensor) -> Tensor:
         pooled = self.pool(x)
         y = self.conv(pooled).add_(self._border(pooled))
         if self.main is not None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.ending import Ending
+from efficientconv.native import Library
+
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
 
@@ -33,13 +36,41 @@ class FoldedForm(nn.Module, ABC):
     scale: Tensor | None
     """Of the norm that was taken over, (C,); None for none."""
 
+    activates: bool
+    """Whether a ReLU comes last."""
+
     origin: Any
     """What the parameters were made of, where C++ computes with that; None where they may have become others."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.origin = None
+        self.origin, self.activates = None, False
         self.register_buffer("scale", None)
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉).
+
+        Args:
+            x: the image.
+            shortcut: added to the output, before the ReLU where this form ends in one.
+        """
+        ending = Ending(shortcut, self.activates)
+        if native := self._native(x):
+            y = self._in_cpp(native, x, ending)
+            return y if ending.is_native(y) else ending.of(y)
+        return ending.of(self._by_operators(x))
+
+    @abstractmethod
+    def _native(self, x: Tensor) -> Library | None:
+        """Return what computes this form of ``x`` in one pass; None where it runs operator by operator."""
+
+    @abstractmethod
+    def _in_cpp(self, native: Library, x: Tensor, ending: Ending) -> Tensor:
+        """Return the output in a new tensor; with the ending where that is native."""
+
+    @abstractmethod
+    def _by_operators(self, x: Tensor) -> Tensor:
+        """Return the output in a new tensor, without an ending."""
 
     def train(self, mode: bool = True) -> Self:
         """As any module's; what is trained on is not made of the layer any more."""

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from efficientconv.layers.batch_norm import rescaled
 from efficientconv.layers.cpu_forms import pointwise
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.folded_fusion_native import inference, native_library
+from efficientconv.native import Library
 
 
 class FoldedFusion(FoldedForm):
@@ -38,10 +40,13 @@ class FoldedFusion(FoldedForm):
         super().__init__()
         self.first, self.beside, self.second, self.pool, self.groups = first, beside, second, pool, groups
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        if native := native_library(self, x):
-            return inference(native, self, x)
+    def _native(self, x: Tensor) -> Library | None:
+        return native_library(self, x)
+
+    def _in_cpp(self, native: Library, x: Tensor, ending: Ending) -> Tensor:
+        return inference(native, self, x, ending)
+
+    def _by_operators(self, x: Tensor) -> Tensor:
         one, other = x[:, : self.first.in_channels], x[:, x.shape[1] - self.second.in_channels :]
         y1 = self.first(one)
         if self.beside is not None:

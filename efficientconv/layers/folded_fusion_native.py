@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.native_form import by_pixels, empty_image, for_several, is_inference, keeps_size, native_form
 from efficientconv.layers.spconv_native import WIDEST
 from efficientconv.native import Library
@@ -33,17 +34,18 @@ def native_library(form: FoldedFusion, x: Tensor) -> Library | None:
     return for_several(native, x)
 
 
-def inference(native: Library, form: FoldedFusion, x: Tensor) -> Tensor:
-    """Return ``form(x)``, without a gradient.
+def inference(native: Library, form: FoldedFusion, x: Tensor, ending: Ending) -> Tensor:
+    """Return ``form(x)``, without a gradient, and with its ending where that is native.
 
     Args:
         native: of ``native_library``.
         form: in eval mode.
         x: (N, i, H, W), channels last.
+        ending: what follows.
     """
     is_dense = form.beside is None
     y, sizes = empty_image(x, form.first.out_channels), _sizes(form, x)
-    images = (_sharpness(form, x), by_pixels(x), by_pixels(y))
+    images = (_sharpness(form, x), by_pixels(x), *ending.arguments(y), by_pixels(y))
     native.call("dense_inference" if is_dense else "inference", sizes, _parameters(form, x), *images)
     return y
 

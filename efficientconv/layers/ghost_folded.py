@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from efficientconv.layers.batch_norm import rescaled
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.ghost_native import inference, native_library
 from efficientconv.layers.native_form import is_inference
+from efficientconv.native import Library
 
 if TYPE_CHECKING:
     from efficientconv.layers.ghost import GhostConv2d
@@ -38,18 +40,23 @@ class FoldedGhost(FoldedForm):
         self.out_channels = layer.out_channels
         self.register_buffer("shift", None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
-        scale = None if self.scale is None else self.scale[: self.primary.out_channels]
-        if is_inference(self, x) and (native := native_library(self, x)):
-            return inference(native, self, x, scale, self.shift)
+    def _native(self, x: Tensor) -> Library | None:
+        return native_library(self, x) if is_inference(self, x) else None
+
+    def _in_cpp(self, native: Library, x: Tensor, ending: Ending) -> Tensor:
+        return inference(native, self, x, self._scale_of_intrinsic(), self.shift, ending)
+
+    def _by_operators(self, x: Tensor) -> Tensor:
         intrinsic = self.primary(x)  # (N, a, H', W')
         ghosts = self.cheap(intrinsic)[:, : self.out_channels - intrinsic.shape[1]]
-        if scale is not None:
+        if (scale := self._scale_of_intrinsic()) is not None:
             intrinsic = intrinsic * scale.view(-1, 1, 1)
         if self.shift is not None:
             intrinsic = intrinsic + self.shift.view(-1, 1, 1)
         return torch.cat((intrinsic, ghosts), 1)
+
+    def _scale_of_intrinsic(self) -> Tensor | None:
+        return None if self.scale is None else self.scale[: self.primary.out_channels]
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         intrinsic = self.primary.out_channels

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.native_form import by_pixels, empty_image, keeps_size, native_form
 from efficientconv.native import Library
 
@@ -79,9 +80,14 @@ def training_step(native: Library, layer: GhostPair, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def inference(
-    native: Library, layer: GhostPair, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    native: Library,
+    layer: GhostPair,
+    x: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    ending: Ending = Ending(),
 ) -> Tensor:
-    """Return ``layer(x)`` without a gradient, its first a channels scaled and shifted.
+    """Return ``layer(x)`` without a gradient, its first a channels scaled and shifted, with a native ending.
 
     Args:
         native: of ``native_library``.
@@ -89,8 +95,9 @@ def inference(
         x: (N, i, H, W), channels last.
         scale: (a,); None for one.
         shift: (a,); None for zero.
+        ending: what follows.
     """
-    return _forward(native, layer, x, _parameters(layer), scale, shift, None)
+    return _forward(native, layer, x, _parameters(layer), scale, shift, None, ending)
 
 
 def _parameters(layer: GhostPair) -> list[Tensor]:
@@ -107,13 +114,15 @@ def _forward(
     scale: Tensor | None,
     shift: Tensor | None,
     kept: Tensor | None,
+    ending: Ending = Ending(),
 ) -> Tensor:
     """Return the output; ``kept``, (N, H', W', a), takes the primary convolution's."""
     y, half = empty_image(x, layer.out_channels, _pair(layer.primary.stride)), layer.primary.out_channels
     scale = x.new_ones(half) if scale is None else scale
     shift = x.new_zeros(half) if shift is None else shift
     kept = x.new_empty(0) if kept is None else kept
-    native.call("forward", _sizes(layer, x), parameters, scale, shift, by_pixels(x), kept, by_pixels(y))
+    images = (by_pixels(x), *ending.arguments(y), kept, by_pixels(y))
+    native.call("forward", _sizes(layer, x), parameters, scale, shift, *images)
     return y
 
 

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from efficientconv.layers.batch_norm import rescaled
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.octconv_native import convolve_octaves_folded, native_folded_library
+from efficientconv.native import Library
 
 if TYPE_CHECKING:
     from efficientconv.layers.octconv import OctConv2d
@@ -40,11 +42,17 @@ class FoldedOctConv(FoldedForm):
         self.at_full = layer.convolution_of(on_full, None, stride=1)
         self.at_half = layer.convolution_of(on_half, layer.bias, stride=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/s⌉, ⌈W/s⌉)."""
-        x = self.pool(x)
-        if native := native_folded_library(self, x):
-            return convolve_octaves_folded(native, self, x)
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """As any folded form's, of what the stride pools."""
+        return super().forward(self.pool(x), shortcut)
+
+    def _native(self, x: Tensor) -> Library | None:
+        return native_folded_library(self, x)
+
+    def _in_cpp(self, native: Library, x: Tensor, ending: Ending) -> Tensor:
+        return convolve_octaves_folded(native, self, x, ending)
+
+    def _by_operators(self, x: Tensor) -> Tensor:
         y = F.interpolate(self.at_half(self.octave(x)), size=x.shape[2:], mode="nearest")
         high = self.at_full(x[:, : self.at_full.in_channels])
         parts = (high.shape[1], y.shape[1] - high.shape[1])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.native_form import by_pixels, empty_image, for_several, is_inference, native_form
 from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
@@ -84,13 +85,14 @@ def convolve_octaves(native: Library, layer: OctConv2d, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def convolve_octaves_folded(native: Library, folded: FoldedOctConv, x: Tensor) -> Tensor:
-    """Return ``folded(x)``, x pooled.
+def convolve_octaves_folded(native: Library, folded: FoldedOctConv, x: Tensor, ending: Ending) -> Tensor:
+    """Return ``folded(x)``, x pooled, with its ending where that is native.
 
     Args:
         native: of ``native_folded_library``.
         folded: in eval mode.
         x: (N, i, H, W), channels last, behind the pooling of ``folded``.
+        ending: what follows.
     """
     full, half = folded.at_full, folded.at_half
     weight = half.weight.clone(memory_format=torch.contiguous_format)
@@ -98,5 +100,5 @@ def convolve_octaves_folded(native: Library, folded: FoldedOctConv, x: Tensor) -
     bias = weight.new_zeros(half.out_channels) if half.bias is None else half.bias.contiguous()
     sizes = (len(x), *x.shape[2:], *half.kernel_size, *half.dilation, *_folded_widths(folded))
     y = empty_image(x, half.out_channels)
-    native.call("forward", sizes, (weight, bias), by_pixels(x), (), by_pixels(y))
+    native.call("inference", sizes, (weight, bias), by_pixels(x), *ending.arguments(y), by_pixels(y))
     return y

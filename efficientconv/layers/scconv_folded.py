@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.folded_fusion import FoldedFusion
 from efficientconv.layers.reparameterization import behind_1x1, dense, sum_of_convolutions, with_zeros_in_front
 from efficientconv.layers.scconv_native import Factors, native_folded_library, reconstruct_folded
+from efficientconv.native import Library
 
 if TYPE_CHECKING:
     from efficientconv.layers.scconv import SCConv2d
@@ -45,10 +47,13 @@ class FoldedSCConv(FoldedForm):
         second.out_channels = layer.out_channels
         self.fusion = FoldedFusion(first, None, with_zeros_in_front(second, layer.in_channels), nn.Identity())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
-        if native := native_folded_library(self, x):
-            return reconstruct_folded(native, self, x)
+    def _native(self, x: Tensor) -> Library | None:
+        return native_folded_library(self, x)
+
+    def _in_cpp(self, native: Library, x: Tensor, ending: Ending) -> Tensor:
+        return reconstruct_folded(native, self, x, ending)
+
+    def _by_operators(self, x: Tensor) -> Tensor:
         scores = self.norm(x)
         informative = scores.clone().gt_(self.threshold)  # 1 or 0: sums with it are exact, and ``where`` is slow
         weights = scores.sigmoid_()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.ending import Ending
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
@@ -112,18 +113,20 @@ def reconstruct(native: Library, layer: SCConv2d, x: Tensor) -> Tensor:
     return step.run(x, [*norm, squeeze1, squeeze2, kernel, bias, *pointwise])
 
 
-def reconstruct_folded(native: Library, folded: FoldedSCConv, x: Tensor) -> Tensor:
-    """Return ``folded(x)``.
+def reconstruct_folded(native: Library, folded: FoldedSCConv, x: Tensor, ending: Ending) -> Tensor:
+    """Return ``folded(x)``, with its ending where that is native.
 
     Args:
         native: of ``native_folded_library``.
         folded: in eval mode.
         x: (N, i, H, W), channels last.
+        ending: what follows.
     """
     first, norm, factors = folded.fusion.first, folded.norm, folded.origin
     y, paths = empty_image(x, first.out_channels), (first.in_channels, len(factors.squeeze1), len(factors.squeeze2))
     sizes = _sizes(x, first, folded.conv_groups, norm, paths, folded.threshold)
-    native.call("folded", sizes, (norm.weight, norm.bias, *factors), by_pixels(x), by_pixels(y))
+    images = (by_pixels(x), *ending.arguments(y), by_pixels(y))
+    native.call("folded", sizes, (norm.weight, norm.bias, *factors), *images)
     return y
 
 

@@ -286,8 +286,9 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
 }
 
 // With the scale and the shift of each norm in the places of its weight and its bias; then the output's, (out,).
+// shortcut may be null.
 void inference(const Layer &layer, const Parameters &p, const float *out_scale, const float *out_shift, const float *x,
-               float *pooled, float *out) {
+               const float *shortcut, long activates, float *pooled, float *out) {
     if (layer.stride.pixels() > 1)
         by_lanes(layer.in,
                  [&](auto lanes) { pool<decltype(lanes)::value>(layer.images, layer.stride, x, layer.in, pooled); });
@@ -306,7 +307,8 @@ void inference(const Layer &layer, const Parameters &p, const float *out_scale, 
         }
     };
     by_lanes(layer.main, [&](auto lanes) {
-        infer_images<decltype(lanes)::value>(layer, arranged.weights(), Input{x, pooled}, find, out);
+        infer_images<decltype(lanes)::value>(layer, arranged.weights(), Input{x, pooled}, find,
+                                             {shortcut, activates, out}, out);
     });
 }
 }

@@ -6,6 +6,7 @@
 // pass computes them again. y is the base branch's channels, then the diverse ones. Where the layer strides, x is
 // pooled for the features and for the sum at the end, and the base branch takes every second pixel of x itself.
 #pragma once
+#include "ending.h"
 #include "pooling.h"
 
 struct Layer {
@@ -177,10 +178,10 @@ void forward_images(const Layer &layer, const Weights &weights, const Input &x, 
     }
 }
 
-// out = scale·y + shift + the other channels of x, expanded; of one image.
-template <int L>
+// out = scale·y + shift + the other channels of x, expanded; of one image. Each row that is written is finished.
+template <int L, class Finish>
 void gate_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, const float *scale, const float *shift,
-                Pixels out) {
+                Pixels out, Finish finish) {
     long width = layer.images.width;
     for (long first = 0; first < layer.images.pixels(); first += width) {
         for (long p = first; p < first + width; p++)
@@ -188,6 +189,7 @@ void gate_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, 
                 store<L>(out[p] + c, load<L>(y[p] + c) * load<L>(scale + c) + load<L>(shift + c));
         multiply<Start::y>(x.from(first, layer.main), width, layer.other(), weights.expand, layer.out, nullptr,
                            out.from(first));
+        finish(out.from(first), width);
     }
 }
 
@@ -199,13 +201,15 @@ void gate_images(const Layer &layer, const Weights &weights, const Input &x, con
     for (long n = 0; n < images.number; n++) {
         Pixels from(y + n * images.pixels() * layer.out, layer.out),
             to(out + n * images.pixels() * layer.out, layer.out);
-        gate_image<L>(layer, weights, x.image(layer, n), from, scales + n * layer.out, shifts + n * layer.out, to);
+        gate_image<L>(layer, weights, x.image(layer, n), from, scales + n * layer.out, shifts + n * layer.out, to,
+                      [](Pixels, long) {});
     }
 }
 
 // From x to the output where all statistics are known; gate(means, scale, shift) finds the last two of an image.
 template <int L, class Gate>
-void infer_images(const Layer &layer, const Weights &weights, const Input &x, Gate gate, float *out) {
+void infer_images(const Layer &layer, const Weights &weights, const Input &x, Gate gate, const Ending &ending,
+                  float *out) {
     const Images &images = layer.images;
 #pragma omp parallel num_threads(images.threads)
     {
@@ -218,7 +222,8 @@ void infer_images(const Layer &layer, const Weights &weights, const Input &x, Ga
             means<L>(y, images.pixels(), layer.out, mean.data());
             gate(mean.data(), scale.data(), shift.data());
             gate_image<L>(layer, weights, x.image(layer, n), y, scale.data(), shift.data(),
-                          {out + n * images.pixels() * layer.out, layer.out});
+                          {out + n * images.pixels() * layer.out, layer.out},
+                          [&](Pixels row, long pixels) { ending.finish(row, pixels); });
         }
     }
 }

@@ -39,6 +39,7 @@ struct Output {
     const float *scale, *shift;  // (half,)
     float *kept;                 // the intrinsic channels for the backward pass, (N, H, W, half), or null
     float *y;                    // (N, H, W, out)
+    Ending ending;
 };
 
 template <int L>
@@ -52,6 +53,7 @@ void forward_row(const Layer &layer, const float *cheap, const float *cheap_bias
     depthwise<L>(
         intrinsic, r, cheap, [&](long, long c) { return load<L>(cheap_bias + c); },
         [&](long p, long c, Vec<L> ghost) { store<L>(y[p] + layer.half + c, ghost); });
+    output.ending.finish(y, layer.images.width);
 }
 
 template <int L, class Primary>
@@ -194,14 +196,15 @@ void with_primary(const Layer &layer, const Parameters &p, bool wants_x, Functio
 
 extern "C" {
 
-// kept may be null.
+// shortcut and kept may be null.
 void forward(const Layer &layer, const Parameters &p, const float *scale, const float *shift, const float *x,
-             float *kept, float *y) {
+             const float *shortcut, long activates, float *kept, float *y) {
     Vector cheap = transposed(p.cheap, layer.half, layer.cheap().taps());
     with_primary(layer, p, false, [&](const auto &primary) {
         by_lanes(layer.half, [&](auto lanes) {
             constexpr int L = decltype(lanes)::value;
-            forward_images<L>(layer, primary, cheap.data(), p.cheap_bias, x, {scale, shift, kept, y});
+            forward_images<L>(layer, primary, cheap.data(), p.cheap_bias, x,
+                              {scale, shift, kept, y, {shortcut, activates, y}});
         });
     });
 }

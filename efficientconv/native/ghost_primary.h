@@ -1,5 +1,6 @@
 // GhostConv's primary convolution, (in) → (half), and its gradients, in two forms: tap by tap, and Winograd's.
 #pragma once
+#include "ending.h"
 #include "pooling.h"
 #include "winograd.h"
 

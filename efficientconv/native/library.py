@@ -28,25 +28,27 @@ class Library:
     def __init__(self, path: Path) -> None:
         self._functions = ctypes.CDLL(str(path))
 
-    def call(self, function: str, layer: Sequence[int | float], *arrays: Tensor | Sequence[Tensor]) -> None:
-        """Call a function with a structure of numbers, and with arrays or structures of arrays.
+    def call(self, function: str, layer: Sequence[int | float], *arguments: Tensor | Sequence[Tensor] | int) -> None:
+        """Call a function with a structure of numbers, and with arrays, structures of arrays or whole numbers.
 
         Args:
             function: its name.
             layer: what its first structure has behind the number of threads: int for long, float for double.
-            arrays: float32, contiguous: images as (N, H, W, C).
+            arguments: arrays, float32 and contiguous, images as (N, H, W, C); numbers as long.
 
         Raises:
             ValueError: an array is another.
         """
         form = "q" + "".join("d" if isinstance(number, float) else "q" for number in layer)
-        self._functions[function](struct.pack(form, torch.get_num_threads(), *layer), *map(_argument, arrays))
+        self._functions[function](struct.pack(form, torch.get_num_threads(), *layer), *map(_argument, arguments))
 
 
-def _argument(array: Tensor | Sequence[Tensor]) -> ctypes.c_void_p | ctypes.Array[ctypes.c_void_p]:
-    if isinstance(array, Tensor):
-        return ctypes.c_void_p(_address(array))
-    return (ctypes.c_void_p * len(array))(*map(_address, array))
+def _argument(given: Tensor | Sequence[Tensor] | int) -> ctypes.c_void_p | ctypes.c_long | ctypes.Array[ctypes.c_void_p]:
+    if isinstance(given, int):
+        return ctypes.c_long(given)
+    if isinstance(given, Tensor):
+        return ctypes.c_void_p(_address(given))
+    return (ctypes.c_void_p * len(given))(*map(_address, given))
 
 
 def _address(array: Tensor) -> int:

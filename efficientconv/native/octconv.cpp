@@ -90,17 +90,26 @@ void back_image(const Layer &layer, const Weights &weights, const Kernels &turne
 
 extern "C" {
 
-void forward(const Layer &layer, const Parameters &p, const float *x, const Kept &, float *y) {
+// shortcut may be null.
+void inference(const Layer &layer, const Parameters &p, const float *x, const float *shortcut, long activates,
+               float *y) {
     Weights weights(layer, p.weight, p.bias);
+    Ending ending{shortcut, activates, y};
     long pixels = layer.images.pixels();
 #pragma omp parallel num_threads(layer.images.threads)
     {
         Room room(layer, weights.paths);
 #pragma omp for schedule(static)
-        for (long n = 0; n < layer.images.number; n++)
-            forward_image(layer, weights, {x + n * pixels * layer.in(), layer.in()},
-                          {y + n * pixels * layer.out(), layer.out()}, room);
+        for (long n = 0; n < layer.images.number; n++) {
+            Pixels to(y + n * pixels * layer.out(), layer.out());
+            forward_image(layer, weights, {x + n * pixels * layer.in(), layer.in()}, to, room);
+            ending.finish(to, pixels);
+        }
     }
+}
+
+void forward(const Layer &layer, const Parameters &p, const float *x, const Kept &, float *y) {
+    inference(layer, p, x, nullptr, false, y);
 }
 
 void backward(const Layer &layer, const Parameters &p, const float *x, const Kept &, const float *grad, float *by_x,

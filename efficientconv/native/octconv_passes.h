@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 
+#include "ending.h"
 #include "winograd.h"
 
 struct Layer {

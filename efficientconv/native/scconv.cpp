@@ -140,7 +140,7 @@ extern "C" {
 
 void forward(const Layer &layer, const Parameters &p, const float *x, const Kept &kept, float *y) {
     Arranged arranged(layer, p);
-    forward_images(layer, arranged.weights(), x, Saved(layer, kept.sums), y);
+    forward_images(layer, arranged.weights(), x, Saved(layer, kept.sums), {nullptr, false, y}, y);
 }
 
 void backward(const Layer &layer, const Parameters &p, const float *x, const Kept &kept, const float *grad, float *by_x,
@@ -160,9 +160,11 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Kep
                       [&](long here, long there) { by.pointwise2[there] = by_weights.pointwise[here]; });
 }
 
-void folded(const Layer &layer, const FoldedParameters &p, const float *x, float *y) {
+// shortcut may be null.
+void folded(const Layer &layer, const FoldedParameters &p, const float *x, const float *shortcut, long activates,
+            float *y) {
     Arranged arranged(layer, p);
     Vector room(layer.images.number * (2 * layer.norm_groups + layer.out));
-    forward_images(layer, arranged.weights(), x, Saved(layer, room.data()), y);
+    forward_images(layer, arranged.weights(), x, Saved(layer, room.data()), {shortcut, activates, y}, y);
 }
 }

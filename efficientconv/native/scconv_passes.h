@@ -4,6 +4,7 @@
 // pixels that each tap reads. So the weights go into the kernels, image by image, and the output is written once:
 // convolutions in groups of up, and one product of all that is squeezed, up and low.
 #pragma once
+#include "ending.h"
 #include "norm.h"
 #include "sigmoid.h"
 
@@ -197,7 +198,8 @@ inline void scale_rows(const float *matrix, long rows, const Vector &factor, flo
 }
 
 // β₁·y₁ + β₂·y₂, as one sum; `next` will be read after that.
-inline void fuse_image(const Layer &layer, const Weights &weights, Pixels next, Room &room, Pixels y) {
+inline void fuse_image(const Layer &layer, const Weights &weights, Pixels next, const Ending &ending, Room &room,
+                       Pixels y) {
     long width = layer.images.width, lower = layer.up * layer.out;
     scale_rows(weights.kernel, layer.rows(), room.beta1, room.kernel.data());
     scale_rows(weights.pointwise, layer.up, room.beta1, room.pointwise.data());
@@ -216,6 +218,7 @@ inline void fuse_image(const Layer &layer, const Weights &weights, Pixels next, 
             Pixels to = y.from(r * width, first);
             add_up<Start::bias>({of_squeezed, of_up}, width, layer.width(), &room.bias[first], to);
         }
+        ending.finish(y.from(r * width), width);
     }
 }
 
@@ -229,7 +232,8 @@ struct Saved {
           difference(reciprocal + layer.images.number * layer.norm_groups) {}
 };
 
-inline void forward_images(const Layer &layer, const Weights &weights, const float *x, const Saved &saved, float *y) {
+inline void forward_images(const Layer &layer, const Weights &weights, const float *x, const Saved &saved,
+                           const Ending &ending, float *y) {
     const Images &images = layer.images;
 #pragma omp parallel num_threads(images.threads)
     {
@@ -247,7 +251,7 @@ inline void forward_images(const Layer &layer, const Weights &weights, const flo
             sum_paths(layer, room);
             find_difference(layer, weights, room, difference);
             find_betas(layer, difference, room);
-            fuse_image(layer, weights, next, room, to);
+            fuse_image(layer, weights, next, ending, room, to);
         }
     }
 }

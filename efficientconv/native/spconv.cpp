@@ -267,20 +267,22 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
             by.pointwise[o * layer.representative + i] = by_pointwise[i * layer.out + o];
 }
 
-// With the scale and the shift of each norm in the places of its weight and its bias.
-void inference(const Layer &layer, const Parameters &p, const float *sharpness, const float *x, float *out) {
+// With the scale and the shift of each norm in the places of its weight and its bias; shortcut may be null.
+void inference(const Layer &layer, const Parameters &p, const float *sharpness, const float *x, const float *shortcut,
+               long activates, float *out) {
     Weights weights = arranged(layer, p);
     Norm norm1(p.weight1, p.bias1, layer.out), norm2(p.weight2, p.bias2, layer.out);
-    infer_images(layer, weights, x, Known{layer, weights, norm1, norm2, sharpness}, out);
+    infer_images(layer, weights, x, Known{layer, weights, norm1, norm2, sharpness}, {shortcut, activates, out}, out);
 }
 
 // The same, where one dense kernel, (out, representative, taps), stands in the place of the grouped one.
-void dense_inference(const Layer &layer, const Parameters &p, const float *sharpness, const float *x, float *out) {
+void dense_inference(const Layer &layer, const Parameters &p, const float *sharpness, const float *x,
+                     const float *shortcut, long activates, float *out) {
     Vector grouped(layer.grouped().size()), pointwise(layer.out * layer.representative);
     split_dense(layer, p.grouped, grouped, pointwise);
     Parameters split = p;
     split.grouped = grouped.data();
     split.pointwise = layer.groups > 1 ? pointwise.data() : nullptr;
-    inference(layer, split, sharpness, x, out);
+    inference(layer, split, sharpness, x, shortcut, activates, out);
 }
 }

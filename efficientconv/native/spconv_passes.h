@@ -4,6 +4,7 @@
 // written: its statistics, its means, its gradients follow from the means, the covariance and the products of what is
 // linear around it. The output is scale1·y1 + scale2·y2 + shift, all three different for each image.
 #pragma once
+#include "ending.h"
 #include "groups.h"
 
 struct Layer {
@@ -90,10 +91,10 @@ inline void scale_second(const Layer &layer, const Weights &weights, const float
         for (long c = 0; c < layer.out; c++) scaled[k * layer.out + c] = weights.second[k * layer.out + c] * scale2[c];
 }
 
-// Writes the output of one image.
-template <int L>
+// Writes the output of one image; finishes each row.
+template <int L, class Finish>
 void fuse_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y1, const Gate &gate, Vector &scaled,
-                Pixels out) {
+                Pixels out, Finish finish) {
     long width = layer.images.width;
     scale_second(layer, weights, gate.scale2, scaled);
     for (long first = 0; first < layer.images.pixels(); first += width) {
@@ -102,6 +103,7 @@ void fuse_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y1,
                 store<L>(out[p] + c, load<L>(y1[p] + c) * load<L>(gate.scale1 + c) + load<L>(gate.shift + c));
         multiply<Start::y>(x.from(first, layer.representative), width, layer.rest(), scaled.data(), layer.out, nullptr,
                            out.from(first));
+        finish(out.from(first), width);
     }
 }
 
@@ -116,7 +118,7 @@ void fuse_images(const Layer &layer, const Weights &weights, const float *x, con
             long n = layer.images.number - 1 - before;  // the last images measured are still in the cache
             by_lanes(layer.out, [&](auto lanes) {
                 fuse_image<decltype(lanes)::value>(layer, weights, layer.x(x, n), layer.y(y1, n), gate(n), scaled,
-                                                   layer.y(out, n));
+                                                   layer.y(out, n), [](Pixels, long) {});
             });
         }
     }
@@ -125,7 +127,8 @@ void fuse_images(const Layer &layer, const Weights &weights, const float *x, con
 // From x to the output where all statistics are known; gate(means of y1, means of the rest, scale1, scale2, shift)
 // finds the last three of an image.
 template <class Find>
-void infer_images(const Layer &layer, const Weights &weights, const float *x, Find gate, float *out) {
+void infer_images(const Layer &layer, const Weights &weights, const float *x, Find gate, const Ending &ending,
+                  float *out) {
     const Images &images = layer.images;
     long rest = layer.rest();
 #pragma omp parallel num_threads(images.threads)
@@ -147,7 +150,7 @@ void infer_images(const Layer &layer, const Weights &weights, const float *x, Fi
                 means<L>(y1, images.pixels(), layer.out, mean1.data());
                 gate(mean1, rest_mean, scale1, scale2, shift);
                 fuse_image<L>(layer, weights, from, y1, {scale1.data(), scale2.data(), shift.data()}, scaled,
-                              layer.y(out, n));
+                              layer.y(out, n), [&](Pixels row, long pixels) { ending.finish(row, pixels); });
             });
         }
     }
