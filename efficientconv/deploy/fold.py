@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from efficientconv.compose import fold_layers
+from efficientconv.deploy.endings import give_endings
 from efficientconv.deploy.host import fold_host
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvVariant
@@ -40,6 +41,7 @@ def fold(
     original = copy.deepcopy(model).eval()
     folded = fold_layers(original)
     fold_host(folded)
+    give_endings(folded)
     image = _image(original, input_size)
     with torch.no_grad():
         before, after = original(image), folded(image)

@@ -1,0 +1,125 @@
+"""What follows a folded layer becomes its ending: the sum with a shortcut, a ReLU, or the one and then the other.
+
+A sum is written in the forward pass of a module around the layer, such as a residual unit: that module becomes the graph
+of its operations, with modules of the same names, in which the layer takes the shortcut. Elsewhere a ReLU that follows
+a layer becomes nothing. The network itself stays of its class.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+from torch.nn import functional as F
+
+from efficientconv.compose.graph import Graph, is_part
+from efficientconv.compose.rewire import exchange
+from efficientconv.layers.cpu_forms import has_hooks
+from efficientconv.layers.folded_form import FoldedForm
+
+_SUMS = (operator.add, operator.iadd, torch.add)
+_RELUS = (F.relu, torch.relu, "relu", "relu_")
+
+
+def give_endings(model: nn.Module) -> None:
+    """Let the folded layers of ``model`` end in what follows them, in place, in eval mode.
+
+    A network that cannot be traced is taken child by child.
+    """
+    if not any(isinstance(module, FoldedForm) for module in model.modules()):
+        return
+    graph = _graph(model)
+    if graph.untraceable is not None:
+        for child in model.children():
+            give_endings(child)
+        return
+    owners = dict.fromkeys(_owner(node) for node in graph.nodes if _form_of_sum(graph, node))
+    for owner in filter(None, owners):
+        exchange(model, owner, _with_endings(model.get_submodule(owner)))
+    for node in graph.nodes:
+        if not any(f"{node.target}.".startswith(f"{owner}.") for owner in owners):
+            _take_relu_module(model, graph, node)
+
+
+def _graph(model: nn.Module) -> Graph:
+    """Return the graph without the calls of what a fold has left of norms."""
+    graph = Graph(model, is_part)
+    for node in graph.nodes:
+        if type(graph.module(node)) is nn.Identity:
+            _replace(node, node.all_input_nodes[0])
+    return graph
+
+
+def _owner(node: Node) -> str:
+    """Return the name of the module in whose forward pass ``node`` is written; empty for the network itself."""
+    return next(reversed(node.meta.get("nn_module_stack", {"": None})))
+
+
+def _with_endings(unit: nn.Module) -> nn.Module:
+    """Return ``unit`` as a graph in which sums and ReLUs are endings; as it is where somebody would miss something."""
+    graph = _graph(unit)
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1 or graph.read_parameters or any(map(has_hooks, unit.modules())):
+        return unit
+    for node in graph.nodes:
+        if form := _form_of_sum(graph, node):
+            _take_shortcut(form, node)
+        elif _is_relu(graph, node) and (form := _form(graph, node.args[0])):
+            _activate(graph, form)
+            _replace(node, form)
+    return GraphModule(unit, inputs[0].graph, type(unit).__name__)
+
+
+def _form_of_sum(graph: Graph, node: Node) -> Node | None:
+    """Return the call of the folded layer that is one of two terms of ``node``, and can be made there; else None."""
+    if node.op != "call_function" or node.target not in _SUMS or node.kwargs or len(node.all_input_nodes) != 2:
+        return None
+    for term in node.all_input_nodes:
+        form = _form(graph, term)
+        if form and len(form.args) == 1 and set(form.all_input_nodes[0].users) <= {form, node}:
+            return form
+    return None
+
+
+def _form(graph: Graph, node: object) -> Node | None:
+    """Return ``node`` where it is the one call of a folded layer without a ReLU, for one taker; else None."""
+    if not isinstance(node, Node) or len(node.users) != 1:
+        return None
+    form = graph.module(node)
+    return node if isinstance(form, FoldedForm) and not form.activates and _is_called_once(graph, node) else None
+
+
+def _is_called_once(graph: Graph, node: Node) -> bool:
+    return len(graph.calls(str(node.target))) == 1
+
+
+def _is_relu(graph: Graph, node: Node) -> bool:
+    return type(graph.module(node)) is nn.ReLU or (node.op.startswith("call") and node.target in _RELUS)
+
+
+def _take_shortcut(form: Node, total: Node) -> None:
+    """Let the layer's call take the other term, in the place of the sum."""
+    (shortcut,) = (term for term in total.all_input_nodes if term is not form)
+    total.prepend(form)
+    form.args = (form.args[0], shortcut)
+    _replace(total, form)
+
+
+def _replace(node: Node, other: Node) -> None:
+    node.replace_all_uses_with(other)
+    node.graph.erase_node(node)
+
+
+def _activate(graph: Graph, form: Node) -> None:
+    layer = graph.module(form)
+    assert isinstance(layer, FoldedForm)
+    layer.activates = True
+
+
+def _take_relu_module(model: nn.Module, graph: Graph, node: Node) -> None:
+    form = _form(graph, node.args[0]) if type(graph.module(node)) is nn.ReLU else None
+    if form and _is_called_once(graph, node):
+        _activate(graph, form)
+        exchange(model, str(node.target), nn.Identity())
