@@ -43,7 +43,7 @@ class Graph:
         self._modules = dict(model.named_modules())
         self.untraceable: str | None = None
         try:
-            self._nodes = list(_Tracer(is_leaf or is_unit).trace(meta_copy(model), _defaults(model)).nodes)
+            self._nodes = list(_Tracer(is_leaf).trace(meta_copy(model), _defaults(model)).nodes)
         except Exception as error:  # a forward pass may raise anything; names and shapes then stand in for the graph
             self._nodes = []
             self.untraceable = str(error).partition("\n")[0]
@@ -168,9 +168,9 @@ def _not_behind_others(names: Set[str], nodes: Iterable[Node], before: Callable[
 
 
 class _Tracer(torch.fx.Tracer):
-    def __init__(self, is_leaf: Callable[[nn.Module], bool]) -> None:
+    def __init__(self, is_leaf: Callable[[nn.Module], bool] | None = None) -> None:
         super().__init__()
-        self._is_leaf = is_leaf
+        self._is_leaf = is_leaf or is_unit
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return self._is_leaf(m)

@@ -1,7 +1,7 @@
 """What follows a folded layer becomes its ending: the sum with a shortcut, a ReLU, or the one and then the other.
 
-A sum is written in the forward pass of a module around the layer, such as a residual unit: that module becomes the graph
-of its operations, with modules of the same names, in which the layer takes the shortcut. Elsewhere a ReLU that follows
+A sum is written in the forward pass of a module around the layer, such as a residual unit: that module becomes the
+graph of its operations, with modules of the same names, in which the layer takes the shortcut. Elsewhere a ReLU behind
 a layer becomes nothing. The network itself stays of its class.
 """
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 
-from efficientconv.compose.graph import Graph, is_part
+from efficientconv.compose.graph import Graph
 from efficientconv.compose.rewire import exchange
 from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.folded_form import FoldedForm
@@ -32,10 +32,12 @@ def give_endings(model: nn.Module) -> None:
         return
     graph = _graph(model)
     if graph.untraceable is not None:
-        for child in model.children():
+        for name, child in model.named_children():
             give_endings(child)
+            if "" in _owners(_graph(child)):
+                exchange(model, name, _with_endings(child))
         return
-    owners = dict.fromkeys(_owner(node) for node in graph.nodes if _form_of_sum(graph, node))
+    owners = _owners(graph)
     for owner in filter(None, owners):
         exchange(model, owner, _with_endings(model.get_submodule(owner)))
     for node in graph.nodes:
@@ -45,16 +47,17 @@ def give_endings(model: nn.Module) -> None:
 
 def _graph(model: nn.Module) -> Graph:
     """Return the graph without the calls of what a fold has left of norms."""
-    graph = Graph(model, is_part)
+    graph = Graph(model)
     for node in graph.nodes:
         if type(graph.module(node)) is nn.Identity:
             _replace(node, node.all_input_nodes[0])
     return graph
 
 
-def _owner(node: Node) -> str:
-    """Return the name of the module in whose forward pass ``node`` is written; empty for the network itself."""
-    return next(reversed(node.meta.get("nn_module_stack", {"": None})))
+def _owners(graph: Graph) -> list[str]:
+    """Return the names of the modules in whose forward pass such a sum is written; empty for the network itself."""
+    sums = (node for node in graph.nodes if _form_of_sum(graph, node))
+    return list(dict.fromkeys(next(reversed(node.meta.get("nn_module_stack", {"": None}))) for node in sums))
 
 
 def _with_endings(unit: nn.Module) -> nn.Module:

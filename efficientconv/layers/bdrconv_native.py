@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from efficientconv.layers.affine import has_everything
 from efficientconv.layers.batch_norm import ScaleShift, scale_and_shift
 from efficientconv.layers.cpu_forms import has_hooks
-from efficientconv.layers.ending import Ending
+from efficientconv.layers.ending import NOTHING, Ending
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
@@ -102,7 +102,7 @@ class Operands(NamedTuple):
         return self._replace(scale=self.scale * scale, shift=moved if shift is None else moved + shift)
 
 
-def inference(native: Library, layer: BDRConv2d, operands: Operands, x: Tensor, ending: Ending = Ending()) -> Tensor:
+def inference(native: Library, layer: BDRConv2d, operands: Operands, x: Tensor, ending: Ending = NOTHING) -> Tensor:
     """Return ``scale·layer(x) + shift`` in eval mode, without a gradient, and with its ending where that is native.
 
     Args:
@@ -113,7 +113,8 @@ def inference(native: Library, layer: BDRConv2d, operands: Operands, x: Tensor, 
         ending: what follows.
     """
     pooled, y = _pooled_image(layer, x), _out_image(layer, x)
-    native.call("inference", _sizes(layer, x), *operands, by_pixels(x), *ending.arguments(y), *map(by_pixels, (pooled, y)))
+    images = (by_pixels(x), *ending.arguments(y), by_pixels(pooled), by_pixels(y))
+    native.call("inference", _sizes(layer, x), *operands, *images)
     return y
 
 

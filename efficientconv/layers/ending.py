@@ -43,3 +43,6 @@ class Ending(NamedTuple):
             in_place = self.shortcut.shape == y.shape and self.shortcut.dtype == y.dtype and not y.requires_grad
             y = y.add_(self.shortcut) if in_place and not self.shortcut.requires_grad else y + self.shortcut
         return F.relu(y, inplace=not y.requires_grad) if self.activates else y
+
+
+NOTHING = Ending()

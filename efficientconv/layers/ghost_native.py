@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from efficientconv.layers.ending import Ending
+from efficientconv.layers.ending import NOTHING, Ending
 from efficientconv.layers.native_form import by_pixels, empty_image, keeps_size, native_form
 from efficientconv.native import Library
 
@@ -85,7 +85,7 @@ def inference(
     x: Tensor,
     scale: Tensor | None = None,
     shift: Tensor | None = None,
-    ending: Ending = Ending(),
+    ending: Ending = NOTHING,
 ) -> Tensor:
     """Return ``layer(x)`` without a gradient, its first a channels scaled and shifted, with a native ending.
 
@@ -114,7 +114,7 @@ def _forward(
     scale: Tensor | None,
     shift: Tensor | None,
     kept: Tensor | None,
-    ending: Ending = Ending(),
+    ending: Ending = NOTHING,
 ) -> Tensor:
     """Return the output; ``kept``, (N, H', W', a), takes the primary convolution's."""
     y, half = empty_image(x, layer.out_channels, _pair(layer.primary.stride)), layer.primary.out_channels

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from efficientconv.layers.affine import has_everything
 from efficientconv.layers.batch_norm import scale_and_shift
-from efficientconv.layers.ending import Ending
+from efficientconv.layers.ending import NOTHING
 from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.layers.native_step import NativeStep
 from efficientconv.layers.windows import Windows, kernel_of_windows, mean_of_windows
@@ -74,7 +74,7 @@ def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
     affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
     y, sharpness = empty_image(x, layer.out_channels), x.new_ones(layer.out_channels)
     parameters = _parameters(layer, convolutions, affine)
-    images = (by_pixels(x), *Ending().arguments(y), by_pixels(y))
+    images = (by_pixels(x), *NOTHING.arguments(y), by_pixels(y))
     native.call("inference", _sizes(layer, x, convolutions), parameters, sharpness, *images)
     return y
 

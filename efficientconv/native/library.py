@@ -43,7 +43,7 @@ class Library:
         self._functions[function](struct.pack(form, torch.get_num_threads(), *layer), *map(_argument, arguments))
 
 
-def _argument(given: Tensor | Sequence[Tensor] | int) -> ctypes.c_void_p | ctypes.c_long | ctypes.Array[ctypes.c_void_p]:
+def _argument(given: Tensor | Sequence[Tensor] | int) -> object:
     if isinstance(given, int):
         return ctypes.c_long(given)
     if isinstance(given, Tensor):
