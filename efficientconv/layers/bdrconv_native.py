@@ -32,10 +32,29 @@ With 8 images it is 1.8 times as fast in training with 64 channels at 56×56, 1.
 """
 
 
-def native_library(layer: BDRConv2d, x: Tensor, *others: nn.Module) -> Library | None:
-    """Return what computes ``layer(x)`` as one operator; None where the layer, or one of ``others``, must be called."""
+def native_library(layer: BDRConv2d, x: Tensor) -> Library | None:
+    """Return what computes ``layer(x)`` as one operator; None where the layer runs as it is drawn."""
+    if has_hooks(layer.pool) or not _fits(layer, x):
+        return None
+    if not (_is_training(layer) if layer.training else is_inference(layer, x)):
+        return None
+    norms = [norm for norm in (layer.bn1, layer.bn2) if isinstance(norm, nn.BatchNorm2d)]
+    parts = (layer.main_conv, layer.expand, layer.diversity_conv, *norms, layer.se.fc1, layer.se.fc2)
+    return native_form("bdrconv", x, *parts)
+
+
+def native_folded_library(folded: FoldedBDRConv, x: Tensor) -> Library | None:
+    """Return what computes ``folded(x)`` as one operator; None where its parts must be called."""
+    if folded.origin is None or has_hooks(folded.pool) or not (_fits(folded.origin[0], x) and is_inference(folded, x)):
+        return None
+    parts = filter(None, (folded.conv, folded.main, folded.expand, folded.se.fc1, folded.se.fc2))
+    return native_form("bdrconv", x, *parts)
+
+
+def _fits(layer: BDRConv2d, x: Tensor) -> bool:
+    """Tell whether the C++ can, and is the faster way."""
     main, base = layer.split[0], layer.main_conv.out_channels
-    fits = (
+    return (
         layer.main_conv.kernel_size == (1, 1)
         and layer.padding_mode == "zeros"
         and main % 8 == layer.split[1] % 8 == base % 8 == 0
@@ -43,19 +62,7 @@ def native_library(layer: BDRConv2d, x: Tensor, *others: nn.Module) -> Library |
         and (layer.in_channels <= WIDEST_TRAINING or not layer.training)
         and x.shape[1] == layer.in_channels
         and x.shape[2] % layer.stride[0] == x.shape[3] % layer.stride[1] == 0
-        and (_is_training(layer) if layer.training else is_inference(layer, x))
     )
-    norms = [norm for norm in (layer.bn1, layer.bn2) if isinstance(norm, nn.BatchNorm2d)]
-    parts = (layer.main_conv, layer.expand, layer.diversity_conv, *norms, layer.se.fc1, layer.se.fc2)
-    return native_form("bdrconv", x, *parts, *others) if fits and not has_hooks(layer.pool) else None
-
-
-def native_folded_library(folded: FoldedBDRConv, x: Tensor) -> Library | None:
-    """Return what computes ``folded(x)`` as one operator; None where its parts must be called."""
-    if folded.origin is None or has_hooks(folded.pool):
-        return None
-    parts = filter(None, (folded.conv, folded.main, folded.expand, folded.se.fc1, folded.se.fc2))
-    return native_library(folded.origin[0], x, *parts)
 
 
 def _is_training(layer: BDRConv2d) -> bool:

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-OWN = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.Linear, nn.ReLU, nn.Sigmoid)
-
 
 def runs_in_cpu_form(x: Tensor, *modules: nn.Module) -> bool:
     """Tell whether ``modules``, applied to ``x``, may be computed in another form than by calling them."""
@@ -43,18 +41,13 @@ def _is_observed() -> bool:
 
 
 def _is_torchs_own(module: nn.Module) -> bool:
-    return type(module) in (*OWN, StridedPointwise) and not has_hooks(module)
+    return type(module) in _OWN and not has_hooks(module)
 
 
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether somebody is called when ``module`` is."""
-    hooks = (
-        module._forward_pre_hooks,
-        module._forward_hooks,
-        module._backward_pre_hooks,
-        module._backward_hooks,
-    )
-    return any(hooks)
+    before = module._forward_pre_hooks or module._backward_pre_hooks
+    return bool(before or module._forward_hooks or module._backward_hooks)
 
 
 def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -97,6 +90,9 @@ class StridedPointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return _product(self, x) if x.device.type == "cpu" else super().forward(x)
+
+
+_OWN = {nn.Conv2d, StridedPointwise, nn.BatchNorm2d, nn.GroupNorm, nn.Linear, nn.ReLU, nn.Sigmoid}
 
 
 def keep_to_memory(model: nn.Module) -> None:

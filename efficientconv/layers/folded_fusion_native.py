@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.ending import Ending
 from efficientconv.layers.native_form import by_pixels, empty_image, for_several, is_inference, keeps_size, native_form
-from efficientconv.layers.spconv_native import WIDEST
+from efficientconv.layers.spconv_native import WIDEST, at_stride_1
 from efficientconv.native import Library
 
 if TYPE_CHECKING:
@@ -19,19 +21,20 @@ if TYPE_CHECKING:
 def native_library(form: FoldedFusion, x: Tensor) -> Library | None:
     """Return what computes ``form(x)`` as one operator; None where it runs as it is written."""
     first, second = form.first, form.second
-    representative = first.in_channels
+    representative, stride = first.in_channels, first.stride
     fits = (
         x.shape[1] in (second.in_channels, representative + second.in_channels)
         and representative % 8 == (x.shape[1] - representative) % 8 == first.out_channels % 8 == 0
-        and representative < x.shape[1] <= WIDEST
+        and representative < x.shape[1] <= WIDEST // math.prod(stride)
         and first.out_channels <= WIDEST
-        and isinstance(form.pool, nn.Identity)
-        and first.stride == (1, 1)
         and keeps_size(first)
+        and x.shape[2] % stride[0] == x.shape[3] % stride[1] == 0
+        and (isinstance(form.pool, nn.Identity) if stride == (1, 1) else form.beside is not None)
         and is_inference(form, x)
     )
-    native = native_form("spconv", x, first, second, *filter(None, (form.beside,))) if fits else None
-    return for_several(native, x)
+    if not fits or has_hooks(form.pool):
+        return None
+    return for_several(native_form("spconv", x, first, second, *filter(None, (form.beside,))), x)
 
 
 def inference(native: Library, form: FoldedFusion, x: Tensor, ending: Ending) -> Tensor:
@@ -43,27 +46,32 @@ def inference(native: Library, form: FoldedFusion, x: Tensor, ending: Ending) ->
         x: (N, i, H, W), channels last.
         ending: what follows.
     """
-    is_dense = form.beside is None
-    y, sizes = empty_image(x, form.first.out_channels), _sizes(form, x)
-    images = (_sharpness(form, x), by_pixels(x), *ending.arguments(y), by_pixels(y))
-    native.call("dense_inference" if is_dense else "inference", sizes, _parameters(form, x), *images)
+    second = form.second.weight[:, form.first.in_channels + form.second.in_channels - x.shape[1] :]
+    if form.beside is None:
+        function, grouped, pointwise = "dense_inference", form.first.weight, form.first.weight  # a part of it
+    else:
+        function = "inference"
+        x, grouped, pointwise = at_stride_1(native, form.first, form.beside, x)
+    y, sharpness = empty_image(x, form.first.out_channels), _sharpness(form, x)
+    parameters = _parameters(form, grouped, pointwise, second)
+    images = (by_pixels(x), *ending.arguments(y), by_pixels(y))
+    native.call(function, _sizes(form, x, grouped, pointwise), parameters, sharpness, *images)
     return y
 
 
-def _sizes(form: FoldedFusion, x: Tensor) -> tuple[int | float, ...]:
+def _sizes(form: FoldedFusion, x: Tensor, grouped: Tensor, pointwise: Tensor) -> tuple[int | float, ...]:
     first = form.first
-    channels = (x.shape[1], first.in_channels, first.out_channels, form.groups)
-    return len(x), *x.shape[2:], *first.kernel_size, *first.dilation, *channels, 0.0, 0.0
+    kernel = (*grouped.shape[2:], *(first.dilation if first.stride == (1, 1) else (1, 1)))
+    channels = (x.shape[1], pointwise.shape[1], first.out_channels, form.groups)
+    return len(x), *x.shape[2:], *kernel, *channels, 0.0, 0.0
 
 
-def _parameters(form: FoldedFusion, x: Tensor) -> list[Tensor]:
+def _parameters(form: FoldedFusion, grouped: Tensor, pointwise: Tensor, second: Tensor) -> list[Tensor]:
     """Return the weights in the order of the C++, with norms that do nothing but add the biases."""
-    zeros, ones = x.new_zeros(form.first.out_channels), x.new_ones(form.first.out_channels)
-    first = form.first.weight.contiguous()
-    beside = first if form.beside is None else form.beside.weight.contiguous()
-    second = form.second.weight[:, form.first.in_channels + form.second.in_channels - x.shape[1] :].contiguous()
+    zeros, ones = second.new_zeros(len(second)), second.new_ones(len(second))
+    grouped, pointwise, second = grouped.contiguous(), pointwise.contiguous(), second.contiguous()
     bias1, bias2 = (zeros if conv.bias is None else conv.bias for conv in (form.first, form.second))
-    return [first, beside, ones, bias1, second, bias2, ones, zeros]
+    return [grouped, pointwise, ones, bias1, second, bias2, ones, zeros]
 
 
 def _sharpness(form: FoldedFusion, x: Tensor) -> Tensor:

@@ -78,7 +78,6 @@ def training_step(native: Library, layer: GhostPair, x: Tensor) -> Tensor:
     return _TrainingStep.apply(native, layer, x, *_parameters(layer))
 
 
-@torch.no_grad()
 def inference(
     native: Library,
     layer: GhostPair,

@@ -84,7 +84,6 @@ def convolve_octaves(native: Library, layer: OctConv2d, x: Tensor) -> Tensor:
     return step.run(x, [layer.weight.contiguous(), bias.contiguous()])
 
 
-@torch.no_grad()
 def convolve_octaves_folded(native: Library, folded: FoldedOctConv, x: Tensor, ending: Ending) -> Tensor:
     """Return ``folded(x)``, x pooled, with its ending where that is native.
 

@@ -55,7 +55,7 @@ def training_step(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
         x: (N, i, H, W), channels last.
     """
     norms = [cast(nn.BatchNorm2d, norm) for norm in (layer.bn1, layer.bn2)]
-    x, *convolutions = _at_stride_1(native, layer, x)
+    x, *convolutions = at_stride_1(native, layer.gwc, layer.pwc, x)
     parameters = _parameters(layer, convolutions, [value for norm in norms for value in (norm.weight, norm.bias)])
     y, kept = empty_image(x, layer.out_channels), _Kept.of(x, layer.split[1], layer.out_channels)
     step = NativeStep(native, _sizes(layer, x, convolutions), y, kept)
@@ -70,7 +70,7 @@ def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
         layer: in eval mode.
         x: (N, i, H, W), channels last.
     """
-    x, *convolutions = _at_stride_1(native, layer, x)
+    x, *convolutions = at_stride_1(native, layer.gwc, layer.pwc, x)
     affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
     y, sharpness = empty_image(x, layer.out_channels), x.new_ones(layer.out_channels)
     parameters = _parameters(layer, convolutions, affine)
@@ -79,14 +79,14 @@ def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
     return y
 
 
-def _at_stride_1(native: Library, layer: SPConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the image and the weights of the grouped and the 1×1 convolution; where the layer strides, of windows."""
-    grouped, pointwise, groups = layer.gwc.weight, layer.pwc.weight, layer.gwc.groups
-    if layer.stride == (1, 1):
-        return x, grouped, pointwise
-    x = Windows(layer.stride, layer.split[0], groups).gather(native, x)
-    grouped = kernel_of_windows(grouped, layer.stride, layer.dilation)
-    return x, grouped, mean_of_windows(pointwise, layer.stride, groups)
+def at_stride_1(native: Library, grouped: nn.Conv2d, pointwise: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the image and the weights of both convolutions; where the grouped one strides, of windows."""
+    stride, groups = cast("tuple[int, int]", grouped.stride), grouped.groups
+    if stride == (1, 1):
+        return x, grouped.weight, pointwise.weight
+    x = Windows(stride, grouped.in_channels, groups).gather(native, x)
+    kernel = kernel_of_windows(grouped.weight, stride, cast("tuple[int, int]", grouped.dilation))
+    return x, kernel, mean_of_windows(pointwise.weight, stride, groups)
 
 
 def _parameters(layer: SPConv2d, convolutions: Sequence[Tensor], norms: Sequence[Tensor]) -> list[Tensor]:

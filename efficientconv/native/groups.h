@@ -32,13 +32,13 @@ template <class Function>
 inline void for_weights(const Groups &groups, Function function) {
     long taps = groups.kernel.taps();
     Groups turned = groups.turned();
-    for (long o = 0; o < groups.out(); o++)
+    for (long o = 0; o < groups.out(); o++) {
+        long group = o / groups.width, j = o % groups.width;
         for (long d = 0; d < groups.depth; d++)
-            for (long tap = 0; tap < taps; tap++) {
-                long group = o / groups.width, j = o % groups.width;
+            for (long tap = 0; tap < taps; tap++)
                 function(groups.at(tap, d, group, j), turned.at(taps - 1 - tap, j, group, d),
                          (o * groups.depth + d) * taps + tap);
-            }
+    }
 }
 
 // Calls with the largest of 8, 4 and 1 that divides the width of a group.

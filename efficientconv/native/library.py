@@ -39,8 +39,13 @@ class Library:
         Raises:
             ValueError: an array is another.
         """
-        form = "q" + "".join("d" if isinstance(number, float) else "q" for number in layer)
-        self._functions[function](struct.pack(form, torch.get_num_threads(), *layer), *map(_argument, arguments))
+        numbers = struct.pack(_form(*map(type, layer)), torch.get_num_threads(), *layer)
+        self._functions[function](numbers, *map(_argument, arguments))
+
+
+@lru_cache(maxsize=32)
+def _form(*types: type) -> str:
+    return "q" + "".join("d" if of is float else "q" for of in types)
 
 
 def _argument(given: Tensor | Sequence[Tensor] | int) -> object:
@@ -52,7 +57,7 @@ def _argument(given: Tensor | Sequence[Tensor] | int) -> object:
 
 
 def _address(array: Tensor) -> int:
-    if array.dtype != torch.float32 or array.device.type != "cpu" or not array.is_contiguous():
+    if array.dtype != torch.float32 or not array.is_cpu or not array.is_contiguous():
         raise ValueError(f"array: {array.dtype} of strides {array.stride()}; must be contiguous float32 on the CPU")
     return array.data_ptr()
 

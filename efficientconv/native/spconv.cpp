@@ -21,11 +21,12 @@ struct Saved {
     float *mean1, *variance1, *mean2, *variance2;
 };
 
-Weights arranged(const Layer &layer, const Parameters &p) {
+// Without what only the backward pass needs, where that is not asked for.
+Weights arranged(const Layer &layer, const Parameters &p, bool backward) {
     Groups groups = layer.grouped();
     long rest = layer.rest(), representative = layer.representative;
     Weights result{Vector(groups.size()),
-                   Vector(groups.size()),
+                   Vector(backward ? groups.size() : 0),
                    p.pointwise ? transposed(p.pointwise, layer.out, representative) : Vector(),
                    p.pointwise ? Vector(p.pointwise, p.pointwise + layer.out * representative) : Vector(),
                    transposed(p.second, layer.out, rest),
@@ -33,7 +34,7 @@ Weights arranged(const Layer &layer, const Parameters &p) {
                    Vector(p.second_bias, p.second_bias + layer.out)};
     for_weights(groups, [&](long here, long turned, long there) {
         result.grouped[here] = p.grouped[there];
-        result.turned[turned] = p.grouped[there];
+        if (backward) result.turned[turned] = p.grouped[there];
     });
     return result;
 }
@@ -221,7 +222,7 @@ void scatter_windows(const Windows &windows, const float *by_y, float *by_x) {
 void forward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *out) {
     long rest = layer.rest();
     Vector squares(layer.images.number * layer.out), products(CHUNKS * rest * rest);
-    Weights weights = arranged(layer, p);
+    Weights weights = arranged(layer, p, false);
     measure_images(layer, weights, x, {saved.y1, saved.means1, squares.data(), saved.rest_means, products.data()});
     Vector rest_means(saved.rest_means, saved.rest_means + layer.images.number * rest);
     join_covariances(layer.images, rest, rest_means, products, saved.rest_mean, saved.rest_covariance);
@@ -240,7 +241,7 @@ void forward(const Layer &layer, const Parameters &p, const float *x, const Save
 // by holds zeros, and keeps one: a norm takes out what the bias in front of it adds.
 void backward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, const float *grad,
               float *by_x, const Parameters &by) {
-    Weights weights = arranged(layer, p);
+    Weights weights = arranged(layer, p, true);
     Statistics first(layer.out, saved.mean1, saved.variance1), second(layer.out, saved.mean2, saved.variance2);
     Norm norm1(first, p.weight1, p.bias1, layer.epsilon1), norm2(second, p.weight2, p.bias2, layer.epsilon2);
     Gates gates(layer, weights, norm1, norm2, saved.means1, saved.rest_means);
@@ -270,7 +271,7 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
 // With the scale and the shift of each norm in the places of its weight and its bias; shortcut may be null.
 void inference(const Layer &layer, const Parameters &p, const float *sharpness, const float *x, const float *shortcut,
                long activates, float *out) {
-    Weights weights = arranged(layer, p);
+    Weights weights = arranged(layer, p, false);
     Norm norm1(p.weight1, p.bias1, layer.out), norm2(p.weight2, p.bias2, layer.out);
     infer_images(layer, weights, x, Known{layer, weights, norm1, norm2, sharpness}, {shortcut, activates, out}, out);
 }
