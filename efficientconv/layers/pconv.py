@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from efficientconv.layers.approximation import relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, rename_prefixes, require_whole
+from efficientconv.layers.pconv_folded import FoldedPConv
 
 
 class PConv2d(ConvVariant):
@@ -100,6 +101,11 @@ class PConv2d(ConvVariant):
         convolved, passed = x.split(self.split, 1)
         y = self.conv(convolved)
         return torch.cat((y, passed.to(y.dtype)), 1)  # under autocast the convolution's precision is the lower one
+
+    @torch.no_grad()
+    def fold(self) -> nn.Module:
+        """Return a form that takes the norm behind it over."""
+        return FoldedPConv(self).eval()
 
     @torch.no_grad()
     def approximate(self, weight: Tensor, bias: Tensor | None = None) -> float:

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from efficientconv.layers import BDRConv2d, GhostConv2d, OctConv2d, SCConv2d, SPConv2d
+from efficientconv.layers import BDRConv2d, GhostConv2d, OctConv2d, PConv2d, SCConv2d, SPConv2d
 from efficientconv.layers.ending import Ending
 from efficientconv.native import library
 from tests.deploy.conftest import with_random_norms
 
-LAYERS = (BDRConv2d, GhostConv2d, OctConv2d, SCConv2d, SPConv2d)
+LAYERS = (BDRConv2d, GhostConv2d, OctConv2d, PConv2d, SCConv2d, SPConv2d)
 SHORTCUTS = {
     "none": lambda y: None,
     "alike": torch.randn_like,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from efficientconv.layers import BDRConv2d, DualConv2d, OctConv2d, SCConv2d, SPConv2d
+from efficientconv.layers import BDRConv2d, DualConv2d, OctConv2d, PConv2d, SCConv2d, SPConv2d
 from efficientconv.layers.border import unfolded_ones
 from efficientconv.layers.folded_form import DENSE_WIDTH, FoldedForm, is_narrow
 from tests.deploy.conftest import with_random_norms
@@ -21,7 +21,7 @@ GEOMETRIES = ({}, {"stride": 2}, {"padding_mode": "circular"})
 
 def built(name: str, width: int, **geometry) -> nn.Module:
     torch.manual_seed(0)
-    return with_random_norms(FORMS[name](width, **geometry).double()).eval()
+    return with_random_norms(FORMS.get(name, pconv)(width, **geometry).double()).eval()
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -44,7 +44,11 @@ def test_scconv_in_double_precision_to_the_last_digits():
     torch.testing.assert_close(layer.fold()(x), layer(x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", FORMS)
+def pconv(width: int) -> nn.Module:
+    return PConv2d(width, width, 3, padding=1)
+
+
+@pytest.mark.parametrize("name", [*FORMS, "pconv"])
 @torch.no_grad()
 def test_takes_a_scale_and_a_shift_over_and_another(name):
     form, x = built(name, 16).fold(), torch.randn(2, 16, 7, 6, dtype=torch.double)
