@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.ending import Ending
-from efficientconv.layers.native_form import by_pixels, empty_image, for_several, is_inference, keeps_size, native_form
+from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, keeps_size, native_form
 from efficientconv.layers.spconv_native import WIDEST, at_stride_1
 from efficientconv.native import Library
 
@@ -34,7 +33,7 @@ def native_library(form: FoldedFusion, x: Tensor) -> Library | None:
     )
     if not fits or has_hooks(form.pool):
         return None
-    return for_several(native_form("spconv", x, first, second, *filter(None, (form.beside,))), x)
+    return native_form("spconv", x, first, second, *filter(None, (form.beside,)))
 
 
 def inference(native: Library, form: FoldedFusion, x: Tensor, ending: Ending) -> Tensor:
@@ -52,10 +51,10 @@ def inference(native: Library, form: FoldedFusion, x: Tensor, ending: Ending) ->
     else:
         function = "inference"
         x, grouped, pointwise = at_stride_1(native, form.first, form.beside, x)
-    y, sharpness = empty_image(x, form.first.out_channels), _sharpness(form, x)
+    y, behind = empty_image(x, form.first.out_channels), x.new_empty(0) if form.scale is None else form.scale
     parameters = _parameters(form, grouped, pointwise, second)
     images = (by_pixels(x), *ending.arguments(y), by_pixels(y))
-    native.call(function, _sizes(form, x, grouped, pointwise), parameters, sharpness, *images)
+    native.call(function, _sizes(form, x, grouped, pointwise), parameters, behind, *images)
     return y
 
 
@@ -72,10 +71,3 @@ def _parameters(form: FoldedFusion, grouped: Tensor, pointwise: Tensor, second: 
     grouped, pointwise, second = grouped.contiguous(), pointwise.contiguous(), second.contiguous()
     bias1, bias2 = (zeros if conv.bias is None else conv.bias for conv in (form.first, form.second))
     return [grouped, pointwise, ones, bias1, second, bias2, ones, zeros]
-
-
-def _sharpness(form: FoldedFusion, x: Tensor) -> Tensor:
-    """Return what takes the scale of a norm that was taken over out of the gate; without one, both sides are equal."""
-    if form.scale is None:
-        return x.new_ones(form.first.out_channels)
-    return torch.where(form.scale == 0, 0, 1 / form.scale)

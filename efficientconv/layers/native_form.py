@@ -25,15 +25,6 @@ def is_inference(layer: nn.Module, x: Tensor) -> bool:
     return not layer.training and not needs_gradient
 
 
-def for_several(native: Library | None, x: Tensor) -> Library | None:
-    """Return ``native`` where ``x`` holds more than one image; what looks on, such as an exporter, has None already.
-
-    A call of C++ arranges the weights first. With one image that takes as long as a few operators: ResNet-20 folded,
-    with SPConv and OctConv, is 0.8 and 0.9 times as fast; with two, a layer is 1.25 to 1.6 times.
-    """
-    return native if native is not None and len(x) > 1 else None
-
-
 def keeps_size(conv: nn.Conv2d) -> bool:
     """Tell whether a kernel is odd, and surrounded by zeros so that only the stride makes the output smaller."""
     same = tuple(dilation * (size - 1) // 2 for size, dilation in zip(conv.kernel_size, conv.dilation, strict=True))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from efficientconv.layers.ending import Ending
-from efficientconv.layers.native_form import by_pixels, empty_image, for_several, is_inference, native_form
+from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, native_form
 from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
 
@@ -43,7 +43,7 @@ def native_folded_library(folded: FoldedOctConv, x: Tensor) -> Library | None:
     full, half = folded.at_full, folded.at_half
     fits = half.padding_mode == "zeros" and half.weight.dtype == x.dtype and is_inference(folded, x)
     fits = fits and _fits(tuple(x.shape), tuple(half.kernel_size), tuple(half.dilation), _folded_widths(folded))
-    native = for_several(native_form("octconv", x, full, half) if fits else None, x)
+    native = native_form("octconv", x, full, half) if fits else None
     if native is None or half.weight[: full.out_channels, : full.in_channels].any():
         return None  # nobody has to leave the zeros where they are
     return native

@@ -43,12 +43,13 @@ class FoldedPConv(FoldedForm):
         convolved, passed = x.split((self.conv.in_channels, self.in_channels - self.conv.in_channels), 1)
         y = self.conv(convolved)
         if self.scale is not None:
-            scale, shift = (
-                None if value is None else value[convolved.shape[1] :].view(-1, 1, 1)
-                for value in (self.scale, self.shift)
-            )
-            passed = passed * scale if shift is None else torch.addcmul(shift, passed, scale)
+            passed = passed * self._of_passed(self.scale)
+        if self.shift is not None:
+            passed = passed.add_(self._of_passed(self.shift))
         return torch.cat((y, passed.to(y.dtype)), 1)
+
+    def _of_passed(self, value: Tensor) -> Tensor:
+        return value[self.conv.out_channels :].view(-1, 1, 1)
 
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         convolved = self.conv.out_channels

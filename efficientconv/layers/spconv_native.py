@@ -72,10 +72,10 @@ def inference(native: Library, layer: SPConv2d, x: Tensor) -> Tensor:
     """
     x, *convolutions = at_stride_1(native, layer.gwc, layer.pwc, x)
     affine = [value for norm in (layer.bn1, layer.bn2) for value in scale_and_shift(norm)]
-    y, sharpness = empty_image(x, layer.out_channels), x.new_ones(layer.out_channels)
+    y = empty_image(x, layer.out_channels)
     parameters = _parameters(layer, convolutions, affine)
-    images = (by_pixels(x), *NOTHING.arguments(y), by_pixels(y))
-    native.call("inference", _sizes(layer, x, convolutions), parameters, sharpness, *images)
+    images = (x.new_empty(0), by_pixels(x), *NOTHING.arguments(y), by_pixels(y))
+    native.call("inference", _sizes(layer, x, convolutions), parameters, *images)
     return y
 
 

@@ -28,7 +28,7 @@ Weights arranged(const Layer &layer, const Parameters &p, bool backward) {
     Weights result{Vector(groups.size()),
                    Vector(backward ? groups.size() : 0),
                    p.pointwise ? transposed(p.pointwise, layer.out, representative) : Vector(),
-                   p.pointwise ? Vector(p.pointwise, p.pointwise + layer.out * representative) : Vector(),
+                   p.pointwise && backward ? Vector(p.pointwise, p.pointwise + layer.out * representative) : Vector(),
                    transposed(p.second, layer.out, rest),
                    Vector(p.second, p.second + layer.out * rest),
                    Vector(p.second_bias, p.second_bias + layer.out)};
@@ -174,19 +174,21 @@ void back_through_second(const Layer &layer, const Weights &weights, const Saved
                           constant.data(), {by.constants.data(), rest});
 }
 
-// From the gate's arguments, where scale and shift of both norms are known; `sharpness` multiplies their difference.
+// From the gate's arguments, where scale and shift of both norms are known. A norm behind the layer, whose scale went
+// into both, is taken out of their difference again; null for none.
 struct Known {
     const Layer &layer;
     const Weights &weights;
     Norm norm1, norm2;
-    const float *sharpness;
+    const float *behind;
 
     void operator()(const Vector &mean1, const Vector &rest_mean, Vector &scale1, Vector &scale2, Vector &shift) const {
         for (long c = 0; c < layer.out; c++) {
             float mean2 = weights.bias[c];
             for (long k = 0; k < layer.rest(); k++) mean2 += weights.second[k * layer.out + c] * rest_mean[k];
             float difference = (norm1.scale[c] * mean1[c] + norm1.shift[c]) - (norm2.scale[c] * mean2 + norm2.shift[c]);
-            float beta1 = sigmoid(sharpness[c] * difference), beta2 = sigmoid(-sharpness[c] * difference);
+            if (behind) difference = behind[c] == 0 ? 0 : difference / behind[c];  // both sides are the shift
+            float beta1 = sigmoid(difference), beta2 = sigmoid(-difference);
             scale1[c] = beta1 * norm1.scale[c];
             scale2[c] = beta2 * norm2.scale[c];
             shift[c] = beta1 * norm1.shift[c] + beta2 * norm2.shift[c] + scale2[c] * weights.bias[c];
@@ -197,14 +199,13 @@ struct Known {
 // The weights of a dense kernel, (out, representative, taps), that is zero outside the groups but at its centre.
 void split_dense(const Layer &layer, const float *dense, Vector &grouped, Vector &pointwise) {
     long taps = layer.kernel.taps(), depth = layer.representative / layer.groups;
-    for (long o = 0; o < layer.out; o++)
-        for (long i = 0; i < layer.representative; i++) {
-            const float *kernel = dense + (o * layer.representative + i) * taps;
-            if (i / depth == o / (layer.out / layer.groups))
-                std::copy_n(kernel, taps, &grouped[(o * depth + i % depth) * taps]);
-            else
-                pointwise[o * layer.representative + i] = kernel[taps / 2];
-        }
+    for (long o = 0; o < layer.out; o++) {
+        long first = o / (layer.out / layer.groups) * depth;  // of its group
+        const float *kernels = dense + o * layer.representative * taps;
+        std::copy_n(kernels + first * taps, depth * taps, &grouped[o * depth * taps]);
+        for (long i = 0; i < layer.representative; i++)
+            if (i < first || i >= first + depth) pointwise[o * layer.representative + i] = kernels[i * taps + taps / 2];
+    }
 }
 
 }  // namespace
@@ -268,22 +269,22 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
             by.pointwise[o * layer.representative + i] = by_pointwise[i * layer.out + o];
 }
 
-// With the scale and the shift of each norm in the places of its weight and its bias; shortcut may be null.
-void inference(const Layer &layer, const Parameters &p, const float *sharpness, const float *x, const float *shortcut,
+// With the scale and the shift of each norm in the places of its weight and its bias; behind and shortcut may be null.
+void inference(const Layer &layer, const Parameters &p, const float *behind, const float *x, const float *shortcut,
                long activates, float *out) {
     Weights weights = arranged(layer, p, false);
     Norm norm1(p.weight1, p.bias1, layer.out), norm2(p.weight2, p.bias2, layer.out);
-    infer_images(layer, weights, x, Known{layer, weights, norm1, norm2, sharpness}, {shortcut, activates, out}, out);
+    infer_images(layer, weights, x, Known{layer, weights, norm1, norm2, behind}, {shortcut, activates, out}, out);
 }
 
 // The same, where one dense kernel, (out, representative, taps), stands in the place of the grouped one.
-void dense_inference(const Layer &layer, const Parameters &p, const float *sharpness, const float *x,
+void dense_inference(const Layer &layer, const Parameters &p, const float *behind, const float *x,
                      const float *shortcut, long activates, float *out) {
     Vector grouped(layer.grouped().size()), pointwise(layer.out * layer.representative);
     split_dense(layer, p.grouped, grouped, pointwise);
     Parameters split = p;
     split.grouped = grouped.data();
     split.pointwise = layer.groups > 1 ? pointwise.data() : nullptr;
-    inference(layer, split, sharpness, x, shortcut, activates, out);
+    inference(layer, split, behind, x, shortcut, activates, out);
 }
 }

@@ -16,12 +16,13 @@ FORMS = {
     "octconv": lambda width, **geometry: OctConv2d(width, width, 3, padding=1, **geometry),
     "octconv_first": lambda width, **geometry: OctConv2d(width, width, 3, padding=1, alpha_in=0, **geometry),
 }
+OTHERS = {"pconv": lambda width: PConv2d(width, width, 3, padding=1)}
 GEOMETRIES = ({}, {"stride": 2}, {"padding_mode": "circular"})
 
 
 def built(name: str, width: int, **geometry) -> nn.Module:
     torch.manual_seed(0)
-    return with_random_norms(FORMS.get(name, pconv)(width, **geometry).double()).eval()
+    return with_random_norms((FORMS | OTHERS)[name](width, **geometry).double()).eval()
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
@@ -42,10 +43,6 @@ def test_scconv_in_double_precision_to_the_last_digits():
     nn.init.normal_(layer.norm.weight)
     nn.init.normal_(layer.norm.bias)
     torch.testing.assert_close(layer.fold()(x), layer(x), rtol=1e-12, atol=1e-12)
-
-
-def pconv(width: int) -> nn.Module:
-    return PConv2d(width, width, 3, padding=1)
 
 
 @pytest.mark.parametrize("name", [*FORMS, "pconv"])

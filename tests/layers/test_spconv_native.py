@@ -74,15 +74,20 @@ def test_inference_before_and_after_folding(name):
     x = images(layer, name).detach()
     expected = copy.deepcopy(layer).double()(x.double())
     assert native_library(layer, x)
-    for form in (layer, layer.fold()):
-        assert_to_rounding(form(x), expected)
+    form = layer.fold()
+    assert folded.native_library(form, x)
+    for computes in (layer, form):
+        assert_to_rounding(computes(x), expected)
+    assert_to_rounding(form(x[:1]), expected[:1])
 
 
-@pytest.mark.parametrize("width", [16, 128], ids=["one dense kernel", "groups and a 1×1"])
+@pytest.mark.parametrize(
+    ("width", "stride"), [(16, 1), (128, 1), (16, 2)], ids=["one dense kernel", "groups and a 1×1", "strided"]
+)
 @torch.no_grad()
-def test_folded_with_a_norm_behind_it(width):
+def test_folded_with_a_norm_behind_it(width, stride):
     torch.manual_seed(0)
-    layer = with_random_norms(SPConv2d(width, width, 3, padding=1)).to(memory_format=torch.channels_last).eval()
+    layer = with_random_norms(SPConv2d(width, width, 3, stride, 1)).to(memory_format=torch.channels_last).eval()
     scale, shift = torch.randn(2, width)
     scale[0] = 0  # a channel that pruning switched off
     form, x = layer.fold().rescaled(scale, shift), images(layer).detach()
@@ -99,13 +104,6 @@ def test_folded_fusion_of_scconv():
     form = layer.fold()
     assert folded.native_library(form.fusion, x)
     torch.testing.assert_close(form(x).double(), layer.double()(x.double()), rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_one_image_is_folded_by_operators():
-    form, x = made("pairs of pixels").eval().fold(), images(made("pairs of pixels")).detach()
-    assert folded.native_library(form, x[:2])
-    assert not folded.native_library(form, x[:1])
 
 
 def test_folded_form_has_a_gradient():
