@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "image.h"
+#include "sigmoid.h"
 
 inline Vector transposed(const float *matrix, long rows, long columns) {
     Vector result(rows * columns);
@@ -119,7 +120,7 @@ struct SqueezeExcitation {
         for (long c = 0; c < channels; c++) {
             float sum = excite_bias[c];
             for (long h = 0; h < hidden; h++) sum += excite[c * hidden + h] * hiddens[h];
-            weights[c] = 1 / (1 + std::exp(-sum));
+            weights[c] = sigmoid(sum);
         }
     }
 

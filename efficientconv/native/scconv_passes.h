@@ -186,8 +186,8 @@ inline void find_difference(const Layer &layer, const Weights &weights, const Ro
 
 inline void find_betas(const Layer &layer, const float *difference, Room &room) {
     for (long c = 0; c < layer.out; c++) {
-        room.beta1[c] = 1 / (1 + std::exp(-difference[c]));
-        room.beta2[c] = 1 / (1 + std::exp(difference[c]));
+        room.beta1[c] = sigmoid(difference[c]);
+        room.beta2[c] = sigmoid(-difference[c]);
     }
 }
 

@@ -1,5 +1,7 @@
-// The logistic function of a vector.
+// The logistic function, of a vector and of a number.
 #pragma once
+#include <cmath>
+
 #include "pixels.h"
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -36,4 +38,10 @@ inline Vec<L> sigmoid(Vec<L> x) {
     const Vec<L> most = Vec<L>{} + 87, least = -most;
     x = x < least ? least : x;
     return reciprocal<L>(1 + exponential<L>(-(x > most ? most : x)));
+}
+
+// The same of a number, and zero where it is so small that products with it would be subnormal: those take a processor
+// a hundred times as long, and add nothing.
+inline float sigmoid(float x) {
+    return x < -64 ? 0 : 1 / (1 + std::exp(-x));
 }

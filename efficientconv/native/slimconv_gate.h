@@ -57,7 +57,7 @@ inline void find_gates(const Layer &layer, const Parameters &p, const float *hid
                 float value = norm.scale[h] * hidden[n * layer.hidden + h] + norm.shift[h];
                 sum += p.excite[c * layer.hidden + h] * (value > 0 ? value : 0);
             }
-            gates[n * layer.in + c] = 1 / (1 + std::exp(-sum));
+            gates[n * layer.in + c] = sigmoid(sum);
         }
 }
 

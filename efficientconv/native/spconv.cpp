@@ -64,10 +64,6 @@ Statistics statistics_of_second(const Layer &layer, const Weights &weights, cons
     return result;
 }
 
-inline float sigmoid(float x) {
-    return 1 / (1 + std::exp(-x));
-}
-
 // What the fusion makes of the two norms, for each image: (N, out) each.
 struct Gates {
     Vector means2, beta1, beta2, scales1, scales2, shifts;
