@@ -18,8 +18,10 @@ from efficientconv.loaders.image_files import Listing
 from efficientconv.loaders.stream import StreamLoader
 from efficientconv.transforms import RandomAreaCrop
 from efficientconv.transforms.added import AddedAugmentation
+from efficientconv.transforms.autoaugment import CIFAR10, AutoAugment
 from efficientconv.transforms.batch import Normalization
 from efficientconv.transforms.image import Flip
+from efficientconv.transforms.policies import Policy, RandAugment
 
 
 def plain_photographs(template: StreamLoader, listing: Listing, device: torch.device) -> DataLoader:
@@ -31,11 +33,11 @@ def plain_photographs(template: StreamLoader, listing: Listing, device: torch.de
         device: destination of the batches.
 
     Raises:
-        UserError: the template's crop, transforms or added augmentation differ from the script's.
+        UserError: the template's crop or transforms differ from the script's, or torchvision lacks what is added.
     """
     from torchvision.transforms import v2
 
-    require_nothing_added(template.added)
+    policy, erasing = torchvisions(template.added)
     crop, flips = template.crop, [isinstance(transform, Flip) for transform in template.transforms]
     if not isinstance(crop, RandomAreaCrop) or not all(flips):
         raise UserError(
@@ -43,8 +45,8 @@ def plain_photographs(template: StreamLoader, listing: Listing, device: torch.de
             "recipe=imagenet_step data.color_jitter=null does the same"
         )
     steps: list[Any] = [v2.RandomResizedCrop(crop.size, scale=crop.area, ratio=crop.ratio, antialias=True)]
-    steps += [v2.RandomHorizontalFlip() for _ in flips]
-    steps += [v2.PILToTensor(), v2.ToDtype(torch.float, scale=True), *_normalize(template.normalization)]
+    steps += [*(v2.RandomHorizontalFlip() for _ in flips), *policy, v2.PILToTensor()]
+    steps += [v2.ToDtype(torch.float, scale=True), *_normalize(template.normalization), *erasing]
     dataset = Photographs(listing, v2.Compose(steps))
     return _loader(dataset, template.batch_size, template.workers, device)
 
@@ -59,31 +61,47 @@ def plain_small_images(data: InMemoryData, part: LabeledImages, workers: int, de
         device: destination of the batches.
 
     Raises:
-        UserError: the recipe adds to crop and flip.
+        UserError: torchvision lacks what the recipe adds.
     """
     from torchvision import transforms
 
-    require_nothing_added(data.added)
+    policy, erasing = torchvisions(data.added)
     steps: list[Any] = []
     if data.augmentation.padding:
         steps.append(transforms.RandomCrop(part.images.shape[-1], padding=data.augmentation.padding))
     if data.augmentation.flip:
         steps.append(transforms.RandomHorizontalFlip())
-    steps += [transforms.ToTensor(), *_normalize(data.normalization)]
+    steps += [*policy, transforms.ToTensor(), *_normalize(data.normalization), *erasing]
     return _loader(SmallImages(part, transforms.Compose(steps)), data.batch_size, workers, device)
 
 
-def require_nothing_added(added: AddedAugmentation) -> None:
-    """Refuse to compare with the plain loaders what they do not do.
+def torchvisions(added: AddedAugmentation) -> tuple[list[Any], list[Any]]:
+    """Return torchvision's own transforms for what a recipe adds: for Pillow's image, and for what is normalised.
 
     Raises:
-        UserError: the recipe has a policy, random erasing or repeated augmentation.
+        UserError: torchvision has none: for repeated augmentation, and for timm's additions to RandAugment.
     """
-    if added.policy or added.erasing or added.repeats > 1:
+    from torchvision.transforms import v2
+
+    policy = [] if added.policy is None else [_torchvisions_policy(added.policy)]
+    if added.repeats > 1 or None in policy:
         raise UserError(
-            "bench loader: the plain loader crops and flips; give recipe.augment=null recipe.random_erasing=0 "
-            "recipe.repeats=1"
+            "bench loader: the plain loader takes torchvision's own transforms, which has none for recipe.repeats, nor "
+            "for spread and probability of recipe.augment"
         )
+    return policy, [v2.RandomErasing(added.erasing.probability)] if added.erasing else []
+
+
+def _torchvisions_policy(policy: Policy) -> Any:
+    from torchvision.transforms import v2
+
+    if isinstance(policy, RandAugment):
+        is_plain = policy.spread == 0 and policy.probability == 1
+        return v2.RandAugment(policy.num_ops, policy.magnitude) if is_plain else None
+    if isinstance(policy, AutoAugment):
+        of = v2.AutoAugmentPolicy.CIFAR10 if policy.pairs is CIFAR10 else v2.AutoAugmentPolicy.IMAGENET
+        return v2.AutoAugment(of)
+    return v2.TrivialAugmentWide()
 
 
 def _normalize(normalization: Normalization | None) -> list[Any]:

@@ -100,8 +100,38 @@ def test_measures_all_in_every_round(photographs):
     assert measured.ratio(PLAIN) == 1.0
 
 
-@pytest.mark.parametrize("added", ["recipe.augment=randaugment", "recipe.random_erasing=0.1", "recipe.repeats=2"])
-def test_what_the_plain_loader_lacks_is_refused(added):
+TORCHVISIONS = {
+    "randaugment": "RandAugment",
+    "trivialaugment": "TrivialAugmentWide",
+    "autoaugment_cifar10": "AutoAugment",
+    "autoaugment_imagenet": "AutoAugment",
+}
+
+
+@pytest.mark.parametrize(("policy", "name"), TORCHVISIONS.items())
+def test_the_plain_loader_takes_torchvisions_own(policy, name):
+    data = small_data(f"recipe.augment={policy}", "recipe.random_erasing=0.5", "recipe.batch_size=8")
+    plain = memory_loaders(data, data.train_dataloader(), CPU)[PLAIN]
+    steps = plain.dataset.transform.transforms
+    assert [type(step).__name__ for step in steps[2:]] == [name, "ToTensor", "RandomErasing"]
+    if name == "AutoAugment":
+        assert steps[2].policy.value == policy.removeprefix("autoaugment_")
+    if name == "RandAugment":
+        assert (steps[2].num_ops, steps[2].magnitude) == (2, 9)
+    assert steps[-1].p == 0.5
+
+
+def test_photographs_are_augmented_by_torchvisions_own(photographs):
+    words = ("data.loader=torch", "recipe.augment=randaugment", "recipe.random_erasing=0.5", "recipe.batch_size=4")
+    template = photo_data(photographs, *words).train_dataloader()
+    steps = photo_loaders(template, template.listing, CPU)[PLAIN].dataset.transform.transforms
+    assert [type(step).__name__ for step in steps][-5:] == [
+        "RandAugment", "PILToTensor", "ToDtype", "Normalize", "RandomErasing",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("added", ["recipe.augment={policy: randaugment, spread: 0.5}", "recipe.repeats=2"])
+def test_what_torchvision_lacks_is_refused(added):
     data = small_data(added)
-    with pytest.raises(UserError, match=r"bench loader: the plain loader crops and flips; give recipe\.augment=null"):
+    with pytest.raises(UserError, match=r"takes torchvision's own transforms, which has none for recipe\.repeats, nor"):
         memory_loaders(data, data.train_dataloader(), CPU)
