@@ -3,8 +3,8 @@
 Its narrow primary convolution is what a Ghost module costs: 16 channels to 8 at 32×32 take oneDNN 6.8 of the 7.9 ms of
 16 to 16, forward and backward. Here a kernel three columns wide takes 4 products where there were 6, see
 ``native/winograd.h``, and eight channels fill a vector of 16. Beside the plain network, on one core of a Xeon with
-AVX-512, torch 2.14, batch 64, ResNet-20 trains 1.04 instead of 0.94 times as fast and infers, folded, 1.12 to 1.15
-instead of 0.77 times. Of the 2.0 ms that 16 channels take in inference, about 1.0 is reading, writing and arranging the
+AVX-512, torch 2.14, batch 64, ResNet-20 trains 1.04 instead of 0.94 times as fast and infers, folded, 1.38 instead
+of 0.77 times. Of the 2.0 ms that 16 channels take in inference, about 1.0 is reading, writing and arranging the
 two images.
 """
 

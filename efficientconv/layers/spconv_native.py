@@ -4,7 +4,7 @@ What the 1×1 gives is never written: its statistics follow from the covariance 
 that the fusion needs anyway. Beside ``nn.Conv2d``, and in brackets operator by operator, on one core of a Xeon with
 AVX-512, 64 images: forward and backward 0.75 (0.30), 0.99 (0.48) and 1.00 (0.68) of its speed with 16 channels at
 32×32, 32 at 16×16 and 64 at 8×8, 0.6 (0.35) and 0.6 (0.47) where it strides; folded 1.1 (0.5), 1.45 (0.7) and 1.4
-(0.9). ResNet-20 with it trains at 0.83 (0.53) of the plain one's speed, and infers, folded, at 0.93 (0.68).
+(0.9). ResNet-20 with it trains at 0.83 (0.53) of the plain one's speed, and infers, folded, at 1.12 (0.68).
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ through several of them while it lies in the processor's cache::
     pixels.h    products of pixels, and their gradients     image.h     images with a border, sums over images
     norm.h      batch norms and gates                       pooling.h   averages over the windows of a stride
     groups.h    convolutions in groups, wide and narrow     windows.h   all pixels of a stride's windows side by side
-    winograd.h  kernels three columns wide, in fewer        sigmoid.h   the logistic function of a vector
-                products                                    <layer>.cpp a layer as one operator
+    winograd.h  kernels three columns wide, in fewer        sigmoid.h   the logistic function
+                products                                    ending.h    a shortcut's sum and a ReLU
+    <layer>.cpp a layer as one operator
 
 Compiling takes two to five seconds, once for a processor and a version. Nothing here is a layer's definition: each
 layer computes the same without a compiler, operator by operator, and the tests hold both side by side.
