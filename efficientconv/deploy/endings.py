@@ -26,19 +26,14 @@ _RELUS = (F.relu, torch.relu, "relu", "relu_")
 def give_endings(model: nn.Module) -> None:
     """Let the folded layers of ``model`` end in what follows them, in place, in eval mode.
 
-    A network that cannot be traced is taken child by child.
+    A network that cannot be traced as a whole stays as it is: what it does with a layer elsewhere is not seen. What it
+    wants of a unit besides calling it, such as an attribute or its class, is not seen either: try the result.
     """
     if not any(isinstance(module, FoldedForm) for module in model.modules()):
         return
     graph = _graph(model)
-    if graph.untraceable is not None:
-        for name, child in model.named_children():
-            give_endings(child)
-            if "" in _owners(_graph(child)):
-                exchange(model, name, _with_endings(child))
-        return
-    owners = _owners(graph)
-    for owner in filter(None, owners):
+    owners = list(dict.fromkeys(filter(None, (_owner(node) for node in graph.nodes if _form_of_sum(graph, node)))))
+    for owner in owners:
         exchange(model, owner, _with_endings(model.get_submodule(owner)))
     for node in graph.nodes:
         if not any(f"{node.target}.".startswith(f"{owner}.") for owner in owners):
@@ -46,18 +41,17 @@ def give_endings(model: nn.Module) -> None:
 
 
 def _graph(model: nn.Module) -> Graph:
-    """Return the graph without the calls of what a fold has left of norms."""
+    """Return the graph without the calls of what a fold has left of norms; without nodes where it cannot be traced."""
     graph = Graph(model)
     for node in graph.nodes:
-        if type(graph.module(node)) is nn.Identity:
+        if type(graph.module(node)) is nn.Identity and node.all_input_nodes:
             _replace(node, node.all_input_nodes[0])
     return graph
 
 
-def _owners(graph: Graph) -> list[str]:
-    """Return the names of the modules in whose forward pass such a sum is written; empty for the network itself."""
-    sums = (node for node in graph.nodes if _form_of_sum(graph, node))
-    return list(dict.fromkeys(next(reversed(node.meta.get("nn_module_stack", {"": None}))) for node in sums))
+def _owner(node: Node) -> str:
+    """Return the name of the module in whose forward pass ``node`` is written; empty for the network itself."""
+    return next(reversed(node.meta.get("nn_module_stack", {"": None})))
 
 
 def _with_endings(unit: nn.Module) -> nn.Module:
@@ -69,37 +63,41 @@ def _with_endings(unit: nn.Module) -> nn.Module:
     for node in graph.nodes:
         if form := _form_of_sum(graph, node):
             _take_shortcut(form, node)
-        elif _is_relu(graph, node) and (form := _form(graph, node.args[0])):
+        elif form := _form_of_relu(graph, node):
             _activate(graph, form)
             _replace(node, form)
     return GraphModule(unit, inputs[0].graph, type(unit).__name__)
 
 
 def _form_of_sum(graph: Graph, node: Node) -> Node | None:
-    """Return the call of the folded layer that is one of two terms of ``node``, and can be made there; else None."""
+    """Return the call of the folded layer that is one of two terms of ``node``, and can be made there; else None.
+
+    It can where nothing else takes the layer's input, and may have changed it by then. ``x += y`` changes x.
+    """
     if node.op != "call_function" or node.target not in _SUMS or node.kwargs or len(node.all_input_nodes) != 2:
         return None
-    for term in node.all_input_nodes:
+    for term in node.all_input_nodes[: 1 if node.target is operator.iadd else 2]:
         form = _form(graph, term)
         if form and len(form.args) == 1 and set(form.all_input_nodes[0].users) <= {form, node}:
             return form
     return None
 
 
-def _form(graph: Graph, node: object) -> Node | None:
+def _form_of_relu(graph: Graph, node: Node) -> Node | None:
+    """Return the call of the folded layer that ``node`` activates; None where it is no ReLU, or of something else."""
+    is_relu = type(graph.module(node)) is nn.ReLU or (node.op.startswith("call") and node.target in _RELUS)
+    return _form(graph, node.all_input_nodes[0]) if is_relu and node.all_input_nodes else None
+
+
+def _form(graph: Graph, node: Node) -> Node | None:
     """Return ``node`` where it is the one call of a folded layer without a ReLU, for one taker; else None."""
-    if not isinstance(node, Node) or len(node.users) != 1:
-        return None
     form = graph.module(node)
-    return node if isinstance(form, FoldedForm) and not form.activates and _is_called_once(graph, node) else None
+    fits = isinstance(form, FoldedForm) and not form.activates and len(node.users) == 1
+    return node if fits and _is_called_once(graph, node) else None
 
 
 def _is_called_once(graph: Graph, node: Node) -> bool:
     return len(graph.calls(str(node.target))) == 1
-
-
-def _is_relu(graph: Graph, node: Node) -> bool:
-    return type(graph.module(node)) is nn.ReLU or (node.op.startswith("call") and node.target in _RELUS)
 
 
 def _take_shortcut(form: Node, total: Node) -> None:
@@ -122,7 +120,7 @@ def _activate(graph: Graph, form: Node) -> None:
 
 
 def _take_relu_module(model: nn.Module, graph: Graph, node: Node) -> None:
-    form = _form(graph, node.args[0]) if type(graph.module(node)) is nn.ReLU else None
-    if form and _is_called_once(graph, node):
+    relu, form = graph.module(node), _form_of_relu(graph, node)
+    if form and relu is not None and not has_hooks(relu) and _is_called_once(graph, node):
         _activate(graph, form)
         exchange(model, str(node.target), nn.Identity())

@@ -22,7 +22,7 @@ class Ending(NamedTuple):
     activates: bool = False
 
     def is_native(self, y: Tensor) -> bool:
-        """Tell whether C++ that writes y, channels last, can do it: for a shortcut that is no view of fewer values."""
+        """Tell whether C++ that writes y can do it: not with a shortcut of another shape or type, or for a gradient."""
         shortcut = self.shortcut
         if shortcut is None:
             return True

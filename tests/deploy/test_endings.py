@@ -1,4 +1,5 @@
 import copy
+import operator
 import pickle
 
 import pytest
@@ -145,9 +146,61 @@ def test_a_relu_in_a_sequence():
     assert [type(module) for module in chain[1:3]] == [nn.Identity] * 2
 
 
-def test_a_network_that_cannot_be_traced_part_by_part():
-    def way(unit, x):
-        return x if x.mean() > 100 else x + 1
+def test_a_relu_with_a_hook_stays():
+    chain, seen = nn.Sequential(layer(), nn.ReLU()), []
+    chain[1].register_forward_hook(lambda *arguments: seen.append(arguments))
+    assert activating(with_endings(chain)) == [False]
+    assert len(seen) == 2
 
-    model = nn.Sequential(Unit(way), Unit(lambda unit, x: unit.relu(unit.layer(x) + x)))
-    assert activating(with_endings(model)) == [False, True]
+
+def test_where_a_network_cannot_be_traced_a_layer_may_be_called_unseen():
+    unit = nn.Sequential(layer(), nn.ReLU())
+    model = Unit(lambda network, x: network.unit(x) + (network.unit[0](x) if len(x) == 1 else 0))
+    model.unit = unit
+    ended = with_endings(model)
+    assert not any(activating(ended))
+    with torch.no_grad():
+        assert ended(images(1, 16, 8, 8)).equal(model(images(1, 16, 8, 8)))
+
+
+def whole(way) -> nn.Module:
+    """Return a network around a unit whose layer is not folded yet."""
+    unit = Unit(way)
+    unit.layer, unit.drop, unit.nothing = SPConv2d(16, 16, 3, padding=1), nn.Dropout(), nn.Identity()
+    return with_random_norms(nn.Sequential(nn.Conv2d(3, 16, 1), unit))
+
+
+class Reader(nn.Module):
+    """A network that asks its unit for something besides its output."""
+
+    def __init__(self, ask):
+        super().__init__()
+        self.stem, self.unit = whole(lambda unit, x: unit.relu(unit.layer(x) + x))
+        self.unit.factor, self.ask = 2, ask
+
+    def forward(self, x):
+        return self.unit(self.stem(x)) * self.ask(self.unit)
+
+
+UNUSUAL = {
+    "in the shortcut's place": lambda unit, x: (keep := x, x := operator.iadd(x, unit.layer(x)))[1] * keep,
+    "under another name": lambda unit, x: (out := unit.layer(x.relu()), h := x, operator.iadd(h, out))[1] * x,
+    "behind what changes its input": lambda unit, x: unit.layer(unit.drop(x)) + F.relu(x, inplace=True),
+    "ReLU by keyword": lambda unit, x: unit.relu(input=unit.layer(x) + x),
+    "a number of the image": lambda unit, x: unit.layer(x) + x.size(1),
+    "nothing of a number": lambda unit, x: unit.layer(x) + x * unit.nothing(2.0),
+}
+
+
+@pytest.mark.parametrize("way", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_units_fold(way):
+    model = whole(way)
+    assert_same(model, fold(model))
+
+
+@pytest.mark.parametrize("ask", [lambda unit: unit.factor, lambda unit: 1 + isinstance(unit, Unit)])
+def test_a_network_that_asks_its_unit_for_more_is_folded_without(ask):
+    model = Reader(ask)
+    folded = fold(model)
+    assert_same(model, folded)
+    assert not any(activating(folded))
