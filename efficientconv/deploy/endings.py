@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from efficientconv.compose.graph import Graph
 from efficientconv.compose.rewire import exchange
+from efficientconv.deploy.host import is_ours_to_edit
 from efficientconv.layers.cpu_forms import has_hooks
 from efficientconv.layers.folded_form import FoldedForm
 
@@ -29,8 +30,6 @@ def give_endings(model: nn.Module) -> None:
     A network that cannot be traced as a whole stays as it is: what it does with a layer elsewhere is not seen. What it
     wants of a unit besides calling it, such as an attribute or its class, is not seen either: try the result.
     """
-    if not any(isinstance(module, FoldedForm) for module in model.modules()):
-        return
     graph = _graph(model)
     owners = list(dict.fromkeys(filter(None, (_owner(node) for node in graph.nodes if _form_of_sum(graph, node)))))
     for owner in owners:
@@ -93,11 +92,7 @@ def _form(graph: Graph, node: Node) -> Node | None:
     """Return ``node`` where it is the one call of a folded layer without a ReLU, for one taker; else None."""
     form = graph.module(node)
     fits = isinstance(form, FoldedForm) and not form.activates and len(node.users) == 1
-    return node if fits and _is_called_once(graph, node) else None
-
-
-def _is_called_once(graph: Graph, node: Node) -> bool:
-    return len(graph.calls(str(node.target))) == 1
+    return node if fits and is_ours_to_edit(graph, node) else None
 
 
 def _take_shortcut(form: Node, total: Node) -> None:
@@ -121,6 +116,6 @@ def _activate(graph: Graph, form: Node) -> None:
 
 def _take_relu_module(model: nn.Module, graph: Graph, node: Node) -> None:
     relu, form = graph.module(node), _form_of_relu(graph, node)
-    if form and relu is not None and not has_hooks(relu) and _is_called_once(graph, node):
+    if form and relu is not None and not has_hooks(relu) and is_ours_to_edit(graph, node):
         _activate(graph, form)
         exchange(model, str(node.target), nn.Identity())

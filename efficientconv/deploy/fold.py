@@ -6,7 +6,8 @@ Our layers fold by themselves, timm's by its own function. What is left is the h
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from efficientconv.deploy.endings import give_endings
 from efficientconv.deploy.host import fold_host
 from efficientconv.errors import UserError
 from efficientconv.layers import ConvVariant
+from efficientconv.layers.folded_form import FoldedForm
 
 TOLERANCE = 1e-4
 """Largest difference allowed, as a part of the largest output: in float32, about 100 convolutions' rounding."""
@@ -42,25 +44,29 @@ def fold(
     folded = fold_layers(original)
     fold_host(folded)
     image = _image(original, input_size)
-    _prove(original, folded, image, tolerance)
-    return _with_endings(original, folded, image, tolerance)
+    # in both memory formats, which layers may compute in different ways
+    images = [image.contiguous(memory_format=order) for order in (torch.contiguous_format, torch.channels_last)]
+    with torch.no_grad():
+        expected = [(x, original(x)) for x in images]
+    _prove(folded, expected, tolerance)
+    return _with_endings(folded, expected, tolerance)
 
 
-def _prove(original: nn.Module, folded: nn.Module, image: Tensor, tolerance: float) -> None:
-    """Compare in both memory formats, which layers may compute in different ways; raise as ``require_same`` does."""
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        x = image.contiguous(memory_format=memory_format)
-        with torch.no_grad():
-            before, after = original(x), folded(x)
-        require_same(before, after, tolerance)
+@torch.no_grad()
+def _prove(folded: nn.Module, expected: Sequence[tuple[Tensor, Any]], tolerance: float) -> None:
+    """Require each output for its image; raise as ``require_same`` does."""
+    for image, output in expected:
+        require_same(output, folded(image), tolerance)
 
 
-def _with_endings(original: nn.Module, folded: nn.Module, image: Tensor, tolerance: float) -> nn.Module:
-    """Return a copy of ``folded`` with endings; ``folded`` where the network does not work with them."""
+def _with_endings(folded: nn.Module, expected: Sequence[tuple[Tensor, Any]], tolerance: float) -> nn.Module:
+    """Return a copy of ``folded`` with endings; ``folded`` where there are none, or the network fails with them."""
+    if not any(isinstance(module, FoldedForm) for module in folded.modules()):
+        return folded
     ended = copy.deepcopy(folded)
     give_endings(ended)
     try:
-        _prove(original, ended, image, tolerance)
+        _prove(ended, expected, tolerance)
     except Exception:  # it may want anything of a unit that is a graph now
         return folded
     return ended

@@ -52,7 +52,7 @@ def fold_host(model: nn.Module) -> None:
 
 def _fold_into_conv_before(model: nn.Module, graph: Graph, node: Node) -> None:
     norm = graph.module(node)
-    if not _is_foldable_norm(norm) or not _is_ours_to_edit(graph, node):
+    if not _is_foldable_norm(norm) or not is_ours_to_edit(graph, node):
         return
     terms = _terms(graph, node.all_input_nodes[0])
     if terms is None or len(set(terms)) < len(terms):
@@ -67,10 +67,10 @@ def _fold_into_conv_before(model: nn.Module, graph: Graph, node: Node) -> None:
 
 def _fold_into_convs_behind(model: nn.Module, graph: Graph, node: Node) -> None:
     norm = graph.module(node)
-    if not _is_foldable_norm(norm) or next(norm.children(), None) is not None or not _is_ours_to_edit(graph, node):
+    if not _is_foldable_norm(norm) or next(norm.children(), None) is not None or not is_ours_to_edit(graph, node):
         return
     takers = list(_takers(graph, node))
-    if takers and all(_is_unpadded(graph.module(taker)) and _is_ours_to_edit(graph, taker) for taker in takers):
+    if takers and all(_is_unpadded(graph.module(taker)) and is_ours_to_edit(graph, taker) for taker in takers):
         for taker in takers:
             conv: Any = graph.module(taker)
             exchange(model, str(taker.target), folded_behind(norm, conv))
@@ -84,7 +84,7 @@ def _multiply_with_conv_before(model: nn.Module, graph: Graph, node: Node) -> No
     first, second = graph.module(source), graph.module(node)
     if not (_is_unpadded_1x1(first) and _is_unpadded_1x1(second) and product_is_cheaper(first, second)):
         return
-    if _is_ours_to_edit(graph, source) and _is_ours_to_edit(graph, node):
+    if is_ours_to_edit(graph, source) and is_ours_to_edit(graph, node):
         exchange(model, str(source.target), nn.Identity())
         exchange(model, str(node.target), product(first, second))
 
@@ -115,7 +115,7 @@ def _terms(graph: Graph, node: Node) -> list[tuple[str, nn.Conv2d | FoldedForm]]
     if source is None:
         return None
     conv = graph.module(source)
-    if (_is_plain_conv(conv) or isinstance(conv, FoldedForm)) and _is_ours_to_edit(graph, source):
+    if (_is_plain_conv(conv) or isinstance(conv, FoldedForm)) and is_ours_to_edit(graph, source):
         return [(str(source.target), conv)]
     if source.op != "call_function" or source.target not in _SUMS or len(source.all_input_nodes) != 2:
         return None
@@ -139,7 +139,8 @@ def _takers(graph: Graph, node: Node) -> Iterator[Node]:
             yield user
 
 
-def _is_ours_to_edit(graph: Graph, node: Node) -> bool:
+def is_ours_to_edit(graph: Graph, node: Node) -> bool:
+    """Tell whether ``node`` is the one call of its module, whose parameters nobody else reads."""
     name = str(node.target)
     read = any(parameter.rpartition(".")[0] == name for parameter in graph.read_parameters)
     return node.op == "call_module" and len(graph.calls(name)) == 1 and not read

@@ -74,12 +74,16 @@ def rescaled(conv: nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> nn.
     """
     result = copy.deepcopy(conv)
     result.weight = nn.Parameter(conv.weight.detach() * scale.view(-1, 1, 1, 1))
-    terms = [] if conv.bias is None else [conv.bias.detach() * scale]
-    if shift is not None:
-        terms.append(shift)
-    if terms:
-        result.bias = nn.Parameter(torch.stack(terms).sum(0))
+    bias = rescaled_shift(None if conv.bias is None else conv.bias.detach(), scale, shift)
+    result.bias = None if bias is None else nn.Parameter(bias)
     return result
+
+
+def rescaled_shift(before: Tensor | None, scale: Tensor, shift: Tensor | None) -> Tensor | None:
+    """Return ``scale·before + shift``, a new tensor; all (C,), None for zero."""
+    if before is None:
+        return None if shift is None else shift.clone()
+    return before * scale if shift is None else before * scale + shift
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:

@@ -51,10 +51,10 @@ def inference(native: Library, form: FoldedFusion, x: Tensor, ending: Ending) ->
     else:
         function = "inference"
         x, grouped, pointwise = at_stride_1(native, form.first, form.beside, x)
-    y, behind = empty_image(x, form.first.out_channels), x.new_empty(0) if form.scale is None else form.scale
+    y, scale = empty_image(x, form.first.out_channels), x.new_empty(0) if form.scale is None else form.scale
     parameters = _parameters(form, grouped, pointwise, second)
     images = (by_pixels(x), *ending.arguments(y), by_pixels(y))
-    native.call(function, _sizes(form, x, grouped, pointwise), parameters, behind, *images)
+    native.call(function, _sizes(form, x, grouped, pointwise), parameters, scale, *images)
     return y
 
 

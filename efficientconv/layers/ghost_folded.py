@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from efficientconv.layers.batch_norm import rescaled
+from efficientconv.layers.batch_norm import rescaled, rescaled_shift
 from efficientconv.layers.ending import Ending
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.ghost_native import inference, native_library
@@ -63,6 +63,4 @@ class FoldedGhost(FoldedForm):
         unused = (0, intrinsic + self.cheap.out_channels - self.out_channels)  # ghosts that are dropped
         shifts = None if shift is None else F.pad(shift[intrinsic:], unused)
         self.cheap = rescaled(self.cheap, F.pad(scale[intrinsic:], unused), shifts)
-        terms = [] if self.shift is None else [self.shift * scale[:intrinsic]]
-        terms += [] if shift is None else [shift[:intrinsic]]
-        self.shift = torch.stack(terms).sum(0) if terms else None
+        self.shift = rescaled_shift(self.shift, scale[:intrinsic], None if shift is None else shift[:intrinsic])

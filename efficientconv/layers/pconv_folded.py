@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from efficientconv.layers.batch_norm import rescaled
+from efficientconv.layers.batch_norm import rescaled, rescaled_shift
 from efficientconv.layers.ending import Ending
 from efficientconv.layers.folded_form import FoldedForm
 from efficientconv.layers.pconv_native import inference, native_library
@@ -54,6 +54,4 @@ class FoldedPConv(FoldedForm):
     def _rescale(self, scale: Tensor, shift: Tensor | None) -> None:
         convolved = self.conv.out_channels
         self.conv = rescaled(self.conv, scale[:convolved], None if shift is None else shift[:convolved])
-        terms = [] if self.shift is None else [self.shift * scale]
-        terms += [] if shift is None else [shift]
-        self.shift = torch.stack(terms).sum(0) if terms else None
+        self.shift = rescaled_shift(self.shift, scale, shift)

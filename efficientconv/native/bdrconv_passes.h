@@ -179,9 +179,9 @@ void forward_images(const Layer &layer, const Weights &weights, const Input &x, 
 }
 
 // out = scale·y + shift + the other channels of x, expanded; of one image. Each row that is written is finished.
-template <int L, class Finish>
+template <int L>
 void gate_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, const float *scale, const float *shift,
-                Pixels out, Finish finish) {
+                const Ending &ending, Pixels out) {
     long width = layer.images.width;
     for (long first = 0; first < layer.images.pixels(); first += width) {
         for (long p = first; p < first + width; p++)
@@ -189,7 +189,7 @@ void gate_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y, 
                 store<L>(out[p] + c, load<L>(y[p] + c) * load<L>(scale + c) + load<L>(shift + c));
         multiply<Start::y>(x.from(first, layer.main), width, layer.other(), weights.expand, layer.out, nullptr,
                            out.from(first));
-        finish(out.from(first), width);
+        ending.finish(out.from(first), width);
     }
 }
 
@@ -201,8 +201,7 @@ void gate_images(const Layer &layer, const Weights &weights, const Input &x, con
     for (long n = 0; n < images.number; n++) {
         Pixels from(y + n * images.pixels() * layer.out, layer.out),
             to(out + n * images.pixels() * layer.out, layer.out);
-        gate_image<L>(layer, weights, x.image(layer, n), from, scales + n * layer.out, shifts + n * layer.out, to,
-                      [](Pixels, long) {});
+        gate_image<L>(layer, weights, x.image(layer, n), from, scales + n * layer.out, shifts + n * layer.out, {}, to);
     }
 }
 
@@ -221,9 +220,8 @@ void infer_images(const Layer &layer, const Weights &weights, const Input &x, Ga
             forward_image<L>(layer, weights, x, n, features, y);
             means<L>(y, images.pixels(), layer.out, mean.data());
             gate(mean.data(), scale.data(), shift.data());
-            gate_image<L>(layer, weights, x.image(layer, n), y, scale.data(), shift.data(),
-                          {out + n * images.pixels() * layer.out, layer.out},
-                          [&](Pixels row, long pixels) { ending.finish(row, pixels); });
+            gate_image<L>(layer, weights, x.image(layer, n), y, scale.data(), shift.data(), ending,
+                          {out + n * images.pixels() * layer.out, layer.out});
         }
     }
 }

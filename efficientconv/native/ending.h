@@ -2,11 +2,11 @@
 #pragma once
 #include "pixels.h"
 
-// ReLU(y + shortcut), or one of the two.
+// ReLU(y + shortcut), or one of the two, or nothing.
 struct Ending {
-    const float *shortcut;  // (N, H, W, C), as the output; or null
-    long activates;
-    const float *out;  // (N, H, W, C)
+    const float *shortcut = nullptr;  // (N, H, W, C), as the output
+    long activates = false;
+    const float *out = nullptr;  // (N, H, W, C)
 
     // Of pixels of the output that lie one behind the other.
     void finish(Pixels y, long pixels) const {

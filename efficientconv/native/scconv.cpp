@@ -140,7 +140,7 @@ extern "C" {
 
 void forward(const Layer &layer, const Parameters &p, const float *x, const Kept &kept, float *y) {
     Arranged arranged(layer, p);
-    forward_images(layer, arranged.weights(), x, Saved(layer, kept.sums), {nullptr, false, y}, y);
+    forward_images(layer, arranged.weights(), x, Saved(layer, kept.sums), {}, y);
 }
 
 void backward(const Layer &layer, const Parameters &p, const float *x, const Kept &kept, const float *grad, float *by_x,

@@ -176,14 +176,15 @@ struct Known {
     const Layer &layer;
     const Weights &weights;
     Norm norm1, norm2;
-    const float *behind;
+    const float *scale_behind;
 
     void operator()(const Vector &mean1, const Vector &rest_mean, Vector &scale1, Vector &scale2, Vector &shift) const {
         for (long c = 0; c < layer.out; c++) {
             float mean2 = weights.bias[c];
             for (long k = 0; k < layer.rest(); k++) mean2 += weights.second[k * layer.out + c] * rest_mean[k];
             float difference = (norm1.scale[c] * mean1[c] + norm1.shift[c]) - (norm2.scale[c] * mean2 + norm2.shift[c]);
-            if (behind) difference = behind[c] == 0 ? 0 : difference / behind[c];  // both sides are the shift
+            if (scale_behind)
+                difference = scale_behind[c] == 0 ? 0 : difference / scale_behind[c];  // both sides are the shift
             float beta1 = sigmoid(difference), beta2 = sigmoid(-difference);
             scale1[c] = beta1 * norm1.scale[c];
             scale2[c] = beta2 * norm2.scale[c];
@@ -265,22 +266,23 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
             by.pointwise[o * layer.representative + i] = by_pointwise[i * layer.out + o];
 }
 
-// With the scale and the shift of each norm in the places of its weight and its bias; behind and shortcut may be null.
-void inference(const Layer &layer, const Parameters &p, const float *behind, const float *x, const float *shortcut,
-               long activates, float *out) {
+// With the scale and the shift of each norm in the places of its weight and its bias; scale_behind and shortcut may be
+// null.
+void inference(const Layer &layer, const Parameters &p, const float *scale_behind, const float *x,
+               const float *shortcut, long activates, float *out) {
     Weights weights = arranged(layer, p, false);
     Norm norm1(p.weight1, p.bias1, layer.out), norm2(p.weight2, p.bias2, layer.out);
-    infer_images(layer, weights, x, Known{layer, weights, norm1, norm2, behind}, {shortcut, activates, out}, out);
+    infer_images(layer, weights, x, Known{layer, weights, norm1, norm2, scale_behind}, {shortcut, activates, out}, out);
 }
 
 // The same, where one dense kernel, (out, representative, taps), stands in the place of the grouped one.
-void dense_inference(const Layer &layer, const Parameters &p, const float *behind, const float *x,
+void dense_inference(const Layer &layer, const Parameters &p, const float *scale_behind, const float *x,
                      const float *shortcut, long activates, float *out) {
     Vector grouped(layer.grouped().size()), pointwise(layer.out * layer.representative);
     split_dense(layer, p.grouped, grouped, pointwise);
     Parameters split = p;
     split.grouped = grouped.data();
     split.pointwise = layer.groups > 1 ? pointwise.data() : nullptr;
-    inference(layer, split, behind, x, shortcut, activates, out);
+    inference(layer, split, scale_behind, x, shortcut, activates, out);
 }
 }

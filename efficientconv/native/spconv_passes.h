@@ -92,9 +92,9 @@ inline void scale_second(const Layer &layer, const Weights &weights, const float
 }
 
 // Writes the output of one image; finishes each row.
-template <int L, class Finish>
+template <int L>
 void fuse_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y1, const Gate &gate, Vector &scaled,
-                Pixels out, Finish finish) {
+                const Ending &ending, Pixels out) {
     long width = layer.images.width;
     scale_second(layer, weights, gate.scale2, scaled);
     for (long first = 0; first < layer.images.pixels(); first += width) {
@@ -103,7 +103,7 @@ void fuse_image(const Layer &layer, const Weights &weights, Pixels x, Pixels y1,
                 store<L>(out[p] + c, load<L>(y1[p] + c) * load<L>(gate.scale1 + c) + load<L>(gate.shift + c));
         multiply<Start::y>(x.from(first, layer.representative), width, layer.rest(), scaled.data(), layer.out, nullptr,
                            out.from(first));
-        finish(out.from(first), width);
+        ending.finish(out.from(first), width);
     }
 }
 
@@ -117,8 +117,8 @@ void fuse_images(const Layer &layer, const Weights &weights, const float *x, con
         for (long before = 0; before < layer.images.number; before++) {
             long n = layer.images.number - 1 - before;  // the last images measured are still in the cache
             by_lanes(layer.out, [&](auto lanes) {
-                fuse_image<decltype(lanes)::value>(layer, weights, layer.x(x, n), layer.y(y1, n), gate(n), scaled,
-                                                   layer.y(out, n), [](Pixels, long) {});
+                fuse_image<decltype(lanes)::value>(layer, weights, layer.x(x, n), layer.y(y1, n), gate(n), scaled, {},
+                                                   layer.y(out, n));
             });
         }
     }
@@ -149,8 +149,8 @@ void infer_images(const Layer &layer, const Weights &weights, const float *x, Fi
                 constexpr int L = decltype(lanes)::value;
                 means<L>(y1, images.pixels(), layer.out, mean1.data());
                 gate(mean1, rest_mean, scale1, scale2, shift);
-                fuse_image<L>(layer, weights, from, y1, {scale1.data(), scale2.data(), shift.data()}, scaled,
-                              layer.y(out, n), [&](Pixels row, long pixels) { ending.finish(row, pixels); });
+                fuse_image<L>(layer, weights, from, y1, {scale1.data(), scale2.data(), shift.data()}, scaled, ending,
+                              layer.y(out, n));
             });
         }
     }

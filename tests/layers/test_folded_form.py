@@ -45,7 +45,7 @@ def test_scconv_in_double_precision_to_the_last_digits():
     torch.testing.assert_close(layer.fold()(x), layer(x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*FORMS, "pconv"])
+@pytest.mark.parametrize("name", [*FORMS, *OTHERS])
 @torch.no_grad()
 def test_takes_a_scale_and_a_shift_over_and_another(name):
     form, x = built(name, 16).fold(), torch.randn(2, 16, 7, 6, dtype=torch.double)
