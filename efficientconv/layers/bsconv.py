@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from efficientconv.layers.approximation import alternate, best_rank_one, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 from efficientconv.layers.batch_norm import begin_as, folded
+from efficientconv.layers.bsconv_native import native_library, native_training_step
 from efficientconv.layers.bsconv_training import is_for, training_step
 
 
@@ -190,6 +191,8 @@ class BSConvS(_BSConv):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        if native := native_library(self, x):
+            return native_training_step(native, self, x)
         if is_for(self, x):
             return self.dw(training_step(self, x))
         x = self.bn1(self.pw1(x))  # (N, m, H, W)

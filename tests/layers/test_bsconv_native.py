@@ -1,0 +1,162 @@
+"""BSConv-S in C++ computes what the drawn layer does, and leaves the layer to its other forms elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from efficientconv.layers import BSConvS
+from efficientconv.layers.bsconv_native import WIDEST, native_library
+from efficientconv.native import library
+from tests.layers.native import (
+    ONE_VALUE,
+    OTHER_INPUTS,
+    assert_only_what_is_asked_for,
+    assert_threads_change_no_digit,
+)
+
+pytestmark = pytest.mark.skipif(library("bsconv_s") is None, reason="there is no C++ compiler")
+
+GEOMETRIES = {
+    "halves of a vector": partial(BSConvS, 8, 8, 3, padding=1),
+    "vectors": partial(BSConvS, 16, 16, 3, padding=1, bias=False),
+    "wider, strided": partial(BSConvS, 16, 32, 3, stride=2, padding=1),
+    "strided columns": partial(BSConvS, 16, 24, 3, stride=(1, 2), padding=1),
+    "narrower, odd subspace": partial(BSConvS, 32, 16, 3, padding=1, p=0.34),
+    "two vectors of subspace": partial(BSConvS, 64, 64, 3, padding=1),
+    "whole subspace": partial(BSConvS, 16, 16, 3, padding=1, p=1),
+    "5×3, dilated": partial(BSConvS, 8, 16, (5, 3), padding=(4, 2), dilation=(2, 2)),
+    "1×1": partial(BSConvS, 8, 8, 1),
+    "averaging": partial(BSConvS, 8, 8, 3, padding=1),
+}
+
+
+def made(name: str) -> BSConvS:
+    """Return a layer whose batch norms scale and shift."""
+    torch.manual_seed(0)
+    layer = GEOMETRIES[name](with_bn=True).to(memory_format=torch.channels_last)
+    for norm in (layer.bn1, layer.bn2):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.bias, -1, 1)
+        norm.momentum = None if name == "averaging" else 0.1
+    return layer
+
+
+def images(layer: BSConvS) -> Tensor:
+    x = torch.randn(19, layer.in_channels, 7, 9) * 2 + 1
+    return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_output_gradients_and_statistics_are_those_of_the_drawn_layer(name, drawn, assert_as_exact_as_drawn):
+    layer = made(name)
+    x = images(layer)
+    assert native_library(layer, x)
+    with drawn():
+        assert not native_library(layer, x)
+    assert_as_exact_as_drawn(layer, x)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", ["vectors", "wider, strided"])
+def test_threads_change_no_digit(name, threads):
+    layer = made(name)
+    assert_threads_change_no_digit(layer, images(layer), threads)
+
+
+def test_gradients_of_a_gradient_are_refused(assert_refuses_second_gradient):
+    layer = made("vectors")
+    assert_refuses_second_gradient(layer, images(layer))
+
+
+def test_gradients_that_nobody_asks_for():
+    layer = made("vectors")
+    assert_only_what_is_asked_for(layer, images(layer), layer.bn1, layer.pw1.weight)
+
+
+def test_the_first_bias_has_a_gradient_of_zero_and_moves_the_second_mean():
+    layer = made("vectors")
+    nn.init.constant_(layer.bn1.bias, 2)
+    layer(images(layer)).square().sum().backward()
+    assert layer.bn1.bias.grad.tolist() == [0] * 4
+    torch.testing.assert_close(layer.bn2.running_mean, 0.1 * 2 * layer.pw2.weight.flatten(1).sum(1))
+
+
+def large_mean(layer: BSConvS, x: Tensor) -> None:
+    x.data.add_(200)
+
+
+@torch.no_grad()
+def cancelling_channels(layer: BSConvS, x: Tensor) -> None:
+    """Make what the second convolution adds up a thousandth of what it is added up from."""
+    x[:, 1:] = x[:, :1] + 0.001 * x[:, 1:]
+    layer.pw1.weight.abs_()
+    layer.bn1.weight.fill_(1)
+    layer.pw2.weight[0] = 1
+    layer.pw2.weight[0, 0] = -3
+
+
+@torch.no_grad()
+def a_channel_of_nothing(layer: BSConvS, x: Tensor) -> None:
+    layer.pw2.weight[3] = 0
+
+
+@pytest.mark.parametrize("change", [large_mean, cancelling_channels, a_channel_of_nothing])
+def test_statistics_keep_their_digits(change, drawn):
+    layer = made("vectors")
+    x = images(layer)
+    change(layer, x)
+    plain, exact = copy.deepcopy(layer), copy.deepcopy(layer).double()
+    found = layer(x)
+    with drawn():
+        drawn_plainly, expected = plain(x), exact(x.double())
+    assert (found - expected).abs().max() <= 2 * (drawn_plainly - expected).abs().max()
+    for name, statistic in exact.named_buffers():
+        torch.testing.assert_close(layer.get_buffer(name).double(), statistic.double(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.eval(),
+        lambda layer: layer.bn1.eval(),
+        lambda layer: layer.dw.register_forward_hook(lambda *_: None),
+        lambda layer: setattr(layer, "bn2", nn.SyncBatchNorm(16)),
+        lambda layer: setattr(layer, "bn1", nn.BatchNorm2d(4, track_running_stats=False)),
+        lambda layer: nn.utils.parametrizations.weight_norm(layer.pw1),
+    ],
+    ids=["eval", "frozen statistics", "hook", "other norm", "no statistics", "weight norm"],
+)
+def test_other_layers_are_computed_in_another_form(change):
+    layer = made("vectors")
+    change(layer)
+    assert not native_library(layer, images(layer))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"in_channels": 12},
+        {"out_channels": 20},
+        {"out_channels": WIDEST + 8},
+        {"padding": 0},
+        {"padding_mode": "reflect"},
+        {"kernel_size": 2, "padding": 1},
+        {"with_bn": False},
+    ],
+    ids=str,
+)
+def test_other_geometries_are_computed_in_another_form(arguments):
+    geometry = {"in_channels": 16, "out_channels": 16, "kernel_size": 3, "padding": 1, "with_bn": True}
+    layer = BSConvS(**{**geometry, **arguments})
+    assert not native_library(layer, images(layer))
+
+
+@pytest.mark.parametrize("change", (OTHER_INPUTS | ONE_VALUE).values(), ids=OTHER_INPUTS | ONE_VALUE)
+def test_other_images_are_computed_in_another_form(change):
+    layer = made("halves of a vector")
+    assert not native_library(layer, change(images(layer)))
