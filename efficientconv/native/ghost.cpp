@@ -3,6 +3,7 @@
 // The intrinsic channels of an image go from one convolution to the other while they lie in the processor's cache, and
 // both halves are written where they belong. The backward pass reads the intrinsic channels, which the forward pass
 // keeps, and again takes an image through both convolutions at once.
+#include "depthwise.h"
 #include "ghost_primary.h"
 #include "norm.h"
 
@@ -12,27 +13,6 @@ namespace {
 struct Parameters {
     float *primary, *primary_bias, *cheap, *cheap_bias;  // (half, in, rows, columns), (half,), (half, taps), (half,)
 };
-
-// A depthwise convolution of one row: finish(p, c, start(p, c) + Σ weight[tap]·x[tap]).
-template <int L, class Start, class Finish>
-void depthwise(const Padded &x, long r, const float *weight, Start start, Finish finish) {
-    Taps taps = x.taps();
-    for (long c = 0; c < x.depth; c += L)
-        by_pixels(x.images.width, [&](auto pixels, long p) {
-            constexpr int R = decltype(pixels)::value;
-            Vec<L> sum[R];
-            const float *first = x.tap(r, 0)[p] + c;
-#pragma GCC unroll 8
-            for (int i = 0; i < R; i++) sum[i] = start(p + i, c);
-            for (long tap = 0; tap < taps.number; tap++) {
-                Vec<L> factor = load<L>(weight + tap * x.depth + c);
-#pragma GCC unroll 8
-                for (int i = 0; i < R; i++) sum[i] += factor * load<L>(first + taps.at[tap] + i * x.depth);
-            }
-#pragma GCC unroll 8
-            for (int i = 0; i < R; i++) finish(p + i, c, sum[i]);
-        });
-}
 
 // The intrinsic channels are scaled and shifted behind the ghosts' back: by a norm behind the layer.
 struct Output {
@@ -51,7 +31,7 @@ void forward_row(const Layer &layer, const float *cheap, const float *cheap_bias
             store<L>(y[p] + c, load<L>(from[p] + c) * load<L>(output.scale + c) + load<L>(output.shift + c));
     if (output.kept) std::copy_n(from.data, layer.images.width * layer.half, output.kept + first * layer.half);
     depthwise<L>(
-        intrinsic, r, cheap, [&](long, long c) { return load<L>(cheap_bias + c); },
+        Sources(intrinsic, r), layer.images.width, cheap, [&](long, long c) { return load<L>(cheap_bias + c); },
         [&](long p, long c, Vec<L> ghost) { store<L>(y[p] + layer.half + c, ghost); });
     output.ending.finish(y, layer.images.width);
 }
@@ -107,54 +87,16 @@ struct Room {
           by_intrinsic(layer.images, layer.kernel, layer.half) {}
 };
 
-template <int L>
-void add_sum(Pixels x, long pixels, long channels, float *sum) {
-    for (long c = 0; c < channels; c += L)
-        store<L>(sum + c, load<L>(sum + c) + sum_over<L>(pixels, [&](long p) { return load<L>(x[p] + c); }));
-}
-
-// The gradient of a row of T neighbouring taps of the cheap kernels, (T, half), over an image.
-template <int L, int T>
-void add_tap_gradients(const Padded &by_ghosts, const Padded &intrinsic, long tap, long c, float *by_cheap) {
-    Vec<L> sum[T][2] = {};
-    for (long r = 0; r < by_ghosts.images.height; r++) {
-        Pixels by = by_ghosts.row(r).from(0, c), at = intrinsic.tap(r, tap).from(0, c);
-        auto add = [&](int i, long p) {
-            Vec<L> factor = load<L>(by[p]);
-#pragma GCC unroll 4
-            for (int t = 0; t < T; t++) sum[t][i] += factor * load<L>(at[p + t]);
-        };
-        long p = 0;
-        for (; p + 2 <= by_ghosts.images.width; p += 2) add(0, p), add(1, p + 1);
-        if (p < by_ghosts.images.width) add(0, p);
-    }
-    for (int t = 0; t < T; t++) {
-        float *to = by_cheap + (tap + t) * by_ghosts.depth + c;
-        store<L>(to, load<L>(to) + (sum[t][0] + sum[t][1]));
-    }
-}
-
-template <int L>
-void add_cheap_gradient(const Layer &layer, const Room &room, float *by_cheap) {
-    for (long c = 0; c < layer.half; c += L)
-        for (long tap = 0, size = layer.cheap_size; tap < size * size;) {
-            bool three = tap % size + 3 <= size;
-            three ? add_tap_gradients<L, 3>(room.by_ghosts, room.intrinsic, tap, c, by_cheap)
-                  : add_tap_gradients<L, 1>(room.by_ghosts, room.intrinsic, tap, c, by_cheap);
-            tap += three ? 3 : 1;
-        }
-}
-
 // From the gradient of y to those of the cheap weights and of the intrinsic channels, of one image.
 template <int L>
 void back_through_cheap(const Layer &layer, const float *turned, Pixels grad, const Room &room, const Parameters &by) {
     long width = layer.images.width;
     room.by_ghosts.fill(grad.from(0, layer.half));
-    add_cheap_gradient<L>(layer, room, by.cheap);
     for (long r = 0; r < layer.images.height; r++) {
         Pixels row = grad.from(r * width), to = room.by_intrinsic.row(r);
+        add_depthwise_gradient<L>(Sources(room.intrinsic, r), row.from(0, layer.half), width, by.cheap);
         depthwise<L>(
-            room.by_ghosts, r, turned, [&](long p, long c) { return load<L>(row[p] + c); },
+            Sources(room.by_ghosts, r), width, turned, [&](long p, long c) { return load<L>(row[p] + c); },
             [&](long p, long c, Vec<L> sum) { store<L>(to[p] + c, sum); });
         add_sum<L>(to, width, layer.half, by.primary_bias);
         add_sum<L>(row.from(0, layer.half), width, layer.half, by.cheap_bias);
@@ -213,9 +155,7 @@ void forward(const Layer &layer, const Parameters &p, const float *scale, const 
 void backward(const Layer &layer, const Parameters &p, const float *x, const float *kept, const float *grad,
               float *by_x, const Parameters &by) {
     long taps = layer.cheap().taps();
-    Vector turned(taps * layer.half);
-    for (long at = 0; at < taps * layer.half; at++)
-        turned[(taps - 1 - at % taps) * layer.half + at / taps] = p.cheap[at];
+    Vector turned = turned_depthwise(p.cheap, layer.half, taps);
     with_primary(layer, p, by_x, [&](const auto &primary) {
         ByWeights by_weights(layer, primary.weights());
         by_lanes(layer.half, [&](auto lanes) {
