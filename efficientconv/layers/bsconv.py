@@ -21,7 +21,7 @@ import copy
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ from torch.nn import functional as F
 from efficientconv.layers.approximation import alternate, best_rank_one, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 from efficientconv.layers.batch_norm import begin_as, folded
-from efficientconv.layers.bsconv_native import native_library, native_training_step
+from efficientconv.layers.bsconv_folded import FoldedBSConv
+from efficientconv.layers.bsconv_native import WIDEST, native_library, native_training_step
 from efficientconv.layers.bsconv_training import is_for, training_step
 
 
@@ -38,6 +39,11 @@ class _BSConv(ConvVariant):
     """What both have in common: they end in the depthwise convolution ``dw``, which has the geometry and the bias."""
 
     dw: nn.Conv2d
+
+    def fold(self) -> nn.Module:
+        """Return the convolutions alone, as one form where channels are few; else a copy with folded batch norms."""
+        folded = cast("BSConvU | BSConvS", super().fold())
+        return FoldedBSConv(folded).eval() if max(self.in_channels, self.out_channels) <= WIDEST else folded
 
     @property
     def bias(self) -> Tensor | None:

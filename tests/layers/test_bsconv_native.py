@@ -9,17 +9,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from efficientconv.layers import BSConvS
-from efficientconv.layers.bsconv_native import WIDEST, native_library
+from efficientconv.layers import BSConvS, BSConvU
+from efficientconv.layers.bsconv_folded import FoldedBSConv
+from efficientconv.layers.bsconv_native import WIDEST, native_folded_library, native_library
 from efficientconv.native import library
 from tests.layers.native import (
     ONE_VALUE,
     OTHER_INPUTS,
+    assert_has_a_gradient,
     assert_only_what_is_asked_for,
     assert_threads_change_no_digit,
+    assert_to_rounding,
 )
 
-pytestmark = pytest.mark.skipif(library("bsconv_s") is None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(library("bsconv") is None, reason="there is no C++ compiler")
 
 GEOMETRIES = {
     "halves of a vector": partial(BSConvS, 8, 8, 3, padding=1),
@@ -160,3 +163,78 @@ def test_other_geometries_are_computed_in_another_form(arguments):
 def test_other_images_are_computed_in_another_form(change):
     layer = made("halves of a vector")
     assert not native_library(layer, change(images(layer)))
+
+
+FOLDED = GEOMETRIES | {
+    "unconstrained": partial(BSConvU, 16, 24, 3, padding=1, bias=False),
+    "unconstrained, strided": partial(BSConvU, 8, 16, 3, stride=2, padding=1),
+}
+
+
+def folded(name: str, *, with_bn: bool = True) -> FoldedBSConv:
+    """Return a folded layer whose batch norms scaled and shifted."""
+    torch.manual_seed(0)
+    layer = FOLDED[name](with_bn=with_bn)
+    for norm in layer.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for value in (norm.weight, norm.bias, norm.running_mean):
+                nn.init.uniform_(value, 0.5, 1.5)
+    form = layer.fold()
+    assert isinstance(form, FoldedBSConv)
+    return form.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", FOLDED)
+@torch.no_grad()
+def test_inference_with_a_norm_behind_and_an_ending(name, count):
+    form = folded(name)
+    x = images(FOLDED[name]()).detach()[:count]
+    scale, shift = torch.randn(2, form.dw.out_channels)
+    for each in (form, form.rescaled(scale, None), form.rescaled(scale, shift)):
+        exact = copy.deepcopy(each).double()(x.double())
+        assert native_folded_library(each, x)
+        assert_to_rounding(each(x), exact)
+        shortcut = torch.randn_like(exact).float()
+        each.activates = True
+        assert_to_rounding(each(x, shortcut), (exact + shortcut.double()).relu())
+
+
+@torch.no_grad()
+def test_a_folded_layer_without_norms():
+    form, x = folded("vectors", with_bn=False), images(made("vectors")).detach()
+    assert_to_rounding(form(x), copy.deepcopy(form).double()(x.double()))
+
+
+@torch.no_grad()
+def test_a_folded_layer_sees_its_weights_change():
+    form, x = folded("vectors"), images(made("vectors")).detach()
+    form(x)
+    for parameter in form.parameters():
+        parameter.data.add_(0.1)
+    assert native_folded_library(form, x)
+    assert_to_rounding(form(x), copy.deepcopy(form).double()(x.double()))
+
+
+def test_wide_layers_fold_to_convolutions():
+    assert isinstance(BSConvU(WIDEST + 8, 8, 3).fold(), BSConvU)
+
+
+def test_a_gradient_runs_by_operators():
+    form, x = folded("vectors"), images(made("vectors"))
+    assert not native_folded_library(form, x)
+    assert_has_a_gradient(form, x)
+
+
+@pytest.mark.parametrize("change", OTHER_INPUTS.values(), ids=OTHER_INPUTS)
+@torch.no_grad()
+def test_other_images_run_by_operators(change):
+    assert not native_folded_library(folded("vectors"), change(images(made("vectors"))))
+
+
+@torch.no_grad()
+def test_a_hook_is_called():
+    form, seen = folded("vectors"), []
+    form.pointwise[0].register_forward_hook(lambda *arguments: seen.append(arguments))
+    form(images(made("vectors")).detach())
+    assert len(seen) == 1

@@ -1,9 +1,10 @@
-// BSConv-S's passes over activations, row by row.
+// BSConv's passes over activations, row by row.
 //
-// t, the few channels of the subspace, is written once for each direction; what the depthwise convolution sees of it,
-// z = product·(t − mean) + shift, never leaves the processor's cache: the backward pass computes it again.
+// What the depthwise convolution sees, z, never leaves the processor's cache. In training BSConv-S writes t, the few
+// channels of its subspace, once for each direction: z = product·(t − mean) + shift is computed again on the way back.
 #pragma once
 #include "depthwise.h"
+#include "ending.h"
 #include "pooling.h"
 
 struct Layer {
@@ -73,13 +74,16 @@ inline void expand(const Layer &layer, const Weights &weights, Pixels t, Pixels 
                           weights.shift.data(), z);
 }
 
-inline void forward_images(const Layer &layer, const Weights &weights, const float *bias, const float *t, float *y) {
+// Writes the output from rows of z, which expand(n, r, room, z) writes; finishes each row.
+template <class Expand>
+void convolve_images(const Layer &layer, Expand expand, const float *kernel, const float *bias, const Ending &ending,
+                     float *y) {
     const Images &images = layer.images;
 #pragma omp parallel num_threads(images.threads)
     {
         Padded z(images, layer.kernel, layer.out);
-        Vector room(images.width * layer.width());
-        Pixels centred(room.data(), layer.width());
+        Vector data(images.width * layer.width());
+        Pixels room(data.data(), layer.width());
 #pragma omp for schedule(static)
         for (long n = 0; n < images.number; n++) {
             auto convolve_row = [&](long r) {
@@ -88,12 +92,13 @@ inline void forward_images(const Layer &layer, const Weights &weights, const flo
                 by_lanes(layer.out, [&](auto lanes) {
                     constexpr int L = decltype(lanes)::value;
                     depthwise<L>(
-                        Sources(z, r, layer.stride.columns), layer.columns(), weights.depthwise.data(),
+                        Sources(z, r, layer.stride.columns), layer.columns(), kernel,
                         [&](long, long c) { return load<L>(bias + c); },
                         [&](long p, long c, Vec<L> sum) { store<L>(to[p] + c, sum); });
                 });
+                ending.finish(to, layer.columns());
             };
-            layer.by_rows([&](long r) { expand(layer, weights, layer.t(t, n, r), centred, z.row(r)); }, convolve_row);
+            layer.by_rows([&](long r) { expand(n, r, room, z.row(r)); }, convolve_row);
         }
     }
 }

@@ -1,8 +1,10 @@
-// BSConv-S in training as one operator: both 1×1 convolutions, their batch norms and the depthwise convolution.
+// BSConv as one operator: in training BSConv-S, both 1×1 convolutions, their batch norms and the depthwise one; for
+// inference BSConv-U as well.
 //
-// The variances of M·t follow from the covariance C of t: they are the diagonal of M·C·Mᵀ, with M = second·scale1. So
-// two things have to be known of all images: t's statistics on the way there, and the gradients of M on the way back.
-#include "bsconv_s_passes.h"
+// In training the variances of M·t follow from the covariance C of t: they are the diagonal of M·C·Mᵀ, with M =
+// second·scale1. So two things have to be known of all images: t's statistics on the way there, and the gradients of M
+// on the way back.
+#include "bsconv_passes.h"
 #include "norm.h"
 
 namespace {
@@ -130,6 +132,12 @@ Weights arranged(const Layer &layer, const Parameters &p, const Saved &saved, co
     return weights;
 }
 
+// Of a layer whose norms are folded; BSConv-U has no first convolution.
+struct Folded {
+    float *first, *bias1, *second, *bias2;  // (mid, in), (mid,), (out, mid), (out,)
+    float *depthwise, *bias;                // (out, taps), (out,)
+};
+
 // What the statistics of t add to its gradient: slopes·(t − mean) + constant.
 struct ByStatistics {
     Vector slopes, constant;  // (width, width), (width,)
@@ -172,8 +180,9 @@ extern "C" {
 
 void forward(const Layer &layer, const Parameters &p, const float *x, const Saved &saved, float *y) {
     measure(layer, p, x, saved);
-    Norms norms = known_norms(layer, p, saved);
-    forward_images(layer, arranged(layer, p, saved, norms), p.bias, saved.t, y);
+    Weights weights = arranged(layer, p, saved, known_norms(layer, p, saved));
+    auto z = [&](long n, long r, Pixels room, Pixels z) { expand(layer, weights, layer.t(saved.t, n, r), room, z); };
+    convolve_images(layer, z, weights.depthwise.data(), p.bias, {}, y);
 }
 
 // by holds zeros; by_t is room for the gradient of t, (N, H, W, width).
@@ -193,5 +202,23 @@ void backward(const Layer &layer, const Parameters &p, const float *x, const Sav
     Vector depthwise = transposed(by_weights.depthwise.data(), layer.kernel.taps(), layer.out);
     std::copy(depthwise.begin(), depthwise.end(), by.depthwise);
     std::copy_n(by_weights.bias.data(), layer.out, by.bias);
+}
+
+// shortcut may be null; so are first and bias1 of BSConv-U, whose mid is in.
+void inference(const Layer &layer, const Folded &p, const float *x, const float *shortcut, long activates, float *y) {
+    long width = layer.width(), pixels = layer.images.width;
+    Vector first, bias1 = filled(p.bias1, p.first ? 1 : 0, layer.mid, width);
+    if (p.first) first = filled(transposed(p.first, layer.mid, layer.in).data(), layer.in, layer.mid, width);
+    Vector second = transposed(p.second, layer.out, layer.mid);
+    Vector depthwise = transposed(p.depthwise, layer.out, layer.kernel.taps());
+    auto z = [&](long n, long r, Pixels room, Pixels z) {
+        Pixels from = layer.x(x, n, r);
+        if (p.first) {
+            multiply<Start::bias>(from, pixels, layer.in, first.data(), width, bias1.data(), room);
+            from = room;
+        }
+        multiply<Start::bias>(from, pixels, layer.mid, second.data(), layer.out, p.bias2, z);
+    };
+    convolve_images(layer, z, depthwise.data(), p.bias, {shortcut, activates, y}, y);
 }
 }
