@@ -1,9 +1,9 @@
 // BSConv as one operator: in training BSConv-S, both 1×1 convolutions, their batch norms and the depthwise one; for
 // inference BSConv-U as well.
 //
-// In training the variances of M·t follow from the covariance C of t: they are the diagonal of M·C·Mᵀ, with M =
-// second·scale1. So two things have to be known of all images: t's statistics on the way there, and the gradients of M
-// on the way back.
+// The variances of M·t follow from the covariance C of t: they are the diagonal of M·C·Mᵀ, with M = second·scale1. So a
+// training step has to know two things of all images: t's statistics on the way there, the gradients of M on the way
+// back.
 #include "bsconv_passes.h"
 #include "norm.h"
 
@@ -13,6 +13,12 @@ namespace {
 struct Parameters {
     float *first, *weight1, *bias1, *second, *weight2, *bias2;  // (mid, in), (mid,) twice, (out, mid), (out,) twice
     float *depthwise, *bias;                                    // (out, taps), (out,)
+};
+
+// Of a layer whose norms are folded; BSConv-U has no first convolution.
+struct Folded {
+    float *first, *bias1, *second, *bias2;  // (mid, in), (mid,), (out, mid), (out,)
+    float *depthwise, *bias;                // (out, taps), (out,)
 };
 
 // What the backward pass needs of the forward pass besides x; the first norm's bias is the mean of the second's input.
@@ -131,12 +137,6 @@ Weights arranged(const Layer &layer, const Parameters &p, const Saved &saved, co
     weights.product = transposed(weights.product_back.data(), layer.out, layer.width());
     return weights;
 }
-
-// Of a layer whose norms are folded; BSConv-U has no first convolution.
-struct Folded {
-    float *first, *bias1, *second, *bias2;  // (mid, in), (mid,), (out, mid), (out,)
-    float *depthwise, *bias;                // (out, taps), (out,)
-};
 
 // What the statistics of t add to its gradient: slopes·(t − mean) + constant.
 struct ByStatistics {
