@@ -32,11 +32,13 @@ struct Saved {
 struct Arranged {
     Vector rows;  // what makes the first norm's input of the channels of x, (features, in)
     Vector expansion, shift, diversity, main, expand;
+    Taken taken;
 
     Arranged(const Layer &layer, const Parameters &p)
         : rows(layer.features() * layer.in), expansion(layer.in * layer.features()), shift(layer.features()),
           diversity(layer.of_group * layer.kernel.taps() * layer.features()),
-          main(transposed(p.main, layer.base(), layer.main)), expand(transposed(p.expand, layer.out, layer.other())) {
+          main(transposed(p.main, layer.base(), layer.main)), expand(transposed(p.expand, layer.out, layer.other())),
+          taken(layer) {
         for (long f = 0; f < layer.main; f++) rows[f * layer.in + f] = 1;
         for (long f = 0; f < layer.out; f++)
             std::copy_n(p.expand + f * layer.other(), layer.other(), &rows[(layer.main + f) * layer.in + layer.main]);
@@ -63,10 +65,15 @@ struct Arranged {
             shift[place(layer, f)] = norm.shift[f];
             for (long i = 0; i < layer.in; i++)
                 expansion[i * layer.features() + place(layer, f)] = norm.scale[f] * rows[f * layer.in + i];
+            if (f >= layer.main) continue;
+            taken.scale[place(layer, f)] = norm.scale[f];
+            taken.source[place(layer, f)] = f;
         }
     }
 
-    Weights weights() const { return {expansion.data(), shift.data(), diversity.data(), main.data(), expand.data()}; }
+    Weights weights() const {
+        return {expansion.data(), shift.data(), taken, diversity.data(), main.data(), expand.data()};
+    }
 };
 
 // (features, in) = rows·covariance.

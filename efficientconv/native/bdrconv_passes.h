@@ -21,11 +21,21 @@ struct Layer {
     long other() const { return in - main; }
 };
 
+// The first m features are the first m channels of x themselves, scaled: lanes of vectors in another order. Of the
+// others the source is -1 and the scale 0.
+struct Taken {
+    Vector scale;             // (features,)
+    std::vector<int> source;  // channels of x, (features,)
+
+    explicit Taken(const Layer &layer) : scale(layer.features()), source(layer.features(), -1) {}
+};
+
 // The weights as the passes take them.
 struct Weights {
     const float *expansion, *shift;  // (in, features), (features,)
-    const float *diversity;          // (of_group, taps, features)
-    const float *main, *expand;      // (main, base), (other, out)
+    const Taken &taken;
+    const float *diversity;      // (of_group, taps, features)
+    const float *main, *expand;  // (main, base), (other, out)
 };
 
 // x, and what becomes of it at stride 1: itself.
@@ -40,10 +50,53 @@ struct Input {
     }
 };
 
+// The channels of x in the order in which L features take them, where one or two vectors hold all that are taken.
+template <int L, int VECTORS>
+inline Vec<L> take(const float *x, Mask<L> source) {
+    if constexpr (VECTORS == 1)
+        return __builtin_shuffle(load<L>(x), source);
+    else
+        return __builtin_shuffle(load<L>(x), load<L>(x + L), source);
+}
+
+template <int L>
+inline Mask<L> sources(const Taken &taken, long feature) {
+    Mask<L> source;
+    for (int i = 0; i < L; i++) source[i] = taken.source[feature + i];
+    return source;
+}
+
+// Calls with the lanes of a vector, and how many of them hold what is taken of x; not where these are more than two.
+template <int L, class Function>
+inline bool by_taken(const Layer &layer, Function function) {
+    if (layer.main == L) return function(Size<1>()), true;
+    if (layer.main == 2 * L) return function(Size<2>()), true;
+    return false;
+}
+
+// features = shift + what they take of x, of one row.
+template <int L, int VECTORS>
+inline void begin_features(const Layer &layer, const Weights &weights, Pixels x, Pixels features) {
+    for (long c = 0; c < layer.features(); c += L) {
+        Vec<L> shift = load<L>(weights.shift + c), scale = load<L>(&weights.taken.scale[c]);
+        Mask<L> source = sources<L>(weights.taken, c);
+        for (long p = 0; p < layer.images.width; p++)
+            store<L>(features[p] + c, shift + scale * take<L, VECTORS>(x[p], source));
+    }
+}
+
+template <int L>
 inline void expand(const Layer &layer, const Weights &weights, Pixels x, long r, const Padded &features) {
     long width = layer.images.width;
-    multiply<Start::bias>(x.from(r * width), width, layer.in, weights.expansion, layer.features(), weights.shift,
-                          features.row(r));
+    x = x.from(r * width);
+    bool begun = by_taken<L>(
+        layer, [&](auto vectors) { begin_features<L, decltype(vectors)::value>(layer, weights, x, features.row(r)); });
+    if (begun)
+        multiply<Start::y>(x.from(0, layer.main), width, layer.other(),
+                           weights.expansion + layer.main * layer.features(), layer.features(), nullptr,
+                           features.row(r));
+    else
+        multiply<Start::bias>(x, width, layer.in, weights.expansion, layer.features(), weights.shift, features.row(r));
 }
 
 // Calls prepare for each row of an image in time before use for the rows whose taps reach it: while what was prepared
@@ -152,7 +205,7 @@ template <int L>
 void forward_image(const Layer &layer, const Weights &weights, const Input &x, long n, const Padded &features,
                    Pixels y) {
     long width = layer.images.width, of_channel = layer.kernel.taps() * layer.features();
-    auto prepare = [&](long r) { expand(layer, weights, x.image(layer, n), r, features); };
+    auto prepare = [&](long r) { expand<L>(layer, weights, x.image(layer, n), r, features); };
     by_rows(layer, prepare, [&](long r) {
         Pixels row = y.from(r * width);
         multiply(x.row(layer, n, r), width, layer.main, weights.main, layer.base(), nullptr, row);
@@ -313,6 +366,50 @@ void back_to_diverse(const Layer &layer, const Given &given, long n, long r, con
             to[p][c % layer.of_group * layer.main + c / layer.of_group] = row[p][c];
 }
 
+// The gradient of the expansion, (in, features), as far as it is one of parameters or scales, for one row.
+template <int L>
+void add_expansion_gradient(const Layer &layer, const Taken &taken, const Room &room, float *by_expansion) {
+    long width = layer.images.width, features = layer.features();
+    bool added = by_taken<L>(layer, [&](auto vectors) {
+        for (long c = 0; c < features; c += L) {
+            Mask<L> source = sources<L>(taken, c);
+            Vec<L> sum = sum_over<L>(width, [&](long p) {
+                return load<L>(room.by_features[p] + c) * take<L, decltype(vectors)::value>(room.centred[p], source);
+            });
+            for (int i = 0; i < L; i++)
+                if (taken.source[c + i] >= 0) by_expansion[taken.source[c + i] * features + c + i] += sum[i];
+        }
+    });
+    long first = added ? layer.main : 0;
+    add_products(room.centred.from(0, first), layer.in - first, room.by_features, features, width,
+                 by_expansion + first * features);
+}
+
+// The gradient of x as far as its features go, for one row; from what is taken of x, where that is whole vectors: the
+// lanes that take a vector of channels are the first ones of each plane.
+template <int L>
+void back_through_features(const Layer &layer, const Given &given, const Room &room, Pixels by_x) {
+    long width = layer.images.width, main = layer.main;
+    bool is_taken = L == WIDEST && by_taken<L>(layer, [](auto) {}) && main <= L * layer.planes;
+    for (long c = 0; is_taken && c < main; c += L)
+        for (long plane = 0; plane < layer.planes; plane++) {
+            Vec<L> scale = {};
+            Mask<L> source = {};
+            for (int i = 0; i < L; i++)
+                if ((c + i) % layer.planes == plane) {
+                    source[i] = (c + i) / layer.planes;
+                    scale[i] = given.weights.taken.scale[plane * main + source[i]];
+                }
+            for (long p = 0; p < width; p++) {
+                Vec<L> by = scale * take<L, 1>(room.by_features[p] + plane * main, source);
+                store<L>(by_x[p] + c, plane ? load<L>(by_x[p] + c) + by : by);
+            }
+        }
+    long first = is_taken ? main : 0;
+    multiply(room.by_features, width, layer.features(), Pixels(given.expansion + first, layer.in), layer.in - first,
+             by_x.from(0, first));
+}
+
 template <int L>
 void back_row(const Layer &layer, const Given &given, long n, long r, const Room &room, const Found &found) {
     long width = layer.images.width, first = (n * layer.images.height + r) * width;
@@ -327,10 +424,10 @@ void back_row(const Layer &layer, const Given &given, long n, long r, const Room
     for (long p = 0; p < width; p++)
         for (long c = 0; c < layer.in; c += 8)
             store<8>(room.centred[p] + c, load<8>(x[p] + c) - load<8>(given.mean + c));
-    add_products(room.centred, layer.in, room.by_features, layer.features(), width, found.expansion);
+    add_expansion_gradient<L>(layer, given.weights.taken, room, found.expansion);
     add_products(taken, layer.main, room.by_base, layer.base(), width, found.main);
     add_products(x.from(0, layer.main), layer.other(), grad, layer.out, width, found.expand);
-    multiply(room.by_features, width, layer.features(), given.expansion, layer.in, nullptr, by_x);
+    back_through_features<L>(layer, given, room, by_x);
     multiply<Start::y>(room.by_base, width, layer.base(), given.main, layer.main, nullptr, found.taken.from(first));
     multiply<Start::y>(grad, width, layer.out, given.expand, layer.other(), nullptr, by_x.from(0, layer.main));
 }
@@ -347,7 +444,7 @@ void back_images(const Layer &layer, const Given &given, const Found &found) {
             Found to = found.of_chunk(layer, chunk);
             for_images_of(chunk, images, [&](long n) {
                 auto prepare = [&](long r) {
-                    expand(layer, given.weights, given.x.image(layer, n), r, room.features);
+                    expand<L>(layer, given.weights, given.x.image(layer, n), r, room.features);
                     back_to_diverse<L>(layer, given, n, r, room);
                 };
                 by_rows(layer, prepare, [&](long r) {

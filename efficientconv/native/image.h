@@ -178,7 +178,19 @@ inline void for_images_of(long chunk, const Images &images, Function function) {
     for (long n = chunk * images.number / CHUNKS; n < (chunk + 1) * images.number / CHUNKS; n++) function(n);
 }
 
-// Of an image: the mean of each channel, and added, the sum of the products of the differences from it, (C, C).
+// products += xᵀ·x, (C, C), as far as a product is on the diagonal or above it; `mirror` does the rest.
+inline void add_upper_products(Pixels x, long channels, long pixels, float *products) {
+    for (long k = 0; k < channels; k += 16)
+        add_products(x.from(0, k), std::min(16L, channels - k), x.from(0, k), channels - k, pixels,
+                     Pixels(products + k * channels + k, channels));
+}
+
+inline void mirror(long channels, float *products) {
+    for (long r = 0; r < channels; r++)
+        for (long c = 0; c < r; c++) products[r * channels + c] = products[c * channels + r];
+}
+
+// Of an image: the mean of each channel, and added, the upper products of the differences from it, (C, C).
 template <int L>
 void add_covariance(Pixels image, const Images &images, long channels, Pixels differences, float *mean,
                     float *products) {
@@ -187,11 +199,11 @@ void add_covariance(Pixels image, const Images &images, long channels, Pixels di
         for (long p = 0; p < images.width; p++)
             for (long c = 0; c < channels; c += L)
                 store<L>(differences[p] + c, load<L>(image[r * images.width + p] + c) - load<L>(mean + c));
-        add_products(differences, channels, differences, channels, images.width, products);
+        add_upper_products(differences, channels, images.width, products);
     }
 }
 
-// The mean of each image, (N, C), and for each chunk the sum of the products of the differences from it, (C, C).
+// The mean of each image, (N, C), and for each chunk the upper products of the differences from it, (C, C).
 template <int L>
 void add_covariances(const Images &images, const float *x, long channels, float *image_means, float *products) {
 #pragma omp parallel num_threads(images.threads)

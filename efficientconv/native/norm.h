@@ -50,11 +50,12 @@ struct Statistics {
 };
 
 // Of the pixels of all images, (C,), and (C, C), the biased one, from each image's mean, (N, C), and, for each chunk,
-// the sum of the products of the differences from it, (C, C); both are changed.
+// the upper products of the differences from it, (C, C); both are changed.
 inline void join_covariances(const Images &images, long channels, Vector &means, Vector &products, float *mean,
                              float *covariance) {
     Vector squares(means.size());
     sum_chunks(products);
+    mirror(channels, products.data());
     Statistics between(images, channels, means.data(), squares.data());
     std::copy(between.mean.begin(), between.mean.end(), mean);
     for (long n = 0; n < images.number; n++)
