@@ -28,6 +28,7 @@ GEOMETRIES = {
     "pairs of pixels": partial(BDRConv2d, 16, 16, 3, padding=1),
     "odd width": partial(BDRConv2d, 16, 16, 3, padding=1),
     "whole vectors": partial(BDRConv2d, 32, 32, 3, padding=1),
+    "two vectors": partial(BDRConv2d, 64, 64, 3, padding=1),
     "half a vector more": partial(BDRConv2d, 48, 48, 3, padding=1),
     "strided": partial(BDRConv2d, 16, 32, 3, stride=2, padding=1),
     "strided by rows": partial(BDRConv2d, 32, 32, 3, stride=(2, 1), padding=1),
@@ -62,6 +63,14 @@ def test_output_gradients_and_statistics_are_those_of_the_drawn_layer(name, draw
     with drawn():
         assert not native_library(layer, x)
     assert_as_exact_as_drawn(layer, x)
+
+
+@pytest.mark.parametrize("name", ["pairs of pixels", "whole vectors", "two vectors"])
+def test_norms_of_channels_that_are_switched_off(name, assert_as_exact_as_drawn):
+    layer = made(name)
+    for norm in (layer.bn1, layer.bn2):
+        norm.weight.data[::3] = 0
+    assert_as_exact_as_drawn(layer, images(layer))
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
