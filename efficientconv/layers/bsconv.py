@@ -21,7 +21,7 @@ import copy
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from efficientconv.layers.approximation import alternate, best_rank_one, relative_error, set_bias
 from efficientconv.layers.base import ConvVariant, PaddingMode, Size2, require_whole
 from efficientconv.layers.batch_norm import begin_as, folded
-from efficientconv.layers.bsconv_folded import FoldedBSConv
+from efficientconv.layers.bsconv_folded import FoldedBSConv, are_convolutions
 from efficientconv.layers.bsconv_native import WIDEST, native_library, native_training_step
 from efficientconv.layers.bsconv_training import is_for, training_step
 
@@ -41,9 +41,14 @@ class _BSConv(ConvVariant):
     dw: nn.Conv2d
 
     def fold(self) -> nn.Module:
-        """Return the convolutions alone, as one form where channels are few; else a copy with folded batch norms."""
-        folded = cast("BSConvU | BSConvS", super().fold())
-        return FoldedBSConv(folded).eval() if max(self.in_channels, self.out_channels) <= WIDEST else folded
+        """Return the convolutions as one form where channels are few; else a copy with folded batch norms.
+
+        A layer to which somebody has added something, such as a hook, stays a layer.
+        """
+        copied = super().fold()
+        is_drawn_here = type(self).forward in (BSConvU.forward, BSConvS.forward)
+        is_narrow = max(self.in_channels, self.out_channels) <= WIDEST
+        return FoldedBSConv(copied).eval() if is_drawn_here and is_narrow and are_convolutions(copied) else copied
 
     @property
     def bias(self) -> Tensor | None:

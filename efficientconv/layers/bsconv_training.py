@@ -10,8 +10,7 @@ second one's running mean and nowhere else: its gradient is zero.
 
 On one core of a Xeon with AVX-512, torch 2.14, 64 images, the layer is 1.5, 1.2 and 1.1 times as fast, forward and
 backward, with 16 channels at 32×32, 32 at 16×16 and 64 at 8×8, and 1.3 and 1.15 times with 128 and 256 at 14×14.
-BSConv-U has no subspace: its C would be i×i, and gains little (1.1 with 16
-channels) or loses (0.8 with 64 and 128).
+BSConv-U has no subspace: its C would be i×i, and gains little (1.1 with 16 channels) or loses (0.8 with 64 and 128).
 
 With means of t up to 100 standard deviations, statistics, outputs and gradients are as near to those in float64 as the
 drawn layer's, or nearer.

@@ -37,6 +37,7 @@ def by_pixels(x: Tensor) -> Tensor:
 
 
 def empty_image(x: Tensor, channels: int, stride: tuple[int, int] = (1, 1)) -> Tensor:
-    """Return a new (N, channels, H/s, W/s), channels last, beside ``x``, (N, C, H, W)."""
-    size = (len(x), channels, x.shape[2] // stride[0], x.shape[3] // stride[1])
+    """Return a new (N, channels, ⌈H/s⌉, ⌈W/s⌉), channels last, beside ``x``, (N, C, H, W)."""
+    rows, columns = stride
+    size = (len(x), channels, -(-x.shape[2] // rows), -(-x.shape[3] // columns))
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

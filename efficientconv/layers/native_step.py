@@ -30,8 +30,8 @@ class NativeStep(NamedTuple):
     """(N, o, H', W'), channels last: room for the output."""
     kept: tuple[Tensor, ...] = ()
     """What the backward pass needs of the forward pass besides x; at its end mean and variance of each norm's input."""
-    room: Callable[[Tensor], Sequence[Tensor]] = lambda by_y: ()
-    """Images for the backward pass to write to, beside the gradient of y."""
+    room: Callable[[Tensor, Tensor], Sequence[Tensor]] = lambda x, by_y: ()
+    """Images for the backward pass to write to, made from x and the gradient of y; it must not hold any itself."""
 
     def run(self, x: Tensor, parameters: Sequence[Tensor], norms: Sequence[tuple[nn.BatchNorm2d, int]] = ()) -> Tensor:
         """Return the output, and bring the norms' running statistics up to date; its gradient has no gradient.
@@ -64,6 +64,6 @@ class _Step(Function):
         kept, parameters = others[: ctx.number_kept], others[ctx.number_kept :]
         by_x, by_parameters = torch.empty_like(x), [torch.zeros_like(parameter) for parameter in parameters]
         by_y = by_y.contiguous(memory_format=torch.channels_last)
-        images = (by_pixels(x), kept, *map(by_pixels, (by_y, *ctx.room(by_y), by_x)))
+        images = (by_pixels(x), kept, *map(by_pixels, (by_y, *ctx.room(x, by_y), by_x)))
         ctx.native.call("backward", ctx.sizes, parameters, *images, by_parameters)
         return None, None, by_x, *by_parameters

@@ -77,9 +77,10 @@ def training_step(native: Library, layer: SlimConv2d, x: Tensor) -> Tensor:
     hidden, first, second = (norm.num_features for norm in norms[:3])
     count = x.numel() // x.shape[1]
 
-    def room(by_y: Tensor) -> tuple[Tensor, Tensor]:
-        by_both = empty_image(x, first + second) if len(parameters[-1]) else by_y
-        return by_both, empty_image(x, second)
+    restores_width = len(parameters[-1]) > 0
+
+    def room(x: Tensor, by_y: Tensor) -> tuple[Tensor, Tensor]:
+        return empty_image(x, first + second) if restores_width else by_y, empty_image(x, second)
 
     kept = _Kept.of(x, hidden, first, second)
     step = NativeStep(native, _sizes(layer, x, norms), empty_image(x, layer.out_channels), kept, room)

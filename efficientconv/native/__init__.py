@@ -12,7 +12,7 @@ through several of them while it lies in the processor's cache::
     groups.h    convolutions in groups, wide and narrow     windows.h   all pixels of a stride's windows side by side
     winograd.h  kernels three columns wide, in fewer        sigmoid.h   the logistic function
                 products                                    ending.h    a shortcut's sum and a ReLU
-    <layer>.cpp a layer as one operator
+    depthwise.h depthwise convolutions of a row             <layer>.cpp a layer as one operator
 
 Compiling takes two to five seconds, once for a processor and a version. Nothing here is a layer's definition: each
 layer computes the same without a compiler, operator by operator, and the tests hold both side by side.

@@ -66,7 +66,7 @@ inline Mask<L> sources(const Taken &taken, long feature) {
     return source;
 }
 
-// Calls with the lanes of a vector, and how many of them hold what is taken of x; not where these are more than two.
+// Calls with how many vectors hold what is taken of x, one or two: a shuffle reads no more. Tells whether it did.
 template <int L, class Function>
 inline bool by_taken(const Layer &layer, Function function) {
     if (layer.main == L) return function(Size<1>()), true;
@@ -385,8 +385,8 @@ void add_expansion_gradient(const Layer &layer, const Taken &taken, const Room &
                  by_expansion + first * features);
 }
 
-// The gradient of x as far as its features go, for one row; from what is taken of x, where that is whole vectors: the
-// lanes that take a vector of channels are the first ones of each plane.
+// The gradient of x as far as its features go, for one row. That of what is taken need not be a product where the rest
+// is whole vectors; the lanes that took a channel lie in the first vector of each plane.
 template <int L>
 void back_through_features(const Layer &layer, const Given &given, const Room &room, Pixels by_x) {
     long width = layer.images.width, main = layer.main;

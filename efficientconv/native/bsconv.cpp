@@ -39,14 +39,22 @@ Vector filled(const float *matrix, long rows, long columns, long width) {
 
 // Of t, whose means are known, in double precision.
 Doubles exact_covariance(const Layer &layer, const float *t, const float *mean) {
-    long mid = layer.mid, pixels = layer.images.number * layer.images.pixels();
-    Doubles result(mid * mid), difference(mid);
-    for (long p = 0; p < pixels; p++) {
-        for (long k = 0; k < mid; k++) difference[k] = (double)t[p * layer.width() + k] - mean[k];
-        for (long k = 0; k < mid; k++)
-            for (long j = 0; j < mid; j++) result[k * mid + j] += difference[k] * difference[j];
+    long mid = layer.mid, size = mid * mid, pixels = layer.images.pixels();
+    Doubles chunks(CHUNKS * size), result(size);
+#pragma omp parallel for schedule(static) num_threads(layer.images.threads)
+    for (long chunk = 0; chunk < CHUNKS; chunk++) {
+        Doubles difference(mid);
+        double *sum = &chunks[chunk * size];
+        for_images_of(chunk, layer.images, [&](long n) {
+            Pixels image = layer.t(t, n, 0);
+            for (long p = 0; p < pixels; p++) {
+                for (long k = 0; k < mid; k++) difference[k] = (double)image[p][k] - mean[k];
+                for (long k = 0; k < mid; k++)
+                    for (long j = 0; j < mid; j++) sum[k * mid + j] += difference[k] * difference[j];
+            }
+        });
     }
-    for (double &sum : result) sum /= pixels;
+    for (size_t at = 0; at < chunks.size(); at++) result[at % size] += chunks[at] / (layer.images.number * pixels);
     return result;
 }
 
@@ -93,7 +101,7 @@ double spread_and_variance(const Layer &layer, const Norms &norms, const Doubles
     return smallest;
 }
 
-constexpr double LEAST_SHARE = 0.01;  // with less, single precision would lose two digits more
+constexpr double LEAST_SHARE = 0.01;  // with less, single precision would lose two digits more; as bsconv_training.py
 
 // Finds the statistics of both norms' inputs, with M·C.
 void measure(const Layer &layer, const Parameters &p, const float *x, const Saved &saved) {

@@ -70,7 +70,7 @@ void add_sum(Pixels x, long pixels, long channels, float *sum) {
         store<L>(sum + c, load<L>(sum + c) + sum_over<L>(pixels, [&](long p) { return load<L>(x[p] + c); }));
 }
 
-// The kernels of a module, (channels, taps), as above; turned by half a circle, for the gradient of x.
+// A module's kernels, (channels, taps), turned by half a circle for the gradient of x: (taps, channels).
 inline Vector turned_depthwise(const float *weight, long channels, long taps) {
     Vector turned(taps * channels);
     for (long at = 0; at < taps * channels; at++) turned[(taps - 1 - at % taps) * channels + at / taps] = weight[at];

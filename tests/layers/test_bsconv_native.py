@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from functools import partial
 
 import pytest
@@ -216,8 +217,34 @@ def test_a_folded_layer_sees_its_weights_change():
     assert_to_rounding(form(x), copy.deepcopy(form).double()(x.double()))
 
 
-def test_wide_layers_fold_to_convolutions():
+class _Doubled(BSConvU):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_wide_layers_fold_to_themselves():
     assert isinstance(BSConvU(WIDEST + 8, 8, 3).fold(), BSConvU)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (BSConvU, lambda layer: setattr(layer, "bn", nn.ReLU())),
+        (BSConvU, lambda layer: layer.dw.register_forward_hook(lambda module, x, y: y + 1)),
+        (BSConvU, lambda layer: layer.register_forward_hook(lambda module, x, y: y + 1)),
+        (BSConvU, lambda layer: nn.utils.parametrizations.weight_norm(layer.dw)),
+        (BSConvU, lambda layer: setattr(layer, "dw", nn.Sequential(layer.dw, nn.ReLU()))),
+        (_Doubled, lambda layer: None),
+    ],
+    ids=["ReLU", "hook", "hook on the layer", "weight norm", "sequence", "other forward"],
+)
+@torch.no_grad()
+def test_layers_with_more_in_them_fold_to_themselves(kind, change):
+    layer = kind(8, 8, 3, padding=1)
+    change(layer.eval())
+    folded, x = layer.fold(), torch.randn(2, layer.in_channels, 5, 5)
+    assert not isinstance(folded, FoldedBSConv)
+    assert folded(x).equal(layer(x))
 
 
 def test_a_gradient_runs_by_operators():
@@ -238,3 +265,14 @@ def test_a_hook_is_called():
     form.pointwise[0].register_forward_hook(lambda *arguments: seen.append(arguments))
     form(images(made("vectors")).detach())
     assert len(seen) == 1
+
+
+def test_the_graph_holds_no_image_after_its_backward_pass():
+    layer, x = made("vectors"), images(made("vectors"))
+    image = x * 2
+    y = layer(image)
+    held = weakref.ref(image)
+    y.sum().backward()
+    del image
+    assert held() is None
+    assert y.grad_fn is not None
