@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
@@ -31,12 +32,13 @@ def runs_in_cpu_form(x: Tensor, *modules: nn.Module) -> bool:
 
 
 def _is_observed() -> bool:
-    """Tell whether a compiler, an exporter, a counter of operators or a transform of ``torch.func`` looks on."""
+    """Tell whether a compiler, an exporter, a counter of operators, a transform or forward-mode AD looks on."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or is_in_torch_dispatch_mode()
         or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
     )
 
 

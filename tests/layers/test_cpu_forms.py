@@ -10,10 +10,11 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from efficientconv.layers import BDRConv2d, OctConv2d, SlimConv2d, SPConv2d
+from efficientconv.layers import BDRConv2d, BSConvS, BSConvU, OctConv2d, SlimConv2d, SPConv2d
 from efficientconv.layers.cpu_forms import (
     StridedPointwise,
     grouped,
@@ -87,6 +88,22 @@ def test_rule():
     seen = []
     torch.func.vmap(lambda x: seen.append(runs_in_cpu_form(x, conv)) or x)(x)
     assert seen == [False]
+    with forward_ad.dual_level():
+        assert not runs_in_cpu_form(x, conv)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own, by torch
+@pytest.mark.parametrize("kind", [BSConvU, BSConvS, BDRConv2d, SPConv2d, OctConv2d])
+def test_folded_layers_have_tangents(kind):
+    layer = kind(16, 16, 3, padding=1).eval()
+    folded = layer.fold().requires_grad_(False)
+    x, direction = torch.randn(2, 2, 16, 4, 4).unbind()
+    x = x.contiguous(memory_format=torch.channels_last)
+    with forward_ad.dual_level():
+        found, expected = (
+            forward_ad.unpack_dual(f(forward_ad.make_dual(x, direction))).tangent for f in (folded, layer)
+        )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("register", ["register_forward_pre_hook", "register_forward_hook"])
