@@ -53,10 +53,16 @@ struct Input {
 // The channels of x in the order in which L features take them, where one or two vectors hold all that are taken.
 template <int L, int VECTORS>
 inline Vec<L> take(const float *x, Mask<L> source) {
+#ifdef __clang__  // has no such shuffle
+    Vec<L> lanes;
+    for (int i = 0; i < L; i++) lanes[i] = x[source[i] & (VECTORS * L - 1)];
+    return lanes;
+#else
     if constexpr (VECTORS == 1)
         return __builtin_shuffle(load<L>(x), source);
     else
         return __builtin_shuffle(load<L>(x), load<L>(x + L), source);
+#endif
 }
 
 template <int L>

@@ -40,7 +40,7 @@ struct Weights {
     Vector product_back, turned;             // (out, width), (taps, out): for the gradients
 };
 
-// Writes t = first·x, the mean of each image, (N, width), and for each chunk the products of the differences from it.
+// Writes t = first·x, the mean of each image, (N, width), and for each chunk the upper products of differences from it.
 inline void find_subspace(const Layer &layer, const Vector &first, const float *x, float *t, Vector &means,
                           Vector &products) {
     const Images &images = layer.images;
