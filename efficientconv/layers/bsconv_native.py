@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from efficientconv.layers.affine import has_everything
 from efficientconv.layers.ending import Ending
-from efficientconv.layers.native_form import by_pixels, empty_image, is_inference, keeps_size, native_form
+from efficientconv.layers.native_form import (
+    by_pixels,
+    empty_image,
+    is_inference,
+    keeps_size,
+    native_form,
+    weight_and_bias,
+)
 from efficientconv.layers.native_step import NativeStep
 from efficientconv.native import Library
 
@@ -58,7 +65,7 @@ def native_training_step(native: Library, layer: BSConvS, x: Tensor) -> Tensor:
     """
     bn1, bn2 = cast(nn.BatchNorm2d, layer.bn1), cast(nn.BatchNorm2d, layer.bn2)
     first, second = layer.pw1.weight.contiguous(), layer.pw2.weight.contiguous()
-    parameters = (first, bn1.weight, bn1.bias, second, bn2.weight, bn2.bias, *_weight_and_bias(layer.dw))
+    parameters = (first, bn1.weight, bn1.bias, second, bn2.weight, bn2.bias, *weight_and_bias(layer.dw))
     channels = (layer.in_channels, layer.mid_channels, layer.out_channels)
     sizes = (len(x), *x.shape[2:], *_geometry(layer.dw), *channels, bn1.eps, bn2.eps)
     width = -(-layer.mid_channels // 8) * 8  # as the C++ has it: whole vectors
@@ -95,18 +102,12 @@ def inference(native: Library, folded: FoldedBSConv, x: Tensor, ending: Ending) 
     """
     *first, second = folded.pointwise
     y, nothing = _out_image(folded.dw, x), x.new_empty(0)
-    parameters = list(_weight_and_bias(first[0])) if first else [nothing, nothing]  # BSConv-U has one 1×1
-    parameters += [*_weight_and_bias(second), *_weight_and_bias(folded.dw)]
+    parameters = list(weight_and_bias(first[0])) if first else [nothing, nothing]  # BSConv-U has one 1×1
+    parameters += [*weight_and_bias(second), *weight_and_bias(folded.dw)]
     channels = (folded.pointwise[0].in_channels, second.in_channels, second.out_channels)
     sizes = (len(x), *x.shape[2:], *_geometry(folded.dw), *channels, *NO_EPSILONS)
     native.call("inference", sizes, parameters, by_pixels(x), *ending.arguments(y), by_pixels(y))
     return y
-
-
-def _weight_and_bias(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Return both in the order of the C++, zeros for a bias that is not there."""
-    weight = conv.weight.contiguous()
-    return weight, weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
 
 
 def _geometry(conv: nn.Conv2d) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from efficientconv.layers.ending import NOTHING, Ending
-from efficientconv.layers.native_form import by_pixels, empty_image, keeps_size, native_form
+from efficientconv.layers.native_form import by_pixels, empty_image, keeps_size, native_form, weight_and_bias
 from efficientconv.native import Library
 
 
@@ -100,9 +100,8 @@ def inference(
 
 
 def _parameters(layer: GhostPair) -> list[Tensor]:
-    """Return the parameters in the order of the C++, zeros for a bias that is not there."""
-    pairs = ((conv.weight.contiguous(), conv.bias) for conv in (layer.primary, layer.cheap))
-    return [p for weight, bias in pairs for p in (weight, weight.new_zeros(len(weight)) if bias is None else bias)]
+    """Return the parameters in the order of the C++."""
+    return [*weight_and_bias(layer.primary), *weight_and_bias(layer.cheap)]
 
 
 def _forward(

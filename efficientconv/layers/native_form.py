@@ -41,3 +41,9 @@ def empty_image(x: Tensor, channels: int, stride: tuple[int, int] = (1, 1)) -> T
     rows, columns = stride
     size = (len(x), channels, -(-x.shape[2] // rows), -(-x.shape[3] // columns))
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def weight_and_bias(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Return both in the order of the C++, zeros for a bias that is not there."""
+    weight = conv.weight.contiguous()
+    return weight, weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias

@@ -105,17 +105,6 @@ inline void expand(const Layer &layer, const Weights &weights, Pixels x, long r,
         multiply<Start::bias>(x, width, layer.in, weights.expansion, layer.features(), weights.shift, features.row(r));
 }
 
-// Calls prepare for each row of an image in time before use for the rows whose taps reach it: while what was prepared
-// lies in the nearest cache.
-template <class Prepare, class Use>
-inline void by_rows(const Layer &layer, Prepare prepare, Use use) {
-    long height = layer.images.height, ready = 0;
-    for (long r = 0; r < height; r++) {
-        for (; ready <= r + layer.kernel.above() && ready < height; ready++) prepare(ready);
-        use(r);
-    }
-}
-
 // Stores L values `step` apart.
 template <int L>
 inline void store_apart(float *at, long step, Vec<L> value) {
@@ -212,7 +201,7 @@ void forward_image(const Layer &layer, const Weights &weights, const Input &x, l
                    Pixels y) {
     long width = layer.images.width, of_channel = layer.kernel.taps() * layer.features();
     auto prepare = [&](long r) { expand<L>(layer, weights, x.image(layer, n), r, features); };
-    by_rows(layer, prepare, [&](long r) {
+    by_rows(layer.images, layer.kernel, prepare, [&](long r) {
         Pixels row = y.from(r * width);
         multiply(x.row(layer, n, r), width, layer.main, weights.main, layer.base(), nullptr, row);
         for (long i = 0; i < layer.of_group; i++)
@@ -423,13 +412,8 @@ void back_row(const Layer &layer, const Given &given, long n, long r, const Room
     Pixels grad(given.grad + first * layer.out, layer.out), by_x(found.pooled + first * layer.in, layer.in);
     back_to_y<L>(layer, given, n, r, 0, layer.base(), room.by_base);
     spread_groups<L>(layer, room.by_diverse, r, given.weights.diversity, room.by_features);
-    for (long c = 0; c < layer.features(); c += L) {
-        Vec<L> sum = sum_over<L>(width, [&](long p) { return load<L>(room.by_features[p] + c); });
-        store<L>(found.shift + c, load<L>(found.shift + c) + sum);
-    }
-    for (long p = 0; p < width; p++)
-        for (long c = 0; c < layer.in; c += 8)
-            store<8>(room.centred[p] + c, load<8>(x[p] + c) - load<8>(given.mean + c));
+    add_sum<L>(room.by_features, width, layer.features(), found.shift);
+    centre<8>(x, width, layer.in, given.mean, room.centred);
     add_expansion_gradient<L>(layer, given.weights.taken, room, found.expansion);
     add_products(taken, layer.main, room.by_base, layer.base(), width, found.main);
     add_products(x.from(0, layer.main), layer.other(), grad, layer.out, width, found.expand);
@@ -453,7 +437,7 @@ void back_images(const Layer &layer, const Given &given, const Found &found) {
                     expand<L>(layer, given.weights, given.x.image(layer, n), r, room.features);
                     back_to_diverse<L>(layer, given, n, r, room);
                 };
-                by_rows(layer, prepare, [&](long r) {
+                by_rows(layer.images, layer.kernel, prepare, [&](long r) {
                     for (long i = 0; i < layer.of_group; i++)
                         add_group_gradients<L>(layer, room.by_diverse, i * layer.main, room.features, r,
                                                to.diversity + i * of_channel);

@@ -23,15 +23,6 @@ struct Layer {
     Pixels y(const float *y, long n, long r) const {
         return {y + (n * rows() + r / stride.rows) * columns() * out, out};
     }
-
-    // Calls prepare for each row of an image in time before use for the rows whose taps reach it.
-    template <class Prepare, class Use>
-    void by_rows(Prepare prepare, Use use) const {
-        for (long r = 0; r < images.height + kernel.above(); r++) {
-            if (r < images.height) prepare(r);
-            if (r >= kernel.above()) use(r - kernel.above());
-        }
-    }
 };
 
 // The weights as the passes take them.
@@ -63,8 +54,7 @@ inline void find_subspace(const Layer &layer, const Vector &first, const float *
 
 // to = t − mean, of one row.
 inline void centre(const Layer &layer, Pixels t, const Vector &mean, Pixels to) {
-    for (long p = 0; p < layer.images.width; p++)
-        for (long c = 0; c < layer.width(); c += 8) store<8>(to[p] + c, load<8>(t[p] + c) - load<8>(&mean[c]));
+    centre<8>(t, layer.images.width, layer.width(), mean.data(), to);
 }
 
 // Writes a row of z, and of t − mean.
@@ -98,7 +88,7 @@ void convolve_images(const Layer &layer, Expand expand, const float *kernel, con
                 });
                 ending.finish(to, layer.columns());
             };
-            layer.by_rows([&](long r) { expand(n, r, room, z.row(r)); }, convolve_row);
+            by_rows(images, layer.kernel, [&](long r) { expand(n, r, room, z.row(r)); }, convolve_row);
         }
     }
 }
@@ -124,13 +114,14 @@ struct Room {
           by_z(centred[layer.images.width], layer.out) {}
 };
 
-// From a row of the gradient of y to those of the depthwise weights; puts it where z's gradient reads it.
+// From a row of the gradient of y to those of the depthwise weights.
 template <int L>
 void back_to_depthwise(const Layer &layer, Pixels grad, long r, const Room &room, float *by_depthwise, float *by_bias) {
     add_depthwise_gradient<L>(Sources(room.z, r, layer.stride.columns), grad, layer.columns(), by_depthwise);
     add_sum<L>(grad, layer.columns(), layer.out, by_bias);
 }
 
+// Puts a row of the gradient of y where that of z reads it.
 inline void spread_row(const Layer &layer, Pixels grad, Pixels to) {
     copy_pixels(grad, layer.columns(), layer.out, {to.data, to.stride * layer.stride.columns});
 }
@@ -173,7 +164,7 @@ inline void back_images(const Layer &layer, const Weights &weights, const float 
                                             layer.t(by_t, n, r));
                     });
                 };
-                layer.by_rows(prepare, use);
+                by_rows(layer.images, layer.kernel, prepare, use);
             });
     }
 }

@@ -63,13 +63,6 @@ void add_depthwise_gradient(const Sources &x, Pixels by_y, long width, float *by
     }
 }
 
-// sum += the sum over pixels, (channels,).
-template <int L>
-void add_sum(Pixels x, long pixels, long channels, float *sum) {
-    for (long c = 0; c < channels; c += L)
-        store<L>(sum + c, load<L>(sum + c) + sum_over<L>(pixels, [&](long p) { return load<L>(x[p] + c); }));
-}
-
 // A module's kernels, (channels, taps), turned by half a circle for the gradient of x: (taps, channels).
 inline Vector turned_depthwise(const float *weight, long channels, long taps) {
     Vector turned(taps * channels);

@@ -35,6 +35,16 @@ struct Kernel {
     long left() const { return column_dilation * (columns - 1) / 2; }
 };
 
+// Calls prepare for each row of an image in time before use for the rows whose taps reach it: while what was prepared
+// lies in the nearest cache.
+template <class Prepare, class Use>
+inline void by_rows(const Images &images, const Kernel &kernel, Prepare prepare, Use use) {
+    for (long r = 0; r < images.height + kernel.above(); r++) {
+        if (r < images.height) prepare(r);
+        if (r >= kernel.above()) use(r - kernel.above());
+    }
+}
+
 // Asks for pixels that will soon be read, or written, while something else is computed.
 enum class For { reading, writing };
 
@@ -152,6 +162,20 @@ inline Vec<L> sum_over(long pixels, Term term) {
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+// sum += the sum over pixels, (channels,).
+template <int L>
+void add_sum(Pixels x, long pixels, long channels, float *sum) {
+    for (long c = 0; c < channels; c += L)
+        store<L>(sum + c, load<L>(sum + c) + sum_over<L>(pixels, [&](long p) { return load<L>(x[p] + c); }));
+}
+
+// to = x − mean.
+template <int L>
+void centre(Pixels x, long pixels, long channels, const float *mean, Pixels to) {
+    for (long p = 0; p < pixels; p++)
+        for (long c = 0; c < channels; c += L) store<L>(to[p] + c, load<L>(x[p] + c) - load<L>(mean + c));
+}
+
 // Of an image: the mean of each channel.
 template <int L>
 void means(Pixels x, long pixels, long channels, float *mean) {
@@ -196,9 +220,7 @@ void add_covariance(Pixels image, const Images &images, long channels, Pixels di
                     float *products) {
     means<L>(image, images.pixels(), channels, mean);
     for (long r = 0; r < images.height; r++) {
-        for (long p = 0; p < images.width; p++)
-            for (long c = 0; c < channels; c += L)
-                store<L>(differences[p] + c, load<L>(image[r * images.width + p] + c) - load<L>(mean + c));
+        centre<L>(image.from(r * images.width), images.width, channels, mean, differences);
         add_upper_products(differences, channels, images.width, products);
     }
 }

@@ -47,14 +47,6 @@ struct BackRoom : Room {
           by_halved(by_halved_data.data(), layer.in()), by_low(by_low_data.data(), layer.low_in) {}
 };
 
-void add_bias_gradient(Pixels by, long pixels, long channels, float *sum) {
-    by_lanes(channels, [&](auto lanes) {
-        constexpr int L = decltype(lanes)::value;
-        for (long c = 0; c < channels; c += L)
-            store<L>(sum + c, load<L>(sum + c) + sum_over<L>(pixels, [&](long p) { return load<L>(by[p] + c); }));
-    });
-}
-
 // From the gradient of a path's output to that of its kernel, which is added to, and of its input.
 void back_path(const Path &path, Pixels x, Pixels by_y, const Vector &turned, PathRoom &ahead, PathRoom &back,
                float *by_kernel, Pixels by_x) {
@@ -76,7 +68,9 @@ void back_image(const Layer &layer, const Weights &weights, const Kernels &turne
     };
     sum_windows(half, x, layer.in(), 0.25f, room.halved);
     sum_windows(half, grad, layer.out(), 1, room.y);
-    add_bias_gradient(room.y, half.pixels(), layer.out(), &by.bias[chunk * layer.out()]);
+    by_lanes(layer.out(), [&](auto lanes) {
+        add_sum<decltype(lanes)::value>(room.y, half.pixels(), layer.out(), &by.bias[chunk * layer.out()]);
+    });
     back(HIGH, x, grad, by_x);
     back(LOW_TO_HIGH, room.halved, room.y, room.by_low);
     back(TO_LOW, room.halved, room.y, room.by_halved);

@@ -17,16 +17,6 @@ struct Layer {
     Groups grouped() const { return {kernel, groups, representative / groups, out / groups}; }
     Pixels x(const float *x, long n) const { return {x + n * images.pixels() * in, in}; }
     Pixels y(const float *y, long n) const { return {y + n * image(), out}; }
-
-    // Calls with each row of an image: `take` for those that a kernel reads, then `give` for what it makes of them,
-    // soon enough for them to be in the first cache.
-    template <class Take, class Give>
-    void by_rows(Take take, Give give) const {
-        for (long r = 0; r < images.height + kernel.above(); r++) {
-            if (r < images.height) take(r);
-            if (r >= kernel.above()) give(r - kernel.above());
-        }
-    }
 };
 
 // The weights as the passes take them, with transposed ones for the gradients.
@@ -45,14 +35,15 @@ struct Measured {
 inline void convolve_image(const Layer &layer, const Weights &weights, Pixels x, GroupedConvolution &grouped,
                            Pixels y1) {
     long width = layer.images.width;
-    layer.by_rows([&](long r) { grouped.take(r, x.from(r * width)); },
-                  [&](long r) {
-                      Pixels row = y1.from(r * width);
-                      grouped.give(r, row);
-                      if (weights.pointwise.empty()) return;
-                      multiply<Start::y>(x.from(r * width), width, layer.representative, weights.pointwise.data(),
-                                         layer.out, nullptr, row);
-                  });
+    by_rows(
+        layer.images, layer.kernel, [&](long r) { grouped.take(r, x.from(r * width)); },
+        [&](long r) {
+            Pixels row = y1.from(r * width);
+            grouped.give(r, row);
+            if (weights.pointwise.empty()) return;
+            multiply<Start::y>(x.from(r * width), width, layer.representative, weights.pointwise.data(), layer.out,
+                               nullptr, row);
+        });
 }
 
 inline void measure_images(const Layer &layer, const Weights &weights, const float *x, const Measured &to) {
@@ -182,9 +173,7 @@ struct Sums {
     static void add_rest(const Layer &layer, Pixels x, const float *mean, Pixels grad, Pixels row, float *products) {
         long width = layer.images.width;
         for (long first = 0; first < layer.images.pixels(); first += width) {
-            for (long p = 0; p < width; p++)
-                for (long k = 0; k < layer.rest(); k += 8)
-                    store<8>(row[p] + k, load<8>(x[first + p] + layer.representative + k) - load<8>(mean + k));
+            centre<8>(x.from(first, layer.representative), width, layer.rest(), mean, row);
             add_products(row, layer.rest(), grad.from(first), layer.out, width, products);
         }
     }
@@ -268,7 +257,7 @@ inline void back_images(const Layer &layer, const Weights &weights, const Gradie
                     });
                     room.to_x.take(r, room.by_y1.row(r));
                 };
-                layer.by_rows(take, [&](long r) {
+                by_rows(images, layer.kernel, take, [&](long r) {
                     back_row(layer, weights, by, layer.x(x, n).from(r * width), layer.y(grad, n).from(r * width), n, r,
                              room, layer.x(by_x, n).from(r * width), to);
                 });
