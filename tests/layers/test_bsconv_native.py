@@ -14,6 +14,14 @@ from efficientconv.layers import BSConvS, BSConvU
 from efficientconv.layers.bsconv_folded import FoldedBSConv
 from efficientconv.layers.bsconv_native import WIDEST, native_folded_library, native_library
 from efficientconv.native import library
+from tests.layers.bsconv import (
+    LAYERS_WITH_SOMETHING_ELSE,
+    assert_first_bias_moves_the_second_mean,
+    assert_statistics_keep_their_digits,
+    cancelling_channels,
+    large_mean,
+    with_norms,
+)
 from tests.layers.native import (
     ONE_VALUE,
     OTHER_INPUTS,
@@ -42,12 +50,7 @@ GEOMETRIES = {
 def made(name: str) -> BSConvS:
     """Return a layer whose batch norms scale and shift."""
     torch.manual_seed(0)
-    layer = GEOMETRIES[name](with_bn=True).to(memory_format=torch.channels_last)
-    for norm in (layer.bn1, layer.bn2):
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.uniform_(norm.bias, -1, 1)
-        norm.momentum = None if name == "averaging" else 0.1
-    return layer
+    return with_norms(GEOMETRIES[name](with_bn=True), averages=name == "averaging")
 
 
 def images(layer: BSConvS) -> Tensor:
@@ -84,24 +87,7 @@ def test_gradients_that_nobody_asks_for():
 
 def test_the_first_bias_has_a_gradient_of_zero_and_moves_the_second_mean():
     layer = made("vectors")
-    nn.init.constant_(layer.bn1.bias, 2)
-    layer(images(layer)).square().sum().backward()
-    assert layer.bn1.bias.grad.tolist() == [0] * 4
-    torch.testing.assert_close(layer.bn2.running_mean, 0.1 * 2 * layer.pw2.weight.flatten(1).sum(1))
-
-
-def large_mean(layer: BSConvS, x: Tensor) -> None:
-    x.data.add_(200)
-
-
-@torch.no_grad()
-def cancelling_channels(layer: BSConvS, x: Tensor) -> None:
-    """Make what the second convolution adds up a thousandth of what it is added up from."""
-    x[:, 1:] = x[:, :1] + 0.001 * x[:, 1:]
-    layer.pw1.weight.abs_()
-    layer.bn1.weight.fill_(1)
-    layer.pw2.weight[0] = 1
-    layer.pw2.weight[0, 0] = -3
+    assert_first_bias_moves_the_second_mean(layer, images(layer))
 
 
 @torch.no_grad()
@@ -114,27 +100,15 @@ def test_statistics_keep_their_digits(change, drawn):
     layer = made("vectors")
     x = images(layer)
     change(layer, x)
-    plain, exact = copy.deepcopy(layer), copy.deepcopy(layer).double()
-    found = layer(x)
-    with drawn():
-        drawn_plainly, expected = plain(x), exact(x.double())
-    assert (found - expected).abs().max() <= 2 * (drawn_plainly - expected).abs().max()
-    for name, statistic in exact.named_buffers():
-        torch.testing.assert_close(layer.get_buffer(name).double(), statistic.double(), rtol=1e-5, atol=1e-5)
+    assert_statistics_keep_their_digits(layer, x, drawn)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda layer: layer.eval(),
-        lambda layer: layer.bn1.eval(),
-        lambda layer: layer.dw.register_forward_hook(lambda *_: None),
-        lambda layer: setattr(layer, "bn2", nn.SyncBatchNorm(16)),
-        lambda layer: setattr(layer, "bn1", nn.BatchNorm2d(4, track_running_stats=False)),
-        lambda layer: nn.utils.parametrizations.weight_norm(layer.pw1),
-    ],
-    ids=["eval", "frozen statistics", "hook", "other norm", "no statistics", "weight norm"],
-)
+OTHER_LAYERS = LAYERS_WITH_SOMETHING_ELSE | {
+    "hook on the depthwise convolution": lambda layer: layer.dw.register_forward_hook(lambda *_: None)
+}
+
+
+@pytest.mark.parametrize("change", OTHER_LAYERS.values(), ids=OTHER_LAYERS)
 def test_other_layers_are_computed_in_another_form(change):
     layer = made("vectors")
     change(layer)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import gradcheck
 
-from efficientconv.layers import BSConvS, bsconv_training
+from efficientconv.layers import BSConvS, bsconv, bsconv_training
 from efficientconv.layers.bsconv_training import FEWEST_VALUES, WIDEST, is_for, training_step
+from tests.layers.bsconv import (
+    LAYERS_WITH_SOMETHING_ELSE,
+    assert_first_bias_moves_the_second_mean,
+    assert_statistics_keep_their_digits,
+    cancelling_channels,
+    large_mean,
+    with_norms,
+)
 
 GEOMETRIES = {
     "usual": partial(BSConvS, 16, 16, 3, padding=1),
@@ -24,20 +31,16 @@ GEOMETRIES = {
 
 
 @pytest.fixture(autouse=True)
-def few_values(monkeypatch) -> None:
-    """Let small images do."""
+def this_form(monkeypatch) -> None:
+    """Let small images do, and leave float32 to this form, not to C++."""
+    monkeypatch.setattr(bsconv, "native_library", lambda layer, x: None)
     monkeypatch.setattr(bsconv_training, "FEWEST_VALUES", 0)
 
 
 def made(name: str, dtype: torch.dtype = torch.float64) -> BSConvS:
     """Return a layer whose batch norms scale and shift."""
     torch.manual_seed(0)
-    layer = GEOMETRIES[name](with_bn=True, dtype=dtype).to(memory_format=torch.channels_last)
-    for norm in (layer.bn1, layer.bn2):
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.uniform_(norm.bias, -1, 1)
-        norm.momentum = None if name == "averaging" else 0.1
-    return layer
+    return with_norms(GEOMETRIES[name](with_bn=True, dtype=dtype), averages=name == "averaging")
 
 
 def images(layer: BSConvS, dtype: torch.dtype = torch.float64, mean: float = 1.0) -> Tensor:
@@ -81,24 +84,7 @@ def test_gradients_that_nobody_asks_for():
 
 def test_the_first_bias_has_a_gradient_of_zero_and_moves_the_second_mean():
     layer = made("usual")
-    nn.init.constant_(layer.bn1.bias, 2)
-    layer(images(layer)).square().sum().backward()
-    assert layer.bn1.bias.grad.tolist() == [0] * 4
-    torch.testing.assert_close(layer.bn2.running_mean, 0.1 * 2 * layer.pw2.weight.flatten(1).sum(1))
-
-
-def large_mean(layer: BSConvS, x: Tensor) -> None:
-    x.data.add_(200)
-
-
-@torch.no_grad()
-def cancelling_channels(layer: BSConvS, x: Tensor) -> None:
-    """Make what the second convolution adds up a thousandth of what it is added up from."""
-    x[:, 1:] = x[:, :1] + 0.001 * x[:, 1:]
-    layer.pw1.weight.abs_()
-    layer.bn1.weight.fill_(1)
-    layer.pw2.weight[0] = 1
-    layer.pw2.weight[0, 0] = -3
+    assert_first_bias_moves_the_second_mean(layer, images(layer))
 
 
 @pytest.mark.parametrize("change", [large_mean, cancelling_channels])
@@ -106,27 +92,10 @@ def test_statistics_keep_their_digits(change, drawn):
     layer = made("usual", torch.float32)
     x = images(layer, torch.float32)
     change(layer, x)
-    plain, exact = copy.deepcopy(layer), copy.deepcopy(layer).double()
-    found = layer(x)
-    with drawn():
-        drawn_plainly, expected = plain(x), exact(x.double())
-    assert (found - expected).abs().max() <= 2 * (drawn_plainly - expected).abs().max()
-    for name, statistic in exact.named_buffers():
-        torch.testing.assert_close(layer.get_buffer(name).double(), statistic.double(), rtol=1e-5, atol=1e-5)
+    assert_statistics_keep_their_digits(layer, x, drawn)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda layer: layer.eval(),
-        lambda layer: layer.bn1.eval(),
-        lambda layer: layer.pw2.register_forward_hook(lambda *_: None),
-        lambda layer: setattr(layer, "bn2", nn.SyncBatchNorm(16)),
-        lambda layer: setattr(layer, "bn1", nn.BatchNorm2d(4, track_running_stats=False)),
-        lambda layer: nn.utils.parametrizations.weight_norm(layer.pw1),
-    ],
-    ids=["eval", "frozen statistics", "hook", "other norm", "no statistics", "weight norm"],
-)
+@pytest.mark.parametrize("change", LAYERS_WITH_SOMETHING_ELSE.values(), ids=LAYERS_WITH_SOMETHING_ELSE)
 def test_layers_that_are_computed_as_drawn(change):
     layer = made("usual")
     change(layer)
